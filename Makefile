@@ -1,0 +1,68 @@
+# Needs python3 (3.11 to 3.13) with venv. Everything is installed into .venv/ below this folder.
+PYTHON ?= python3
+DATA   ?= ./dataset
+MODEL  ?= models/classifier
+ARGS   ?=
+
+VENV := .venv
+BIN  := $(VENV)/bin
+PIP  := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PARTS := --editable ./serving[embedded] --editable ./training --editable ./client
+PYPROJECTS := serving/pyproject.toml training/pyproject.toml client/pyproject.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format train-export install wire bench clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 16
+
+demo: $(VENV)/.installed | dataset $(MODEL)/1  ## sample data -> train -> serve -> classify -> misses, on this machine
+	$(BIN)/classify-client ./images --embedded $(MODEL) --overwrite
+
+test: $(VENV)/.developing  ## all tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.developing  ## style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.developing  ## put the code in order
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+train-export: $(VENV)/.installed  ## train on DATA=./dataset, export the next version of MODEL=models/classifier
+	$(BIN)/classify-train export $(DATA) --output $(MODEL) $(ARGS)
+
+install: $(VENV)/.installed  ## only set up .venv, with classify-train, classify-serve and classify-client
+
+wire: $(VENV)/.developing  ## generate wire_pb2.py from wire.proto
+	$(BIN)/python -m grpc_tools.protoc -I serving --python_out=serving --pyi_out=serving serving/classify_serving/wire.proto
+
+bench: $(VENV)/.installed  ## measure what docs/benchmarks.md says
+	$(BIN)/python bench/startup.py
+
+clean:  ## remove .venv and caches; data, models and results stay
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# Folders are made whole or not at all, so that their being there is enough.
+dataset: | $(VENV)/.installed
+	$(BIN)/classify-train sample ./dataset --images ./images
+
+$(MODEL)/1: | $(VENV)/.installed dataset
+	$(BIN)/classify-train export ./dataset --output $(MODEL) --size 32 --weights random --no-flip
+
+$(VENV)/.installed: constraints.txt $(PYPROJECTS) | $(VENV)/bin/python
+	@echo "Installing TensorFlow and the three parts into $(VENV) (a minute or two, once) ..."
+	$(PIP) $(PARTS)
+	@touch $@
+
+$(VENV)/.developing: requirements-dev.txt $(VENV)/.installed
+	$(PIP) --requirement requirements-dev.txt
+	@touch $@
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "This Python cannot make virtual environments: install python3-venv" >&2; exit 1; }

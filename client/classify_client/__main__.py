@@ -1,0 +1,5 @@
+"""`python -m classify_client` is `classify-client`."""
+
+from classify_client.cli import main
+
+main(prog_name="classify-client")

@@ -1,0 +1,105 @@
+"""classify-client: parse, run, report."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from classify_client import __version__
+from classify_client.errors import ClassifyError, InputError
+
+if TYPE_CHECKING:
+    from classify_client.run import Outcome
+
+_PATH = click.Path(path_type=Path)
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+
+@click.command(context_settings={"auto_envvar_prefix": "CLASSIFY", "show_default": True})
+@click.argument("inputs", type=_PATH, nargs=-1, required=True)
+@click.option("--output", "-o", type=_PATH, default=Path("classified"), help="Folder for the results.")
+@click.option("--server", default="localhost:8500", metavar="HOST:PORT", help="gRPC address of the model server.")
+@click.option("--model", default="classifier", help="Name of the model there.")
+@click.option(
+    "--embedded", type=_PATH, metavar="MODEL", help="Serve this model's folder for the run, instead of --server."
+)
+@click.option(
+    "--labels",
+    type=click.Choice(["folder", "none"]),
+    default="folder",
+    help="Whether a file's folder names its true class.",
+)
+@click.option("--batch-size", type=click.IntRange(1), default=32, help="Images a request.")
+@click.option("--in-flight", type=click.IntRange(1), default=2, help="Requests sent and not yet answered, at most.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=os.cpu_count() or 1,
+    show_default="cores",
+    help="Threads that decode images.",
+)
+@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=60.0, help="Seconds for one request.")
+@click.option("--max-failures", type=click.IntRange(0), default=0, help="Images that may fail without exit code 1.")
+@click.option(
+    "--fail-under", type=click.FloatRange(0, 1), metavar="ACCURACY", help="Exit with 1 below this accuracy, 0-1."
+)
+@click.option("--overwrite", is_flag=True, help="Classify everything anew instead of going on from earlier results.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+@click.version_option(__version__)
+def main(labels: str, max_failures: int, fail_under: float | None, **options: Any) -> None:  # fmt: skip
+    """Classify images in batches with a model server, and copy what it got wrong into a miss folder.
+
+    INPUTS are folders, searched with all below them, and image files. Where an image lies in a folder named like
+    one of the model's classes, that is taken for its true class.
+
+    Results are predictions.csv, miss/ and summary.json in the output folder. Running again goes on where an
+    earlier run stopped: what the same model has answered is not sent again.
+
+    \b
+    Exit codes: 0 all images answered, 1 some failed or --fail-under, 2 wrong usage,
+    3 no server or no such model, 130 interrupted.
+    """
+    try:
+        from classify_client.run import RunConfig, run
+
+        outcome = run(RunConfig(labels=labels == "folder", **options))
+    except ClassifyError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        click.echo("Stopped. Results so far are complete; run again to go on.", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    _report(outcome, options["output"])
+    sys.exit(_exit_code(outcome, max_failures, fail_under))
+
+
+def _report(outcome: "Outcome", output: Path) -> None:
+    from rich.console import Console
+
+    from classify_client.predictions import FILE_NAME
+    from classify_client.summary import summary_table
+
+    Console(soft_wrap=True).print(summary_table(outcome.summary, output))
+    if outcome.summary["failed"]:
+        click.echo(f"{outcome.summary['failed']} images failed: see the column error in {output / FILE_NAME}", err=True)
+    if outcome.interrupted:
+        click.echo("Interrupted. Results so far are complete; run again to go on.", err=True)
+
+
+def _exit_code(outcome: "Outcome", max_failures: int, fail_under: float | None) -> int:
+    if outcome.interrupted:
+        return EXIT_INTERRUPTED
+    if outcome.summary["failed"] > max_failures:
+        return EXIT_FAILED
+    accuracy = outcome.summary["accuracy"]
+    if fail_under is None:
+        return 0
+    if accuracy is None:
+        click.echo(
+            "Error: --fail-under needs images in folders named like the model's classes: there are none", err=True
+        )
+        return InputError.exit_code
+    return EXIT_FAILED if accuracy < fail_under else 0

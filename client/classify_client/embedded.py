@@ -1,0 +1,47 @@
+"""A server of our own for one run: `classify-serve` in a process of its own, spoken to like any other."""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from classify_client.errors import ServiceError
+
+
+@contextmanager
+def embedded_server(model: Path) -> Iterator[tuple[str, str]]:
+    """Serve a model's folder on a free local port while the block runs; gives (`host:port`, model name).
+
+    The server ends with this process, however that ends, and Ctrl-C does not reach it before the requests in
+    flight are answered.
+
+    Raises:
+        ServiceError: there is no model, or no TensorFlow to serve it with.
+
+    """
+    command = [sys.executable, "-m", "classify_serving", str(model), "--port", "0", "--until-stdin-closes"]
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
+        ) as process,
+    ):
+        try:
+            yield _read_address(process, log)
+        finally:
+            process.terminate()
+
+
+def _read_address(process: "subprocess.Popen[str]", log: TextIO) -> tuple[str, str]:
+    """Wait for the line that says `Serving NAME version N on HOST:PORT`."""
+    assert process.stdout is not None
+    words = process.stdout.readline().split()
+    if not words:
+        process.wait()
+        log.seek(0)
+        reason = (log.read().strip().splitlines() or ["it said nothing"])[-1].removeprefix("Error: ")
+        raise ServiceError(f"the embedded server did not start: {reason}")
+    return words[-1], " ".join(words[1:-4])

@@ -1,0 +1,46 @@
+"""The progress bar on stderr: only on a terminal, and only where the user wants it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.0f} images/s" if task.speed else "")
+
+
+def progress_bar(quiet: bool) -> Progress:
+    """A bar with count, rate, time taken and time left; draws nothing unless stderr is a terminal."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=quiet or not console.is_terminal,
+    )
+
+
+@contextmanager
+def waiting(message: str, quiet: bool) -> Iterator[None]:
+    """Say what is being waited for while the block runs, on a terminal."""
+    with progress_bar(quiet) as bar:
+        bar.add_task(message, total=None)
+        yield

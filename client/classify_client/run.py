@@ -1,0 +1,181 @@
+"""One run of the client: everything between the command line and the pipeline."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from classify_client.embedded import embedded_server
+from classify_client.errors import OutputError, ServiceError
+from classify_client.interrupt import Interrupt
+from classify_client.misses import Misses
+from classify_client.pipeline import PipelineConfig, Times, run_pipeline
+from classify_client.predictions import Predictions
+from classify_client.progress import progress_bar, waiting
+from classify_client.rows import Row
+from classify_client.service import Service
+from classify_client.sources import Source, list_sources
+from classify_client.summary import Tally, summarise, write_summary
+from classify_serving.contract import ModelMetadata
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What the command line asks for.
+
+    Attributes:
+        inputs: folders and files to classify.
+        output: folder for the results.
+        server: `host:port` of a model server.
+        model: the model's name there.
+        embedded: a model's folder to serve for this run, instead of `server` and `model`.
+        labels: whether folder names are true labels.
+        batch_size: images a request.
+        in_flight: requests sent and not yet answered, at most.
+        threads: decoding threads.
+        timeout: seconds for one request.
+        overwrite: classify everything anew.
+        quiet: no progress bar.
+
+    """
+
+    inputs: Sequence[Path]
+    output: Path
+    server: str
+    model: str
+    embedded: Path | None
+    labels: bool
+    batch_size: int
+    in_flight: int
+    threads: int
+    timeout: float
+    overwrite: bool
+    quiet: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run left: the content of `summary.json`, and whether it was interrupted."""
+
+    summary: dict[str, Any]
+    interrupted: bool
+
+
+def run(config: RunConfig) -> Outcome:
+    """Classify all inputs and leave `predictions.csv`, `miss/` and `summary.json` in the output folder.
+
+    Raises:
+        ClassifyError: as its tree says; results until then are complete, and another run goes on from them.
+
+    """
+    sources = list_sources(config.inputs, exclude=[config.output])
+    with ExitStack() as stack:
+        server, model = config.server, config.model
+        if config.embedded:
+            with waiting("Starting the embedded server", config.quiet):
+                server, model = stack.enter_context(embedded_server(config.embedded))
+        service = stack.enter_context(Service(server, model, config.timeout))
+        metadata = service.metadata()
+        try:
+            return _Run(config, service, metadata).classify(sources)
+        except OSError as error:
+            where = error.filename or config.output
+            raise OutputError(
+                f"cannot write {where} ({(error.strerror or str(error)).lower()}):"
+                " give another --output, or mend it and run again to go on"
+            ) from error
+
+
+class _Run:
+    """The state of one run: its results file, its misses, its counts."""
+
+    def __init__(self, config: RunConfig, service: Service, metadata: ModelMetadata) -> None:
+        self._config, self._service, self._metadata = config, service, metadata
+        self._tally, self._times = Tally(), Times()
+        self._start = time.perf_counter()
+        config.output.mkdir(parents=True, exist_ok=True)
+        self._misses = Misses(config.output)
+        self._misses.remove_partial()
+        self._predictions = Predictions(
+            config.output, metadata, config.overwrite, forget=lambda row: self._misses.remove(row.miss)
+        )
+
+    def classify(self, sources: Iterator[Source]) -> Outcome:
+        pipeline = PipelineConfig(
+            size=self._metadata.image_size,
+            resize=self._metadata.resize,
+            batch_size=self._config.batch_size,
+            in_flight=self._config.in_flight,
+            threads=self._config.threads,
+        )
+        failure: ServiceError | None = None
+        with self._predictions, Interrupt() as interrupt, progress_bar(self._config.quiet) as bar:
+            task = bar.add_task("Classifying", total=None if bar.disable else self._count())
+            try:
+                unanswered = self._unanswered(sources, interrupt)
+                for results in run_pipeline(unanswered, self._service.classify, pipeline, self._times):
+                    self._write([Row.of(result, self._metadata, self._config.labels) for result in results],
+                                [result.source for result in results])  # fmt: skip
+                    bar.update(task, completed=self._tally.images)
+            except ServiceError as error:
+                failure = error
+            if not failure and not interrupt.requested:
+                self._predictions.finish()
+        summary = self._summarise(complete=not failure and not interrupt.requested)
+        if failure:
+            raise type(failure)(f"{failure} ({self._tally.images} images are done; run again to go on)") from failure
+        return Outcome(summary, interrupt.requested)
+
+    def _count(self) -> int:
+        return sum(1 for _ in list_sources(self._config.inputs, exclude=[self._config.output]))
+
+    def _unanswered(self, sources: Iterator[Source], interrupt: Interrupt) -> Iterator[Source]:
+        """Pass on the files that need the server; take earlier answers over for the others."""
+        for source in sources:
+            if interrupt.requested:
+                return
+            if not self._predictions.admit(source):
+                continue
+            earlier = self._predictions.find(source)
+            if earlier is None:
+                yield source
+                continue
+            row = self._with_copy(earlier.with_truth(source, self._metadata, self._config.labels), source)
+            self._predictions.keep(row)
+            self._tally.add(row, reused=True)
+
+    def _write(self, rows: list[Row], sources: list[Source]) -> None:
+        with self._times.measure("write"):
+            # A copy without a row is made again by a rerun; a row without its copy would stay so.
+            copied = [self._with_copy(row, source) for row, source in zip(rows, sources, strict=True)]
+            self._predictions.append(copied)
+        for row in copied:
+            self._tally.add(row)
+
+    def _with_copy(self, row: Row, source: Source) -> Row:
+        if not row.is_miss:
+            return replace(row, miss="")
+        try:
+            return replace(row, miss=self._misses.add(source.path, row.true_class, row.predicted))
+        except OSError:
+            if source.path.is_file():
+                raise
+            # The file went away after it was classified: the answer stands, the copy cannot be had.
+            return replace(row, miss="")
+
+    def _summarise(self, complete: bool) -> dict[str, Any]:
+        config = self._config
+        arguments = {
+            "inputs": [str(path) for path in config.inputs],
+            "server": str(config.embedded) if config.embedded else config.server,
+            "labels": config.labels,
+            "batch_size": config.batch_size,
+            "in_flight": config.in_flight,
+            "threads": config.threads,
+        }
+        seconds = time.perf_counter() - self._start
+        summary = summarise(self._tally, self._metadata, self._times, seconds, arguments, complete)
+        write_summary(config.output, summary)
+        return summary

@@ -1,0 +1,79 @@
+"""From folders and files on the command line to a stream of images with the labels their folders give them."""
+
+import os
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from classify_client.errors import InputError
+from classify_serving.folders import walk_images
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file to classify.
+
+    Attributes:
+        path: where it is.
+        name: its path relative to the input folder, with `/`; what results call it. Of several inputs, the
+            path as given. Bytes that are no UTF-8 appear as `\\xNN`.
+        folder: name of the folder it lies in: its true label, if the model knows it.
+        stamp: size in bytes and modification time in ns when it was listed: the same file later has the same.
+
+    """
+
+    path: Path
+    name: str
+    folder: str
+    stamp: tuple[str, str]
+
+
+def list_sources(inputs: Sequence[Path], exclude: Collection[Path] = ()) -> Iterator[Source]:
+    """List the images of all inputs lazily, in the order given and sorted within each folder.
+
+    Args:
+        inputs: folders, searched with everything below them, and files, taken whatever their name is.
+        exclude: folders to pass over, such as the output folder.
+
+    Raises:
+        InputError: an input does not exist, a folder cannot be listed, or there is no image at all.
+
+    """
+    for given in inputs:
+        if not given.exists():
+            raise InputError(f"no file or folder {given}: correct the path")
+    stream = _stream(inputs, exclude)
+    first = next(stream, None)
+    if first is None:
+        names = ", ".join(str(path) for path in inputs)
+        raise InputError(f"no images in {names}: give a folder with JPEG, PNG or other image files")
+    return chain([first], stream)
+
+
+def _stream(inputs: Sequence[Path], exclude: Collection[Path]) -> Iterator[Source]:
+    for given in inputs:
+        root = given if given.is_dir() else given.parent
+        try:
+            for path in walk_images(given, exclude) if given.is_dir() else (given,):
+                yield _source(path, path.relative_to(root) if len(inputs) == 1 else path)
+        except OSError as error:
+            raise InputError(f"cannot list {error.filename}: {error.strerror}") from error
+
+
+def _source(path: Path, shown: Path) -> Source:
+    folder = path.parent.name or path.parent.resolve().name
+    return Source(path=path, name=printable(shown.as_posix()), folder=printable(folder), stamp=_stamp(path))
+
+
+def _stamp(path: Path) -> tuple[str, str]:
+    try:
+        status = path.stat()
+    except OSError:
+        return "", ""
+    return str(status.st_size), str(status.st_mtime_ns)
+
+
+def printable(text: str) -> str:
+    """Text that can be written as UTF-8: bytes of a file name that are none appear as `\\xNN`."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace")

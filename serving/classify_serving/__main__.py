@@ -1,0 +1,5 @@
+"""`python -m classify_serving` is `classify-serve`."""
+
+from classify_serving.cli import main
+
+main(prog_name="classify-serve")

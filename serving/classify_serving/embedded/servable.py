@@ -1,0 +1,127 @@
+"""What the embedded server serves: one version of a model, read from a SavedModel or made by a test."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+from classify_serving.contract import WARMUP_FILE
+
+Arrays = Mapping[str, NDArray[np.generic]]
+Predict = Callable[[str, Arrays], Arrays]
+
+_log = logging.getLogger(__name__)
+
+
+class ServableError(Exception):
+    """A folder that holds no model that can be served; one sentence, naming the folder."""
+
+
+@dataclass(frozen=True)
+class Servable:
+    """One loaded version of a model.
+
+    Attributes:
+        name: the model's name in requests.
+        version: its number.
+        signatures: what each signature takes and gives.
+        predict: signature name and inputs -> outputs; inputs have been checked against the signature.
+
+    """
+
+    name: str
+    version: int
+    signatures: Mapping[str, SignatureDef]
+    predict: Predict
+
+
+def find_version(folder: Path) -> Path:
+    """The version to serve: `folder` itself if it is a version, else the highest-numbered one in it.
+
+    Raises:
+        ServableError: there is no such folder or no version in it.
+
+    """
+    if not folder.is_dir():
+        raise ServableError(f"no model folder {folder}: train one with classify-train export, or correct the path")
+    if folder.name.isdecimal() and (folder / "saved_model.pb").is_file():
+        return folder
+    versions = _versions_in(folder)
+    if versions:
+        return max(versions, key=lambda version: int(version.name))
+    nested = sorted(child for child in folder.iterdir() if child.is_dir() and _versions_in(child))
+    hint = f"did you mean {nested[0]}?" if nested else "train one with classify-train export"
+    raise ServableError(f"no model version (a numbered folder with a saved_model.pb) in {folder}: {hint}")
+
+
+def _versions_in(folder: Path) -> list[Path]:
+    return [child for child in folder.iterdir() if child.name.isdecimal() and (child / "saved_model.pb").is_file()]
+
+
+def load_servable(folder: Path, name: str | None = None) -> Servable:
+    """Load the newest version below `folder` and run its warm-up requests.
+
+    Args:
+        folder: a model's folder `<name>/`, or a version's `<name>/<number>/`.
+        name: the name to serve it under; the folder's by default.
+
+    Raises:
+        ServableError: no version there, or it cannot be loaded or fails its own warm-up.
+
+    """
+    version = find_version(folder)
+    try:
+        signatures = _read_signatures(version / "saved_model.pb")
+        loaded = tf.saved_model.load(str(version))
+        servable = Servable(
+            name=name or version.resolve().parent.name,
+            version=int(version.name),
+            signatures=signatures,
+            predict=_predictor(loaded, {key: frozenset(signatures[key].outputs) for key in signatures}),
+        )
+        _warm_up(servable, version / WARMUP_FILE)
+    except (DecodeError, OSError, ValueError, KeyError, tf.errors.OpError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ServableError(f"the model in {version} cannot be loaded ({reason}): export it again") from error
+    return servable
+
+
+def _read_signatures(path: Path) -> dict[str, SignatureDef]:
+    saved = SavedModel()
+    saved.ParseFromString(path.read_bytes())
+    graphs = [graph for graph in saved.meta_graphs if "serve" in graph.meta_info_def.tags]
+    if not graphs:
+        raise ValueError("it has no graph tagged 'serve'")
+    # TensorFlow adds an initialisation signature of its own, which nobody can call.
+    return {key: value for key, value in graphs[0].signature_def.items() if not key.startswith("__")}
+
+
+def _predictor(loaded: Any, outputs_of: Mapping[str, frozenset[str]]) -> Predict:
+    # `loaded` is kept alive by the closure: its variables go when it does.
+    def predict(signature: str, inputs: Arrays) -> Arrays:
+        function = loaded.signatures[signature]
+        results = function(**{key: tf.constant(value) for key, value in inputs.items()})
+        return {key: results[key].numpy() for key in outputs_of[signature]}
+
+    return predict
+
+
+def _warm_up(servable: Servable, records: Path) -> None:
+    if not records.is_file():
+        return
+    count = 0
+    for record in tf.data.TFRecordDataset(str(records)):
+        request = PredictionLog.FromString(record.numpy()).predict_log.request
+        inputs = {key: tf.make_ndarray(tensor) for key, tensor in request.inputs.items()}
+        servable.predict(request.model_spec.signature_name or "serving_default", inputs)
+        count += 1
+    _log.info("ran %d warm-up requests", count)

@@ -1,0 +1,71 @@
+"""The embedded server's life: listen once the model is there, answer, and stop without dropping a request."""
+
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Final, Self
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from tensorflow_serving.apis.model_service_pb2_grpc import add_ModelServiceServicer_to_server
+from tensorflow_serving.apis.prediction_service_pb2_grpc import add_PredictionServiceServicer_to_server
+
+from classify_serving.embedded.servable import Servable
+from classify_serving.embedded.services import ModelService, PredictionService
+
+_OPTIONS: Final = (
+    # As TensorFlow Serving: no limit of its own on what it receives.
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    # Without this a second server on the same port starts silently and takes half of the requests.
+    ("grpc.so_reuseport", 0),
+)
+_HEALTH_NAMES: Final = ("", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService")
+
+
+class AddressError(Exception):
+    """An address that cannot be listened on; one sentence, naming it."""
+
+
+class EmbeddedServer:
+    """A gRPC server over one servable, listening from construction to `stop`; a context manager.
+
+    Args:
+        servable: what to serve; it is loaded and warm, so listening means ready.
+        host: address or name to listen on.
+        port: 0 for a free one.
+        threads: requests worked on at once; TensorFlow itself uses all cores for each.
+
+    Raises:
+        AddressError: the port is taken or the host is not of this machine.
+
+    """
+
+    def __init__(self, servable: Servable, host: str = "127.0.0.1", port: int = 0, threads: int = 4) -> None:
+        self._server = grpc.server(ThreadPoolExecutor(threads, "grpc"), options=_OPTIONS)
+        add_PredictionServiceServicer_to_server(PredictionService(servable), self._server)
+        add_ModelServiceServicer_to_server(ModelService(servable), self._server)
+        self._health = health.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        try:
+            bound = self._server.add_insecure_port(f"{host}:{port}")
+        except RuntimeError:
+            bound = 0
+        if not bound:
+            raise AddressError(f"cannot listen on {host}:{port}: is the port taken? choose another with --port")
+        self.address = f"{host}:{bound}"
+        for name in _HEALTH_NAMES:
+            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        self._server.start()
+
+    def stop(self, grace: float = 30.0) -> None:
+        """Refuse new requests, finish those under way for up to `grace` seconds, and close the port."""
+        self._health.enter_graceful_shutdown()
+        self._server.stop(grace).wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

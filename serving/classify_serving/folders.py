@@ -1,0 +1,36 @@
+"""Listing the image files below a folder: one order and one set of rules for training and client."""
+
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from classify_serving.images import is_image_name
+
+
+def walk_images(root: Path, exclude: Collection[Path] = ()) -> Iterator[Path]:
+    """Yield the image files below `root` lazily, sorted by name within each folder, files before folders.
+
+    Hidden files and folders are passed over, symbolic links are followed, and a folder that links back to
+    one of its own ancestors is entered only once. Folders that cannot be listed raise OSError.
+
+    Args:
+        root: the folder to list.
+        exclude: folders to leave out, such as the one results are written to; compared as real paths.
+
+    """
+    excluded = {os.path.realpath(path) for path in exclude}
+    yield from _walk(os.fspath(root), excluded, ())
+
+
+def _walk(folder: str, excluded: set[str], ancestors: tuple[str, ...]) -> Iterator[Path]:
+    real = os.path.realpath(folder)
+    if real in ancestors or real in excluded:
+        return
+    with os.scandir(folder) as entries:
+        visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
+    for entry in visible:
+        if is_image_name(entry.name) and not entry.is_dir():
+            yield Path(entry.path)
+    for entry in visible:
+        if entry.is_dir():
+            yield from _walk(entry.path, excluded, (*ancestors, real))

@@ -1,0 +1,157 @@
+"""From an image file to the tensor a model sees: the only decoder of the project.
+
+Training and client both decode here, so a model is asked about exactly the pixels it was trained on.
+"""
+
+import warnings
+from collections.abc import Callable
+from os import PathLike, fspath
+from pathlib import PurePath
+from typing import BinaryIO, Final, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+Resize = Literal["stretch", "pad", "crop"]
+RESIZE_MODES: Final[tuple[Resize, ...]] = get_args(Resize)
+
+IMAGE_SUFFIXES: Final = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff"),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".ico", ".tga", ".pcx", ".jp2", ".j2k", ".avif", ".heic", ".heif"),
+    }
+)
+"""Lower-case name endings that make a file an image to us; HEIC is among them so that it is reported as
+unreadable and not passed over in silence."""
+
+# Formats are named because Pillow also "opens" PostScript by running Ghostscript on it.
+_FORMATS: Final = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "ICO", "TGA", "PCX",
+                   "JPEG2000", "AVIF")  # fmt: skip
+_WHITE: Final = (255, 255, 255, 255)
+
+# What is wrong with an image is said by ImageError; a warning would only tear the caller's progress bar.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+class ImageError(Exception):
+    """An image that cannot be read: `path` names it, `reason` says why in a few words."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file of this name is taken for an image: by its ending, in any case; never a hidden file."""
+    return not name.startswith(".") and PurePath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def decode_image(source: str | PathLike[str] | BinaryIO, size: int, resize: Resize = "stretch") -> NDArray[np.uint8]:
+    """Decode one image to uint8 [size,size,3], RGB, 0-255.
+
+    EXIF orientation is applied, transparency is laid on white, 16-bit greys are scaled to 8 bits, and of
+    an animation the first frame is taken. Bilinear filtering; JPEGs are decoded at a reduced scale as long
+    as that is no smaller than the result. `resize` says what becomes of the aspect ratio: `stretch` ignores
+    it, `pad` keeps it with black bars, `crop` keeps it and cuts the centre.
+
+    Args:
+        source: a path, or a binary file open for reading whose `name`, if any, is used in errors.
+        size: side of the square result in pixels.
+        resize: see above.
+
+    Raises:
+        ImageError: the file is missing, unreadable, broken, no image, or has more pixels than Pillow's
+            guard against decompression bombs allows (178,956,970).
+
+    """
+    path = _name_of(source)
+    try:
+        with Image.open(source, formats=_FORMATS) as image:
+            _reduce_scale(image, size, resize)
+            rgb = _to_rgb(_upright(image))
+            return np.asarray(_RESIZERS[resize](rgb, size), dtype=np.uint8)
+    except Image.DecompressionBombError:
+        raise ImageError(path, "too many pixels (more than 178,956,970): scale it down") from None
+    except FileNotFoundError:
+        raise ImageError(path, "no such file") from None
+    except UnidentifiedImageError:
+        raise ImageError(path, "not an image, or of a format that cannot be read") from None
+    except Exception as error:
+        # Broken files make Pillow's parsers raise nearly anything: struct.error, KeyError, SyntaxError ...
+        raise ImageError(path, _reason(error)) from error
+
+
+def _name_of(source: str | PathLike[str] | BinaryIO) -> str:
+    if isinstance(source, str | PathLike):
+        return fspath(source)
+    return str(getattr(source, "name", "<image>"))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _reduce_scale(image: Image.Image, size: int, resize: Resize) -> None:
+    """Let the JPEG decoder skip detail that resizing would discard; other formats ignore it."""
+    width, height = image.size
+    long_side = max(width, height)
+    if resize == "pad":
+        image.draft(None, (max(1, width * size // long_side), max(1, height * size // long_side)))
+    else:
+        image.draft(None, (size, size))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except Exception:
+        # Broken EXIF data says nothing about the pixels, which were just read.
+        return image
+    return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        return _deep_grey_to_rgb(image)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, _WHITE), rgba).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _deep_grey_to_rgb(image: Image.Image) -> Image.Image:
+    """Scale greys of more than 8 bits to 0-255: by 257 from 16 bits, by 255 from floats in 0-1.
+
+    Values that fit in 8 bits already are kept: some programs store those in wide modes.
+    """
+    grey = np.nan_to_num(np.asarray(image, dtype=np.float64))
+    peak = grey.max(initial=0.0)
+    if image.mode == "F":
+        scale = 255.0 if peak <= 1.0 else 1.0
+    else:
+        scale = 1 / 257 if image.mode.startswith("I;16") or peak > 255 else 1.0
+    return Image.fromarray(np.clip(np.rint(grey * scale), 0, 255).astype(np.uint8)).convert("RGB")
+
+
+def _stretch(image: Image.Image, size: int) -> Image.Image:
+    return image.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0)
+
+
+def _pad(image: Image.Image, size: int) -> Image.Image:
+    return ImageOps.pad(image, (size, size), Image.Resampling.BILINEAR)
+
+
+def _crop(image: Image.Image, size: int) -> Image.Image:
+    return ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+
+
+_RESIZERS: Final[dict[Resize, Callable[[Image.Image, int], Image.Image]]] = {
+    "stretch": _stretch,
+    "pad": _pad,
+    "crop": _crop,
+}

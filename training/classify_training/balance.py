@@ -1,0 +1,82 @@
+"""Balancing the training split: small classes merged, large ones thinned, the rest repeated.
+
+Only ever the training split: validation and test keep the proportions that the model will meet.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from math import ceil
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classify_training.errors import DatasetError
+
+
+def plan_merges(
+    counts: Mapping[str, int], min_images: int, others: str = "others", by_hand: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Which folders become part of another class: folder -> class.
+
+    Merges by hand come first. Then every class with fewer than `min_images` training images goes into
+    `others`, if that brings at least two folders together: a single small class would only lose its name. Nothing
+    is merged where that would leave one class alone.
+
+    Args:
+        counts: training images of each folder.
+        min_images: classes below this are merged; 0 merges none.
+        others: name of the class that takes them.
+        by_hand: merges asked for, folder -> class.
+
+    Raises:
+        DatasetError: a merge by hand names a folder that does not exist, or a chain of merges.
+
+    """
+    merges = dict(by_hand or {})
+    for folder, target in merges.items():
+        if folder not in counts:
+            raise DatasetError(f"cannot merge {folder} into {target}: the dataset has no folder {folder}")
+        if target in merges:
+            raise DatasetError(f"cannot merge {folder} into {target}: {target} is merged away itself")
+    merged = merge_counts(counts, merges)
+    small = sorted(name for name, count in merged.items() if count < min_images and name != others)
+    gathered = len(small) + (others in merged)
+    if gathered < 2 or len(merged) - gathered + 1 < 2:
+        return merges
+    final = {folder: others if target in small else target for folder, target in merges.items()}
+    return final | {name: others for name in small if name in counts and name not in merges}
+
+
+def merge_counts(counts: Mapping[str, int], merges: Mapping[str, str]) -> dict[str, int]:
+    """Images of each class once folders are merged."""
+    merged: Counter[str] = Counter()
+    for folder, count in counts.items():
+        merged[merges.get(folder, folder)] += count
+    return dict(merged)
+
+
+def balance(classes: Sequence[str], max_ratio: float, oversample: bool, seed: int) -> NDArray[np.int64]:
+    """Choose what an epoch trains on: indices into `classes`, grouped by class, some repeated.
+
+    A class of more than `max_ratio` times the median class size is thinned to that, at random. With
+    `oversample` every class is then repeated up to the size of the largest, each image as often as any
+    other of its class or once more; augmentation makes each repetition a different picture.
+
+    Args:
+        classes: class of each training image, after merging.
+        max_ratio: at least 1; infinity thins nothing.
+        oversample: whether to repeat.
+        seed: of the choice; equal arguments give equal results.
+
+    """
+    members: dict[str, list[int]] = defaultdict(list)
+    for index, name in enumerate(classes):
+        members[name].append(index)
+    limit = max_ratio * median(len(indices) for indices in members.values())
+    rng = np.random.default_rng(seed)
+    kept = {name: rng.permutation(members[name])[: ceil(min(limit, len(members[name])))] for name in sorted(members)}
+    size = max(len(indices) for indices in kept.values())
+    if not oversample:
+        return np.concatenate(list(kept.values()))
+    return np.concatenate([np.resize(indices, size) for indices in kept.values()])

@@ -1,0 +1,27 @@
+"""What can go wrong in a training that its user can mend; each message is one sentence with the remedy.
+
+TrainingError
+├── DatasetError   the dataset cannot be trained on
+├── WeightsError   the pretrained weights cannot be had or do not fit
+└── ExportError    the model cannot be written, or is not what was trained
+"""
+
+
+class TrainingError(Exception):
+    """Root of the tree; `exit_code` is what `classify-train` ends with."""
+
+    exit_code = 1
+
+
+class DatasetError(TrainingError):
+    """The dataset cannot be trained on: missing, empty, one class only."""
+
+    exit_code = 2
+
+
+class WeightsError(TrainingError):
+    """The pretrained weights cannot be downloaded or read, or are of another architecture."""
+
+
+class ExportError(TrainingError):
+    """The SavedModel cannot be written, or does not agree with the model that was trained."""

@@ -1,0 +1,130 @@
+"""Writing a SavedModel version: complete and verified before anyone can see it."""
+
+import io
+import logging
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from PIL import Image
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog, PredictLog
+
+from classify_serving import contract
+from classify_serving.contract import ModelMetadata
+from classify_training.errors import ExportError
+from classify_training.model import Classifier
+from classify_training.signatures import Signatures
+
+WARMUP_BATCH_SIZES: Final = (1, 32)
+"""Sizes TensorFlow Serving runs once before it takes requests: a single image, and the client's batch."""
+
+_TOLERANCE: Final = 1e-4
+_TEMPORARY: Final = ".incoming-"
+_ABANDONED_SECONDS: Final = 3600
+_log = logging.getLogger(__name__)
+
+
+def next_version(folder: Path) -> int:
+    """One more than the highest version in a model's folder; 1 if there is none."""
+    versions = [int(path.name) for path in folder.glob("*") if path.name.isdecimal()]
+    return max(versions, default=0) + 1
+
+
+def export(classifier: Classifier, metadata: ModelMetadata, images: NDArray[np.uint8], folder: Path) -> Path:
+    """Write version `metadata.model_version` of a model below `folder`, and return its path.
+
+    It is written beside its place under a name that TensorFlow Serving passes over, reloaded and compared
+    with the trained model, and renamed last, so that no server ever sees half of one.
+
+    Args:
+        classifier: the trained model.
+        metadata: what it is to say of itself.
+        images: uint8 [N,S,S,3], N >= 1, real images to verify it on and to warm servers up with.
+        folder: the model's folder, made if absent.
+
+    Raises:
+        ExportError: the folder cannot be written to, or the reloaded model disagrees.
+
+    """
+    target = folder / str(metadata.model_version)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=folder) as temporary:
+            written = Path(temporary) / "version"
+            signatures = Signatures(classifier, metadata)
+            tf.saved_model.save(signatures, str(written), signatures=signatures.functions())
+            _write_warmup(written / contract.WARMUP_FILE, metadata, images)
+            _verify(written, classifier.model, metadata, images[:16])
+            # Servers may run as another user than the one who trains.
+            written.chmod(0o755)
+            os.rename(written, target)
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise ExportError(
+            f"cannot write the model to {target} ({reason}): free space, or choose another --output"
+        ) from error
+    _log.info("exported %s", target)
+    return target
+
+
+def _verify(path: Path, model: keras.Model, metadata: ModelMetadata, images: NDArray[np.uint8]) -> None:
+    """Compare the reloaded version with the trained model on real images, through both kinds of input."""
+    loaded = tf.saved_model.load(str(path))
+    expected = tf.nn.softmax(model.predict(images.astype(np.float32), verbose=0)).numpy()
+    served = loaded.signatures[contract.SERVING_DEFAULT](images=tf.constant(images))
+    encoded = loaded.signatures[contract.ENCODED](image_bytes=tf.constant([_png(image) for image in images]))
+    described = loaded.signatures[contract.METADATA](request=tf.constant([b""]))[contract.JSON].numpy()[0]
+    for name, answer in ((contract.SERVING_DEFAULT, served), (contract.ENCODED, encoded)):
+        difference = float(np.max(np.abs(answer[contract.PROBABILITIES].numpy() - expected)))
+        if not difference <= _TOLERANCE:
+            raise ExportError(
+                f"the exported model's {name} differs from the trained one by {difference:.2g} in probability:"
+                " nothing was published; train again, and report this if it stays"
+            )
+    if ModelMetadata.from_json(described) != metadata:
+        raise ExportError("the exported model's metadata is not what was written: nothing was published")
+
+
+def _png(image: NDArray[np.uint8]) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _write_warmup(path: Path, metadata: ModelMetadata, images: NDArray[np.uint8]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for size in WARMUP_BATCH_SIZES:
+            writer.write(_record(metadata, contract.SERVING_DEFAULT, contract.IMAGES, _repeat(images, size)))
+        one = images[:1]
+        for signature in (contract.EMBED, contract.EXPLAIN):
+            writer.write(_record(metadata, signature, contract.IMAGES, one))
+        writer.write(_record(metadata, contract.ENCODED, contract.IMAGE_BYTES, [_png(one[0])]))
+        writer.write(_record(metadata, contract.METADATA, contract.REQUEST, [b""]))
+
+
+def _repeat(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    return images[np.arange(size) % len(images)]
+
+
+def _record(metadata: ModelMetadata, signature: str, alias: str, value: Any) -> bytes:
+    request = PredictRequest(inputs={alias: tf.make_tensor_proto(value)})
+    request.model_spec.name = metadata.model_name
+    request.model_spec.signature_name = signature
+    content: bytes = PredictionLog(predict_log=PredictLog(request=request)).SerializeToString()
+    return content
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed exports left in a model's folder; one that may still be running is let be."""
+    for leftover in folder.glob(f"{_TEMPORARY}*"):
+        if time.time() - leftover.stat().st_mtime > _ABANDONED_SECONDS:
+            shutil.rmtree(leftover, ignore_errors=True)

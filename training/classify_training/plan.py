@@ -1,0 +1,129 @@
+"""What will be trained on, decided and shown before any training."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.box import SIMPLE
+from rich.console import JustifyMethod
+from rich.table import Table
+
+from classify_training.balance import balance, merge_counts, plan_merges
+from classify_training.config import DataConfig
+from classify_training.dataset import Dataset, Split, load, with_splits
+from classify_training.errors import DatasetError
+from classify_training.split import assign_splits
+
+_COLUMNS: Final[tuple[tuple[str, JustifyMethod], ...]] = (
+    ("folder", "left"), ("found", "right"), ("corrupt", "right"), ("double", "right"), ("conflict", "right"),
+    ("class", "left"), ("train", "right"), ("val", "right"), ("test", "right"), ("balanced", "right"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A dataset split, merged and balanced.
+
+    Attributes:
+        dataset: every example with its split.
+        merges: folder -> class it is merged into.
+        class_names: the classes, sorted: the order of the model's outputs.
+        targets: int64 [N], each example's index into `class_names`.
+        epoch: int64 [M], the examples an epoch trains on, repetitions included.
+
+    """
+
+    dataset: Dataset
+    merges: Mapping[str, str]
+    class_names: tuple[str, ...]
+    targets: NDArray[np.int64]
+    epoch: NDArray[np.int64]
+
+    def indices(self, split: Split) -> NDArray[np.int64]:
+        """The examples of a split, in the order they were found."""
+        return np.array([i for i, e in enumerate(self.dataset.examples) if e.file.split == split], np.int64)
+
+    def folder_counts(self, split: Split) -> dict[str, int]:
+        """Images of each folder in a split, before merging."""
+        counts = Counter(dict.fromkeys(sorted(self.dataset.found), 0))
+        counts.update(e.file.label for e in self.dataset.examples if e.file.split == split)
+        return dict(counts)
+
+    def epoch_counts(self) -> dict[str, int]:
+        """Images of each class an epoch trains on, repetitions included."""
+        counts = np.bincount(self.targets[self.epoch], minlength=len(self.class_names))
+        return dict(zip(self.class_names, counts.tolist(), strict=True))
+
+
+def make_plan(config: DataConfig, quiet: bool = False) -> Plan:
+    """Read the dataset and decide on splits, merges and balance, in this order.
+
+    Splitting comes first, so that no repeated image can stand on both sides.
+
+    Raises:
+        DatasetError: nothing to train on, or fewer than two classes.
+
+    """
+    dataset = load(config.dataset, config.size, config.resize, quiet)
+    files = [example.file for example in dataset.examples]
+    splits = assign_splits(
+        [file.label for file in files], [file.split for file in files], config.val, config.test, config.seed
+    )
+    dataset = with_splits(dataset, splits)
+    counts = Counter(file.label for file, split in zip(files, splits, strict=True) if split == "train")
+    merges = plan_merges(counts, config.min_images, config.others, config.merge)
+    class_names = tuple(sorted(merge_counts(counts, merges)))
+    if len(class_names) < 2:
+        raise DatasetError(
+            f"{config.dataset} has one class only ({', '.join(class_names) or 'none'}):"
+            " a classifier needs images of at least two, each in a folder of its own"
+        )
+    _check_known(dataset, merges, class_names)
+    targets = np.array([class_names.index(merges.get(file.label, file.label)) for file in files], np.int64)
+    train = np.flatnonzero(np.array(splits) == "train")
+    chosen = balance(
+        [class_names[target] for target in targets[train]],
+        config.max_ratio,
+        config.balance == "oversample",
+        config.seed,
+    )
+    return Plan(dataset, merges, class_names, targets, train[chosen])
+
+
+def _check_known(dataset: Dataset, merges: Mapping[str, str], class_names: tuple[str, ...]) -> None:
+    for example in dataset.examples:
+        label = example.file.label
+        if merges.get(label, label) not in class_names:
+            raise DatasetError(f"{example.file.path}: no training image has its label {label}: add some, or remove it")
+
+
+def plan_table(plan: Plan) -> Table:
+    """The table that decides everything before training: a row a folder."""
+    *rows, total = _rows(plan)
+    table = Table(box=SIMPLE, show_footer=True)
+    for (name, justify), footer in zip(_COLUMNS, total, strict=True):
+        table.add_column(name, justify=justify, footer=str(footer), overflow="fold")
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    return table
+
+
+def _rows(plan: Plan) -> Iterator[tuple[str | int, ...]]:
+    dataset = plan.dataset
+    corrupt = Counter(file.label for file, _ in dataset.corrupt)
+    duplicates = Counter(file.label for file in dataset.duplicates)
+    conflicts = Counter(file.label for group in dataset.conflicts for file in group)
+    train, val, test = (plan.folder_counts(split) for split in ("train", "val", "test"))
+    epoch = Counter(dataset.examples[index].file.label for index in plan.epoch.tolist())
+    for label in sorted(dataset.found):
+        yield (
+            label, dataset.found[label], corrupt[label], duplicates[label], conflicts[label],
+            plan.merges.get(label, label), train[label], val[label], test[label], epoch[label],
+        )  # fmt: skip
+    yield (
+        "total", sum(dataset.found.values()), corrupt.total(), duplicates.total(), conflicts.total(),
+        f"{len(plan.class_names)} classes", sum(train.values()), sum(val.values()), sum(test.values()), epoch.total(),
+    )  # fmt: skip

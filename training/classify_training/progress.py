@@ -1,0 +1,30 @@
+"""Progress bars on stderr: only on a terminal, and only where the user wants them."""
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+
+
+def progress_bar(quiet: bool = False) -> Progress:
+    """A bar with count, time taken and time left; draws nothing unless stderr is a terminal."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=quiet or not console.is_terminal,
+    )
+
+
+def track(items: Iterable[T], total: int, description: str, quiet: bool = False) -> Iterator[T]:
+    """Pass `items` on, showing how many of `total` have come."""
+    with progress_bar(quiet) as bar:
+        yield from bar.track(items, total=total, description=description)

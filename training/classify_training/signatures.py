@@ -1,0 +1,133 @@
+"""The five signatures of the contract as TensorFlow functions over a trained classifier."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import keras
+import tensorflow as tf
+
+from classify_serving import contract
+from classify_serving.contract import ModelMetadata
+from classify_serving.images import Resize
+from classify_training.model import Classifier, explained_layer
+
+Tensors = dict[str, tf.Tensor]
+_PNG_START: Final = b"\x89PNG"
+
+
+class Signatures(tf.Module):  # type: ignore[misc]  # TensorFlow is untyped
+    """Holds the model's variables and offers one TensorFlow function a signature."""
+
+    def __init__(self, classifier: Classifier, metadata: ModelMetadata) -> None:
+        super().__init__()
+        backbone, head = classifier.backbone, classifier.head
+        explained = backbone.get_layer(explained_layer(metadata.image_size)).output
+        self._features = keras.Model(backbone.inputs, [explained, backbone.output])
+        self._embedding = keras.Model(head.inputs, head.get_layer("embedding").output)
+        self._head = head
+        self._metadata = metadata
+
+    def functions(self) -> dict[str, Callable[..., Tensors]]:
+        """Signature name -> traced function, for `tf.saved_model.save`."""
+        size = self._metadata.image_size
+        images = tf.TensorSpec([None, size, size, 3], tf.uint8, name=contract.IMAGES)
+        strings = [tf.TensorSpec([None], tf.string, name=name) for name in (contract.IMAGE_BYTES, contract.REQUEST)]
+        return {
+            contract.SERVING_DEFAULT: _traced(self.classify, images),
+            contract.ENCODED: _traced(self.classify_encoded, strings[0]),
+            contract.EMBED: _traced(self.embed, images),
+            contract.EXPLAIN: _traced(self.explain, images),
+            contract.METADATA: _traced(self.describe, strings[1]),
+        }
+
+    def classify(self, images: tf.Tensor) -> Tensors:
+        """uint8 [N,S,S,3] -> probabilities and the best K labels."""
+        _, features = self._features(_preprocess(images))
+        return self._answers(self._head(features))
+
+    def classify_encoded(self, image_bytes: tf.Tensor) -> Tensors:
+        """JPEG, PNG, GIF or BMP bytes, string [N] -> as `classify`."""
+        size, resize = self._metadata.image_size, self._metadata.resize
+        images = tf.map_fn(
+            lambda content: _decode(content, size, resize),
+            image_bytes,
+            fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8),
+        )
+        return self.classify(images)
+
+    def embed(self, images: tf.Tensor) -> Tensors:
+        """uint8 [N,S,S,3] -> float32 [N,512]."""
+        _, features = self._features(_preprocess(images))
+        return {contract.EMBEDDING: tf.cast(self._embedding(features), tf.float32)}
+
+    def explain(self, images: tf.Tensor) -> Tensors:
+        """Grad-CAM of the likeliest class (Selvaraju et al., 2017, equations 1 and 2), scaled to 0-1.
+
+        A map's weight is the mean gradient of the class's logit over it; the heat is the positive part of the
+        weighted sum. Where no map speaks for the class, the heat is 0 everywhere.
+        """
+        pixels = _preprocess(images)
+        with tf.GradientTape() as tape:
+            tape.watch(pixels)
+            maps, features = self._features(pixels)
+            logits = self._head(features)
+            # An image's best logit depends on no other image, so the sum's gradient is each one's own.
+            best = tf.reduce_sum(tf.reduce_max(logits, axis=1))
+        gradients = tf.cast(tape.gradient(best, maps), tf.float32)
+        weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)
+        heat = tf.nn.relu(tf.reduce_sum(weights * tf.cast(maps, tf.float32), axis=-1))
+        heat = tf.math.divide_no_nan(heat, tf.reduce_max(heat, axis=(1, 2), keepdims=True))
+        return {contract.HEATMAP: heat, **self._answers(logits)}
+
+    def describe(self, request: tf.Tensor) -> Tensors:
+        """Anything, string [N] -> the metadata, repeated N times."""
+        return {contract.JSON: tf.fill(tf.shape(request), tf.constant(self._metadata.to_json()))}
+
+    def _answers(self, logits: tf.Tensor) -> Tensors:
+        probabilities = tf.nn.softmax(tf.cast(logits, tf.float32))
+        names = tf.constant(self._metadata.class_names)
+        best = tf.math.top_k(probabilities, k=min(contract.TOP_K, len(self._metadata.class_names)))
+        return {
+            contract.PROBABILITIES: probabilities,
+            contract.TOP_LABELS: tf.gather(names, best.indices),
+            contract.TOP_PROBABILITIES: best.values,
+        }
+
+
+def _traced(function: Callable[..., Tensors], spec: tf.TensorSpec) -> Any:
+    return tf.function(function, input_signature=[spec])
+
+
+def _preprocess(images: tf.Tensor) -> tf.Tensor:
+    return keras.applications.vgg16.preprocess_input(tf.cast(images, tf.float32))
+
+
+def _decode(content: tf.Tensor, size: int, resize: Resize) -> tf.Tensor:
+    """One image file to uint8 [S,S,3] inside the graph, as `classify_serving.images` does outside.
+
+    TensorFlow's decoders know no EXIF orientation and no palettes with transparency; clients that need those
+    send `images`.
+    """
+    is_png = tf.strings.substr(content, 0, len(_PNG_START)) == _PNG_START
+    image = tf.cond(
+        is_png,
+        lambda: _on_white(tf.io.decode_png(content, channels=4)),
+        lambda: tf.cast(tf.io.decode_image(content, channels=3, expand_animations=False), tf.float32),
+    )
+    image = tf.ensure_shape(image, [None, None, 3])
+    image = _make_square(image, resize)
+    image = tf.image.resize(image, (size, size), "bilinear", antialias=True)
+    return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
+
+
+def _on_white(rgba: tf.Tensor) -> tf.Tensor:
+    colours, opacity = tf.cast(rgba[..., :3], tf.float32), tf.cast(rgba[..., 3:], tf.float32) / 255
+    return colours * opacity + 255 * (1 - opacity)
+
+
+def _make_square(image: tf.Tensor, resize: Resize) -> tf.Tensor:
+    height, width = tf.shape(image)[0], tf.shape(image)[1]
+    if resize == "stretch":
+        return image
+    side = tf.maximum(height, width) if resize == "pad" else tf.minimum(height, width)
+    return tf.image.resize_with_crop_or_pad(image, side, side)
