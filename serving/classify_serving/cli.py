@@ -31,31 +31,44 @@ def main(model: Path, host: str, port: int, name: str | None, threads: int, unti
     \b
     Exit codes: 0 stopped, 2 wrong usage or port taken, 3 no model there.
     """
-    try:
-        from classify_serving.quiet import import_tensorflow
+    from classify_serving.embedded.versions import ServableError, find_version
 
+    try:
+        version = find_version(model)
+        _require_tensorflow()
+        serve(version, host, port, name, threads, until_stdin_closes)
+    except ServableError as error:
+        _fail(str(error), EXIT_NO_MODEL)
+
+
+def _require_tensorflow() -> None:
+    from classify_serving.quiet import import_tensorflow
+
+    try:
         import_tensorflow()
+        import grpc_health  # noqa: F401
     except ImportError as error:
         _fail(
             f"the embedded server needs {error.name or 'TensorFlow'}: pip install 'classify-serving[embedded]'",
             EXIT_USAGE,
         )
-    serve(model, host, port, name, threads, until_stdin_closes)
 
 
-def serve(model: Path, host: str, port: int, name: str | None, threads: int, until_stdin_closes: bool) -> None:
-    """Load, listen, and block until told to stop."""
-    from classify_serving.embedded.servable import ServableError, load_servable
+def serve(version: Path, host: str, port: int, name: str | None, threads: int, until_stdin_closes: bool) -> None:
+    """Load a version's folder, listen, and block until told to stop.
+
+    Raises:
+        ServableError: the version cannot be loaded.
+    """
+    from classify_serving.embedded.servable import load_servable
     from classify_serving.embedded.server import AddressError, EmbeddedServer
 
+    servable = load_servable(version, name)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     try:
-        servable = load_servable(model, name)
         server = EmbeddedServer(servable, host, port, threads)
-    except ServableError as error:
-        _fail(str(error), EXIT_NO_MODEL)
     except AddressError as error:
         _fail(str(error), EXIT_USAGE)
     with server:

@@ -15,15 +15,12 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from classify_serving.contract import WARMUP_FILE
+from classify_serving.embedded.versions import SAVED_MODEL, ServableError, find_version
 
 Arrays = Mapping[str, NDArray[np.generic]]
 Predict = Callable[[str, Arrays], Arrays]
 
 _log = logging.getLogger(__name__)
-
-
-class ServableError(Exception):
-    """A folder that holds no model that can be served; one sentence, naming the folder."""
 
 
 @dataclass(frozen=True)
@@ -44,29 +41,6 @@ class Servable:
     predict: Predict
 
 
-def find_version(folder: Path) -> Path:
-    """The version to serve: `folder` itself if it is a version, else the highest-numbered one in it.
-
-    Raises:
-        ServableError: there is no such folder or no version in it.
-
-    """
-    if not folder.is_dir():
-        raise ServableError(f"no model folder {folder}: train one with classify-train export, or correct the path")
-    if folder.name.isdecimal() and (folder / "saved_model.pb").is_file():
-        return folder
-    versions = _versions_in(folder)
-    if versions:
-        return max(versions, key=lambda version: int(version.name))
-    nested = sorted(child for child in folder.iterdir() if child.is_dir() and _versions_in(child))
-    hint = f"did you mean {nested[0]}?" if nested else "train one with classify-train export"
-    raise ServableError(f"no model version (a numbered folder with a saved_model.pb) in {folder}: {hint}")
-
-
-def _versions_in(folder: Path) -> list[Path]:
-    return [child for child in folder.iterdir() if child.name.isdecimal() and (child / "saved_model.pb").is_file()]
-
-
 def load_servable(folder: Path, name: str | None = None) -> Servable:
     """Load the newest version below `folder` and run its warm-up requests.
 
@@ -80,7 +54,7 @@ def load_servable(folder: Path, name: str | None = None) -> Servable:
     """
     version = find_version(folder)
     try:
-        signatures = _read_signatures(version / "saved_model.pb")
+        signatures = _read_signatures(version / SAVED_MODEL)
         loaded = tf.saved_model.load(str(version))
         servable = Servable(
             name=name or version.resolve().parent.name,

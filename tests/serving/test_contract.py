@@ -1,0 +1,38 @@
+"""Metadata is read back as it was written, by older and newer readers."""
+
+import json
+
+import pytest
+from classify_serving.contract import ContractError, ModelMetadata
+from support import make_metadata
+
+
+def test_metadata_survives_json() -> None:
+    metadata = make_metadata(class_names=("ä", "b/c"), merges={"deer": "others"})
+    assert ModelMetadata.from_json(metadata.to_json()) == metadata
+
+
+def test_fields_of_a_later_version_are_ignored() -> None:
+    values = json.loads(make_metadata().to_json()) | {"later": 1}
+    assert ModelMetadata.from_json(json.dumps(values).encode()) == make_metadata()
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b'{"schema_version": "one"}'])
+def test_what_is_no_metadata_is_refused(content: bytes) -> None:
+    with pytest.raises(ContractError):
+        ModelMetadata.from_json(content)
+
+
+def test_a_newer_schema_asks_for_an_upgrade() -> None:
+    with pytest.raises(ContractError, match="upgrade"):
+        ModelMetadata.from_json(make_metadata(schema_version=2).to_json())
+
+
+def test_true_class_follows_merges() -> None:
+    metadata = make_metadata(class_names=("cat", "others"), merges={"deer": "others"})
+    assert [metadata.true_class(label) for label in ("cat", "deer", "others", "images")] == [
+        "cat",
+        "others",
+        "others",
+        None,
+    ]

@@ -1,0 +1,33 @@
+"""Folders are listed in one order, by one set of rules."""
+
+from pathlib import Path
+
+from classify_serving.folders import walk_images
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def names(root: Path, *exclude: Path) -> list[str]:
+    return [path.relative_to(root).as_posix() for path in walk_images(root, exclude)]
+
+
+def test_images_come_sorted_files_before_folders(tmp_path: Path) -> None:
+    touch(tmp_path, "b/2.JPG", "b/1.png", "a/x/é.webp", "z.gif", "notes.txt", ".hidden/1.png", "._z.gif", "b/.1.png")
+    assert names(tmp_path) == ["z.gif", "a/x/é.webp", "b/1.png", "b/2.JPG"]
+
+
+def test_links_are_followed_and_loops_survive(tmp_path: Path) -> None:
+    touch(tmp_path, "elsewhere/1.png", "root/a/2.png")
+    (tmp_path / "root/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "root/a/loop").symlink_to(tmp_path / "root")
+    (tmp_path / "root/gone.png").symlink_to(tmp_path / "nowhere")
+    assert names(tmp_path / "root") == ["gone.png", "a/2.png", "linked/1.png"]
+
+
+def test_excluded_folders_are_left_out(tmp_path: Path) -> None:
+    touch(tmp_path, "1.png", "classified/miss/1.png")
+    assert names(tmp_path, tmp_path / "x" / ".." / "classified") == ["1.png"]

@@ -1,0 +1,123 @@
+"""What several tests need: pictures, a model whose answers are known, metadata."""
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from classify_serving import contract
+from classify_serving.contract import ModelMetadata
+from numpy.typing import NDArray
+from PIL import Image
+
+BRIGHTNESS = {"black": 10, "grey": 128, "white": 245}
+"""The classes of `BrightnessModel` and a brightness in the middle of each."""
+
+
+def write_picture(path: Path, brightness: int, size: tuple[int, int] = (40, 40)) -> Path:
+    """Write a plain grey image, uint8 0-255, in the format that the path's ending says."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (brightness,) * 3).save(path)
+    return path
+
+
+def make_metadata(**changes: Any) -> ModelMetadata:
+    """Metadata of a small model, with some values changed."""
+    values: dict[str, Any] = {
+        "schema_version": contract.SCHEMA_VERSION,
+        "model_name": "classifier",
+        "model_version": 1,
+        "class_names": tuple(sorted(BRIGHTNESS)),
+        "merges": {},
+        "image_size": 8,
+        "resize": "stretch",
+        "precision": "float32",
+        "train_counts_before": {"black": 5, "grey": 3, "white": 5},
+        "train_counts_after": {"black": 5, "grey": 5, "white": 5},
+        "test_metrics": {"accuracy": 0.9},
+        "dataset_fingerprint": "0" * 64,
+        "tensorflow_version": "2.21.0",
+        "keras_version": "3.12.0",
+        "created": "2026-01-01T00:00:00+00:00",
+    }
+    return ModelMetadata(**(values | changes))
+
+
+class BrightnessModel:
+    """Says `black`, `grey` or `white` by mean brightness, and counts the images it is asked about.
+
+    `refuse` names a mean brightness at which a batch fails; `gate` holds every answer back until it is set.
+    """
+
+    def __init__(self, metadata: ModelMetadata, refuse: int | None = None) -> None:
+        self.metadata = metadata
+        self.refuse = refuse
+        self.images = 0
+        self.asked = threading.Event()
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def predict(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Answer `metadata` and `serving_default` as the contract says."""
+        if signature == contract.METADATA:
+            answer = [self.metadata.to_json()] * len(inputs[contract.REQUEST])
+            return {contract.JSON: np.array(answer, dtype=np.object_)}
+        images = inputs[contract.IMAGES]
+        self.asked.set()
+        self.gate.wait(30)
+        self.images += len(images)
+        means = images.mean(axis=(1, 2, 3))
+        if self.refuse is not None and np.any(np.abs(means - self.refuse) < 1):
+            import tensorflow as tf
+
+            raise tf.errors.InvalidArgumentError(None, None, "this brightness is refused")
+        names = list(BRIGHTNESS)
+        distances = np.abs(means[:, None] - np.array([BRIGHTNESS[name] for name in names]))
+        order = np.argsort(distances, axis=1)
+        labels = np.array([[names[i].encode() for i in row] for row in order], dtype=np.object_)
+        probabilities = np.tile(np.array([0.7, 0.2, 0.1], np.float32), (len(images), 1))
+        unordered = np.take_along_axis(probabilities, np.argsort(order, axis=1), axis=1)
+        return {
+            contract.PROBABILITIES: unordered,
+            contract.TOP_LABELS: labels,
+            contract.TOP_PROBABILITIES: probabilities,
+        }
+
+
+def make_signatures(size: int) -> dict[str, Any]:
+    """The signature definitions of a model that has `serving_default` and `metadata` only."""
+    from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+
+    def tensor(dtype: int, *shape: int) -> dict[str, Any]:
+        return {"dtype": dtype, "tensor_shape": {"dim": [{"size": side} for side in shape]}}
+
+    real, byte, string = 1, 4, 7
+    return {
+        contract.SERVING_DEFAULT: SignatureDef(
+            inputs={contract.IMAGES: tensor(byte, -1, size, size, 3)},
+            outputs={
+                contract.PROBABILITIES: tensor(real, -1, 3),
+                contract.TOP_LABELS: tensor(string, -1, 3),
+                contract.TOP_PROBABILITIES: tensor(real, -1, 3),
+            },
+        ),
+        contract.METADATA: SignatureDef(
+            inputs={contract.REQUEST: tensor(string, -1)}, outputs={contract.JSON: tensor(string, -1)}
+        ),
+    }
+
+
+@contextmanager
+def serving(model: BrightnessModel) -> Iterator[str]:
+    """Serve a model over real gRPC on a free port; gives `host:port`."""
+    from classify_serving.embedded.servable import Servable
+    from classify_serving.embedded.server import EmbeddedServer
+
+    metadata = model.metadata
+    servable = Servable(
+        metadata.model_name, metadata.model_version, make_signatures(metadata.image_size), model.predict
+    )
+    with EmbeddedServer(servable) as server:
+        yield server.address
