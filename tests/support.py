@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from classify_serving import contract
-from classify_serving.contract import ModelMetadata
 from numpy.typing import NDArray
 from PIL import Image
+
+from classify_serving import contract
+from classify_serving.contract import ModelMetadata
 
 BRIGHTNESS = {"black": 10, "grey": 128, "white": 245}
 """The classes of `BrightnessModel` and a brightness in the middle of each."""

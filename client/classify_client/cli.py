@@ -77,12 +77,11 @@ def main(labels: str, max_failures: int, fail_under: float | None, **options: An
 
 
 def _report(outcome: "Outcome", output: Path) -> None:
-    from rich.console import Console
-
     from classify_client.predictions import FILE_NAME
-    from classify_client.summary import summary_table
+    from classify_client.summary import summary_lines
 
-    Console(soft_wrap=True).print(summary_table(outcome.summary, output))
+    for name, value in summary_lines(outcome.summary, output):
+        click.echo(click.style(f"{name:<13}", bold=True) + value)
     if outcome.summary["failed"]:
         click.echo(f"{outcome.summary['failed']} images failed: see the column error in {output / FILE_NAME}", err=True)
     if outcome.interrupted:

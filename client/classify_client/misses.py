@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from classify_client.sources import printable
+
 FOLDER: Final = "miss"
 _LONGEST: Final = 255
 _PARTIAL: Final = ".partial-"
@@ -62,11 +64,11 @@ class Misses:
 def miss_name(true_class: str, predicted: str, file_name: str) -> str:
     """`{true}_to_{predicted}_{filename}` as one file name, whatever the labels hold, within 255 bytes.
 
-    Characters that some file system refuses become `_`; a name that is too long loses its beginning, since its
-    end tells files apart.
+    Characters that some file system refuses, and bytes that are no UTF-8, become `_`. A name that is too long
+    loses its beginning, since its end tells files apart.
     """
-    prefix = _plain(f"{true_class}_to_{predicted}_")
-    name = _plain(file_name)
+    prefix = _plain(printable(f"{true_class}_to_{predicted}_"))
+    name = _plain(printable(file_name))
     while len(os.fsencode(prefix)) > _LONGEST // 2:
         prefix = prefix[:-2] + "_"
     while len(os.fsencode(prefix + name)) > _LONGEST:

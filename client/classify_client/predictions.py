@@ -3,6 +3,7 @@
 import csv
 import os
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -114,18 +115,26 @@ def read_rows(path: Path) -> Iterator[Row]:
     if not path.exists() or not path.stat().st_size:
         return
     with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.reader(_whole_lines(file))
+        reader = csv.reader(file)
         if tuple(next(reader, ())) != COLUMNS:
             raise OutputError(
                 f"{path} was not written by this version of classify-client: give another --output, or move it"
             )
-        for values in reader:
-            if len(values) == len(COLUMNS):
-                yield Row(**dict(zip(COLUMNS, values, strict=True)))
+        yield from (
+            Row(**dict(zip(COLUMNS, values, strict=True)))
+            for values in (reader if _ends_with_newline(path) else _all_but_last(reader))
+            if len(values) == len(COLUMNS)
+        )
 
 
-def _whole_lines(lines: Iterable[str]) -> Iterator[str]:
-    return (line for line in lines if line.endswith("\n"))
+def _ends_with_newline(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
+
+
+def _all_but_last(rows: Iterable[list[str]]) -> Iterator[list[str]]:
+    return (row for row, _ in pairwise(rows))
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:

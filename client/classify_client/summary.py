@@ -1,8 +1,8 @@
-"""What a run came to: `summary.json`, and the table on the screen."""
+"""What a run came to: `summary.json`, and the lines on the screen."""
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +10,6 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from rich.table import Table
 
 from classify_client.pipeline import Times
 from classify_client.rows import OK, Row
@@ -127,25 +126,21 @@ def write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
     os.replace(temporary, folder / FILE_NAME)
 
 
-def summary_table(summary: Mapping[str, Any], output: Path) -> Table:
-    """What a person wants to know first."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    table.add_row("Images", _images(summary))
+def summary_lines(summary: Mapping[str, Any], output: Path) -> Iterator[tuple[str, str]]:
+    """What a person wants to know first: (what, how much)."""
+    yield "Images", _images(summary)
     if summary["accuracy"] is not None:
         right = f"({summary['correct']} of {summary['labelled']} labelled images right)"
-        table.add_row("Accuracy", f"{summary['accuracy']:.1%}  {right}")
+        yield "Accuracy", f"{summary['accuracy']:.1%}  {right}"
     if summary["images_per_second"] is not None:
-        waited = "  ".join(f"{stage} {seconds:.1f} s" for stage, seconds in summary["waited_seconds"].items())
-        table.add_row("Speed", f"{summary['images_per_second']:.0f} images/s  (waited for {waited})")
+        waited = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in summary["waited_seconds"].items())
+        yield "Speed", f"{summary['images_per_second']:.0f} images/s  (waited for: {waited})"
     model = summary["model"]
-    table.add_row("Model", f"{model['name']} version {', '.join(model['versions']) or '-'}")
-    table.add_row("Predictions", str(output / "predictions.csv"))
+    yield "Model", f"{model['name']} version {', '.join(model['versions']) or '-'}"
+    yield "Predictions", str(output / "predictions.csv")
     if summary["misses"]:
-        table.add_row("Misses", f"{summary['misses']} in {output / 'miss'}{os.sep}")
-        table.add_row("Mistaken for", _confusions(summary))
-    return table
+        yield "Misses", f"{summary['misses']} in {output / 'miss'}{os.sep}"
+        yield "Mistaken", _confusions(summary)
 
 
 def _images(summary: Mapping[str, Any]) -> str:
@@ -160,7 +155,7 @@ def _confusions(summary: Mapping[str, Any], most: int = 3) -> str:
     np.fill_diagonal(matrix, 0)
     worst = [divmod(int(index), len(names)) for index in np.argsort(-matrix, axis=None, kind="stable")[:most]]
     return ", ".join(
-        f"{names[true]} as {names[predicted]} ({matrix[true, predicted]})"
+        f"{names[true]} for {names[predicted]} ({matrix[true, predicted]})"
         for true, predicted in worst
         if matrix[true, predicted]
     )

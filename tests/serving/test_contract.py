@@ -3,8 +3,9 @@
 import json
 
 import pytest
-from classify_serving.contract import ContractError, ModelMetadata
 from support import make_metadata
+
+from classify_serving.contract import ContractError, ModelMetadata
 
 
 def test_metadata_survives_json() -> None:

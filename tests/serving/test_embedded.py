@@ -8,8 +8,6 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from classify_serving.embedded.servable import Servable
-from classify_serving.embedded.server import AddressError, EmbeddedServer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support import BrightnessModel, make_metadata, make_signatures, serving
 from tensorflow_serving.apis import (
@@ -19,6 +17,9 @@ from tensorflow_serving.apis import (
     predict_pb2,
     prediction_service_pb2_grpc,
 )
+
+from classify_serving.embedded.servable import Servable
+from classify_serving.embedded.server import AddressError, EmbeddedServer
 
 IMAGES = np.full((2, 8, 8, 3), 250, np.uint8)
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from classify_serving.images import RESIZE_MODES, ImageError, Resize, decode_image, is_image_name
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+
+from classify_serving.images import RESIZE_MODES, ImageError, Resize, decode_image, is_image_name
 
 
 def saved(image: Image.Image, path: Path, **options: Any) -> Path:
@@ -32,7 +33,9 @@ def test_transparency_is_laid_on_white(tmp_path: Path, mode: str) -> None:
     clear = Image.new("RGBA", (6, 6), (200, 0, 0, 0))
     path = saved(clear.convert("LA") if mode == "LA" else clear, tmp_path / "a.png")
     if mode == "P":
-        path = saved(Image.new("P", (6, 6), 1), tmp_path / "p.png", transparency=1)
+        palette = Image.new("P", (6, 6), 0)
+        palette.putpalette([200, 0, 0])
+        path = saved(palette, tmp_path / "p.png", transparency=0)
     assert np.all(decode_image(path, 4) == 255)
 
 

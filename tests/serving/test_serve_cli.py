@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from classify_serving.cli import main
 from click.testing import CliRunner
+
+from classify_serving.cli import main
 
 
 def serve_fails(*arguments: str) -> tuple[int, str]:

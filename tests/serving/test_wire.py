@@ -5,13 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from classify_serving import wire_pb2
-from classify_serving.tensors import TensorError, from_tensor, to_tensor
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
 from tensorflow_serving.apis import model_pb2, predict_pb2
+
+from classify_serving import wire_pb2
+from classify_serving.tensors import TensorError, from_tensor, to_tensor
 
 int32 = st.integers(-(2**31), 2**31 - 1)
 int64 = st.integers(-(2**63), 2**63 - 1)

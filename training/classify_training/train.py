@@ -7,9 +7,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from classify_serving.contract import SCHEMA_VERSION, ModelMetadata
-from numpy.typing import NDArray
 from classify_training.config import TrainConfig
 from classify_training.dataset import fingerprint
 from classify_training.evaluate import Evaluation, evaluate

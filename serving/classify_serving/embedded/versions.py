@@ -31,5 +31,3 @@ def find_version(folder: Path) -> Path:
 
 def _versions_in(folder: Path) -> list[Path]:
     return [child for child in folder.iterdir() if child.name.isdecimal() and (child / SAVED_MODEL).is_file()]
-
-

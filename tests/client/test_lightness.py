@@ -1,0 +1,20 @@
+"""The client starts at once and never needs TensorFlow."""
+
+import subprocess
+import sys
+
+
+def loaded(code: str) -> set[str]:
+    script = f"import sys\n{code}\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    return set(
+        subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split()
+    )
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = "from classify_client.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass"
+    assert not loaded(code) & {"numpy", "grpc", "PIL", "google", "rich", "msgspec", "tensorflow"}
+
+
+def test_a_run_loads_no_tensorflow() -> None:
+    assert not loaded("import classify_client.run") & {"tensorflow", "keras", "tensorflow_serving", "sklearn", "scipy"}

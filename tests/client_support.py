@@ -1,0 +1,50 @@
+"""The command under test, run in this process against a server of the test."""
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner, Result
+from support import BrightnessModel
+
+from classify_client.cli import main
+
+
+@dataclass
+class Client:
+    """classify-client against a BrightnessModel, with its output in `output`."""
+
+    model: BrightnessModel
+    address: str
+    images: Path
+    output: Path
+
+    def run(self, *arguments: str, inputs: tuple[Path, ...] = ()) -> Result:
+        """Run the command over real gRPC; a traceback is an error of the test."""
+        paths = [str(path) for path in inputs or (self.images,)]
+        command = [*paths, "--output", str(self.output), "--server", self.address, *arguments]
+        result = CliRunner().invoke(main, command)
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    def rows(self) -> list[dict[str, str]]:
+        """The lines of predictions.csv."""
+        with (self.output / "predictions.csv").open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+    def summary(self) -> dict[str, Any]:
+        """The content of summary.json."""
+        content: dict[str, Any] = json.loads((self.output / "summary.json").read_text())
+        return content
+
+    def misses(self) -> list[str]:
+        """Names in miss/."""
+        return sorted(path.name for path in (self.output / "miss").glob("*"))
+
+
+Start = Callable[[BrightnessModel], Client]
+"""Serves a model for the rest of a test."""
