@@ -83,7 +83,8 @@ def _report(outcome: "Outcome", output: Path) -> None:
     for name, value in summary_lines(outcome.summary, output):
         click.echo(click.style(f"{name:<13}", bold=True) + value)
     if outcome.summary["failed"]:
-        click.echo(f"{outcome.summary['failed']} images failed: see the column error in {output / FILE_NAME}", err=True)
+        failed = f"{outcome.summary['failed']} of {outcome.summary['images']} images failed"
+        click.echo(f"{failed}: see the column error in {output / FILE_NAME}", err=True)
     if outcome.interrupted:
         click.echo("Interrupted. Results so far are complete; run again to go on.", err=True)
 

@@ -42,7 +42,7 @@ def request(inputs: dict[str, Any] | None = None, outputs: tuple[str, ...] = (),
 def refusal(method: Any, message: Any) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.RpcError) as raised:
         method(message, timeout=20)
-    return raised.value.code(), raised.value.details()
+    return raised.value.code(), raised.value.details() or ""
 
 
 def test_predict_answers_with_the_outputs_asked_for(channel: grpc.Channel) -> None:

@@ -21,21 +21,20 @@ shapes = st.builds(
     st.lists(st.tuples(int64, st.text(max_size=4)), max_size=4),
     st.booleans(),
 )
-some = {"max_size": 4}
 tensors = st.fixed_dictionaries(
     {
         "dtype": st.sampled_from(wire_pb2.DataType.values()),
         "tensor_shape": shapes,
         "version_number": int32,
         "tensor_content": st.binary(max_size=20),
-        "float_val": st.lists(st.floats(width=32), **some),
-        "double_val": st.lists(st.floats(), **some),
-        "int_val": st.lists(int32, **some),
-        "string_val": st.lists(st.binary(max_size=8), **some),
-        "int64_val": st.lists(int64, **some),
-        "bool_val": st.lists(st.booleans(), **some),
-        "uint32_val": st.lists(st.integers(0, 2**32 - 1), **some),
-        "uint64_val": st.lists(st.integers(0, 2**64 - 1), **some),
+        "float_val": st.lists(st.floats(width=32), max_size=4),
+        "double_val": st.lists(st.floats(), max_size=4),
+        "int_val": st.lists(int32, max_size=4),
+        "string_val": st.lists(st.binary(max_size=8), max_size=4),
+        "int64_val": st.lists(int64, max_size=4),
+        "bool_val": st.lists(st.booleans(), max_size=4),
+        "uint32_val": st.lists(st.integers(0, 2**32 - 1), max_size=4),
+        "uint64_val": st.lists(st.integers(0, 2**64 - 1), max_size=4),
     }
 )
 specs = st.builds(

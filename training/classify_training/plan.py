@@ -105,7 +105,7 @@ def plan_table(plan: Plan) -> Table:
     *rows, total = _rows(plan)
     table = Table(box=SIMPLE, show_footer=True)
     for (name, justify), footer in zip(_COLUMNS, total, strict=True):
-        table.add_column(name, justify=justify, footer=str(footer), overflow="fold")
+        table.add_column(name, justify=justify, footer=str(footer), min_width=len(str(footer)), overflow="fold")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     return table

@@ -1,0 +1,35 @@
+"""One small exported model for all tests that need a real one; exporting takes some seconds."""
+
+from pathlib import Path
+
+import pytest
+from support import write_picture
+
+SIDE = 32
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Black, grey and white pictures, and two classes so small that they are merged."""
+    root = tmp_path_factory.mktemp("data") / "dataset"
+    for label, brightness, count in (("black", 0, 8), ("grey", 100, 6), ("white", 230, 8), ("x", 50, 2), ("y", 60, 2)):
+        for number in range(count):
+            write_picture(root / label / f"{number}.png", brightness + number, (40, 30))
+    return root
+
+
+@pytest.fixture(scope="session")
+def model(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model's folder with version 1, trained for one epoch through the real command."""
+    from click.testing import CliRunner
+
+    from classify_training.cli import main
+
+    folder = tmp_path_factory.mktemp("models") / "classifier"
+    command = ["export", str(dataset), "--output", str(folder), "--size", str(SIDE), "--weights", "random"]
+    command += ["--epochs", "1", "--min-images", "4", "--batch-size", "8", "--val", "0.2", "--test", "0.2"]
+    result = CliRunner().invoke(main, command)
+    if result.exception:
+        raise result.exception
+    assert "Exported classifier version 1" in result.stdout
+    return folder

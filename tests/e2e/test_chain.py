@@ -1,0 +1,87 @@
+"""Dataset -> SavedModel -> server -> predictions and misses, with nothing replaced."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import write_picture
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Held-out pictures of known and merged classes, and one that is broken."""
+    for name, brightness in (("black/1.png", 20), ("white/1.jpg", 255), ("x/1.png", 55), ("free.png", 100)):
+        write_picture(tmp_path / "images" / name, brightness)
+    (tmp_path / "images/white/broken.png").write_bytes(b"no image")
+    return tmp_path / "images"
+
+
+@pytest.fixture(scope="module")
+def server(model: Path) -> Iterator[str]:
+    """classify-serve as a user starts it, on a free port; stopped by SIGTERM."""
+    command = [sys.executable, "-m", "classify_serving", str(model), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("Serving classifier version 1 on ")
+        yield line.split()[-1]
+        process.terminate()
+        assert process.wait(60) == 0
+
+
+def rows(output: Path) -> list[dict[str, str]]:
+    with (output / "predictions.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_embedded_chain_leaves_everything_it_should(model: Path, images: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "classify_client", str(images), "--embedded", str(model), "--output"]
+    result = subprocess.run([*command, str(tmp_path / "out")], capture_output=True, text=True, check=False)
+    assert result.returncode == 1, "one image is broken"
+    assert result.stderr.splitlines() == [
+        f"1 of 5 images failed: see the column error in {tmp_path / 'out/predictions.csv'}"
+    ]
+    found = rows(tmp_path / "out")
+    assert [(row["path"], row["status"], row["true_class"]) for row in found] == [
+        ("free.png", "ok", ""),
+        ("black/1.png", "ok", "black"),
+        ("white/1.jpg", "ok", "white"),
+        ("white/broken.png", "error", "white"),
+        ("x/1.png", "ok", "others"),
+    ]
+    misses = [row["miss"] for row in found if row["correct"] == "false"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("miss/*")) == sorted(misses)
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert (summary["images"], summary["failed"], summary["labelled"]) == (5, 1, 3)
+    assert summary["model"]["merges"] == {"x": "others", "y": "others"}
+
+
+def test_a_client_installed_alone_needs_no_tensorflow(server: str, images: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "venv", with_pip=True)
+    binaries = tmp_path / "venv" / "bin"
+    parts = [str(ROOT / "serving"), str(ROOT / "client"), "--constraint", str(ROOT / "constraints.txt")]
+    subprocess.run([binaries / "pip", "install", "--quiet", "--disable-pip-version-check", *parts], check=True)
+    listed = subprocess.run([binaries / "pip", "list"], check=True, capture_output=True, text=True).stdout.lower()
+    assert "tensorflow" not in listed
+    assert "scikit-learn" not in listed
+    command = [str(binaries / "classify-client"), str(images), "--server", server, "--output", str(tmp_path / "out")]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 1, result.stderr
+    assert len(rows(tmp_path / "out")) == 5
+    missing = subprocess.run(
+        [binaries / "classify-client", images, "--embedded", ROOT / "nowhere"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert missing.returncode == 3
+    assert "no model folder" in missing.stderr

@@ -1,0 +1,102 @@
+"""classify-train: tables, the sample, and one sentence for whatever a user can get wrong."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from support import write_picture
+
+from classify_training.cli import main
+
+
+def run(*arguments: str | Path) -> Result:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def test_the_sample_is_unbalanced_and_never_overwrites(tmp_path: Path) -> None:
+    result = run("sample", tmp_path / "dataset", "--images", tmp_path / "images")
+    assert result.exit_code == 0
+    assert "828 labelled images" in result.stdout
+    counts = {folder.name: len(list(folder.iterdir())) for folder in (tmp_path / "dataset").iterdir()}
+    assert (len(counts), counts["zero"], counts["nine"]) == (10, 142, 9)
+    trained = {path.name for path in (tmp_path / "dataset").rglob("*.png")}
+    held_out = {path.name for path in (tmp_path / "images").rglob("*.png")}
+    assert len(held_out) == 208
+    assert not trained & held_out
+    again = run("sample", tmp_path / "dataset", "--images", tmp_path / "other")
+    assert again.exit_code == 2
+    assert str(tmp_path / "dataset") in again.stderr
+    assert not (tmp_path / "other").exists()
+
+
+def test_inspect_shows_what_would_be_trained_on(dataset: Path) -> None:
+    result = run("inspect", dataset, "--min-images", "4", "--val", "0.2", "--test", "0.2")
+    assert result.exit_code == 0
+    cells = {words[0]: words[1:] for line in result.stdout.splitlines() if (words := line.split())}
+    assert cells["black"] == ["8", "0", "0", "0", "black", "4", "2", "2", "4"]
+    assert cells["x"] == ["2", "0", "0", "0", "others", "2", "0", "0", "2"]
+    assert cells["total"] == ["26", "0", "0", "0", "4", "classes", "16", "5", "5", "16"]
+
+
+def test_inspect_lists_what_is_left_out(tmp_path: Path) -> None:
+    write_picture(tmp_path / "cat/1.png", 1)
+    write_picture(tmp_path / "cat/2.png", 2)
+    write_picture(tmp_path / "dog/2.png", 2)
+    write_picture(tmp_path / "dog/3.png", 3)
+    (tmp_path / "dog/bad.png").write_bytes(b"x")
+    result = run("inspect", tmp_path)
+    assert result.exit_code == 0
+    assert f"cannot be read: {tmp_path / 'dog/bad.png'}: not an image" in result.stderr
+    assert f"{tmp_path / 'cat/2.png'}, {tmp_path / 'dog/2.png'}" in result.stderr
+
+
+@pytest.mark.parametrize("kind", ["absent", "empty", "no images", "one class", "bad merge"])
+def test_an_unusable_dataset_is_one_sentence_and_exit_2(tmp_path: Path, kind: str) -> None:
+    root = tmp_path / "data"
+    options = []
+    if kind != "absent":
+        root.mkdir()
+    if kind == "no images":
+        (root / "cat").mkdir()
+        (root / "cat/notes.txt").touch()
+    if kind in ("one class", "bad merge"):
+        write_picture(root / "cat/1.png", 1)
+    if kind == "bad merge":
+        options = ["--merge", "bird=cat"]
+    for command in ("inspect", "export"):
+        result = run(command, root, *options)
+        assert result.exit_code == 2
+        assert len(result.stderr.splitlines()) == 1
+        assert result.stderr.startswith("Error: ")
+
+
+def test_a_merge_must_be_of_the_form_folder_class(dataset: Path) -> None:
+    result = run("inspect", dataset, "--merge", "cat")
+    assert result.exit_code == 2
+    assert "FOLDER=CLASS" in result.stderr
+
+
+def test_weights_that_are_none(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.h5").write_text("no weights")
+    for weights in (tmp_path / "absent.h5", tmp_path / "text.h5"):
+        result = run("export", dataset, "--size", "32", "--weights", weights, "--output", tmp_path / "m")
+        assert result.exit_code == 1
+        assert str(weights) in result.stderr
+        assert "--weights imagenet or random" in result.stderr
+        assert not list(tmp_path.glob("m/*"))
+
+
+def test_imagenet_weights_without_network_name_the_two_other_ways(dataset: Path, tmp_path: Path) -> None:
+    offline = os.environ | {"KERAS_HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:1", "no_proxy": ""}
+    command = [sys.executable, "-m", "classify_training", "export", str(dataset), "--output", str(tmp_path / "m")]
+    result = subprocess.run([*command, "--quiet"], env=offline, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert "--weights PATH" in result.stderr
+    assert "--weights random" in result.stderr
