@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -67,7 +68,9 @@ def test_the_embedded_chain_leaves_everything_it_should(model: Path, images: Pat
 def test_a_client_installed_alone_needs_no_tensorflow(server: str, images: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
     binaries = tmp_path / "venv" / "bin"
-    parts = [str(ROOT / "serving"), str(ROOT / "client"), "--constraint", str(ROOT / "constraints.txt")]
+    # Building a part leaves files in its folder, so it is done in a copy.
+    copies = [shutil.copytree(ROOT / part, tmp_path / part) for part in ("serving", "client")]
+    parts = [*map(str, copies), "--constraint", str(ROOT / "constraints.txt")]
     subprocess.run([binaries / "pip", "install", "--quiet", "--disable-pip-version-check", *parts], check=True)
     listed = subprocess.run([binaries / "pip", "list"], check=True, capture_output=True, text=True).stdout.lower()
     assert "tensorflow" not in listed

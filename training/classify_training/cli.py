@@ -16,6 +16,7 @@ from classify_training.options import FOLDER, FRACTION, data_config, data_option
 if TYPE_CHECKING:
     from classify_training.plan import Plan
 
+_TABLE_WIDTH = 100
 _DEFAULT_FIT = FitConfig()
 _DEFAULT_AUGMENT = AugmentConfig()
 
@@ -148,7 +149,8 @@ def _show(data: DataConfig, quiet: bool) -> "Plan":
     from classify_training.plan import make_plan, plan_table
 
     plan = make_plan(data, quiet)
-    Console().print(plan_table(plan))
+    # On a narrower terminal long lines wrap, which is better than columns that vanish.
+    Console(width=max(Console().width, _TABLE_WIDTH)).print(plan_table(plan))
     for _, error in plan.dataset.corrupt:
         click.echo(f"left out, cannot be read: {error}", err=True)
     for group in plan.dataset.conflicts:

@@ -103,9 +103,11 @@ def _check_known(dataset: Dataset, merges: Mapping[str, str], class_names: tuple
 def plan_table(plan: Plan) -> Table:
     """The table that decides everything before training: a row a folder."""
     *rows, total = _rows(plan)
-    table = Table(box=SIMPLE, show_footer=True)
+    table = Table(box=SIMPLE, show_footer=True, pad_edge=False, collapse_padding=True)
     for (name, justify), footer in zip(_COLUMNS, total, strict=True):
-        table.add_column(name, justify=justify, footer=str(footer), min_width=len(str(footer)), overflow="fold")
+        # Names may be folded on a narrow terminal; a number cut short would be another number.
+        is_number, width = justify == "right", max(len(name), len(str(footer)))
+        table.add_column(name, str(footer), justify=justify, overflow="fold", no_wrap=is_number, min_width=width)
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     return table

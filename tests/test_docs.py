@@ -1,0 +1,44 @@
+"""Every option explains itself, and the README names no command, target or option that is not there."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+
+from classify_client.cli import main as client
+from classify_serving.cli import main as serve
+from classify_training.cli import main as train
+
+ROOT = Path(__file__).parents[1]
+COMMANDS: dict[str, click.Command] = {
+    "classify-client": client,
+    "classify-serve": serve,
+    **{f"classify-train {name}": command for name, command in train.commands.items()},
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_has_help(name: str) -> None:
+    command = COMMANDS[name]
+    assert command.help
+    for option in command.params:
+        assert not isinstance(option, click.Option) or option.help, option.name
+
+
+def test_the_readme_names_only_what_exists() -> None:
+    readme = (ROOT / "README.md").read_text()
+    known = {name for command in COMMANDS.values() for option in command.params for name in option.opts}
+    for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", readme):
+        assert option in known | {"--no-flip", "--help", "--constraint"}, option
+    targets = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for target in re.findall(r"`?make ([a-z-]+)", readme):
+        assert target == "help" or re.search(rf"^{target}\b", targets, re.MULTILINE), target
+    for link in re.findall(r"\]\(([^)#:]+)\)", readme):
+        assert (ROOT / link).exists(), link
+
+
+def test_all_versions_are_pinned() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[A-Za-z0-9_.]+", line) for line in lines)
