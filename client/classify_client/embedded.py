@@ -20,7 +20,6 @@ def embedded_server(model: Path) -> Iterator[tuple[str, str]]:
 
     Raises:
         ServiceError: there is no model, or no TensorFlow to serve it with.
-
     """
     command = [sys.executable, "-m", "classify_serving", str(model), "--port", "0", "--until-stdin-closes"]
     with (

@@ -20,7 +20,6 @@ class Misses:
 
     Args:
         output: the output folder.
-
     """
 
     def __init__(self, output: Path) -> None:
@@ -33,7 +32,6 @@ class Misses:
 
         Raises:
             OSError: it cannot be read, or the copy not be written.
-
         """
         self.folder.mkdir(exist_ok=True)
         name = miss_name(true_class, predicted, path.name)

@@ -44,7 +44,6 @@ class PipelineConfig:
         batch_size: images a request.
         in_flight: requests sent and not yet answered, at most.
         threads: decoding threads.
-
     """
 
     size: int

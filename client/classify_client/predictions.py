@@ -32,7 +32,6 @@ class Predictions:
     Raises:
         OutputError: the file is another program's.
         OSError: it cannot be read or written.
-
     """
 
     def __init__(self, folder: Path, metadata: ModelMetadata, overwrite: bool, forget: Callable[[Row], None]) -> None:
@@ -110,7 +109,6 @@ def read_rows(path: Path) -> Iterator[Row]:
 
     Raises:
         OutputError: the columns are not ours.
-
     """
     if not path.exists() or not path.stat().st_size:
         return

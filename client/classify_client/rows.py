@@ -27,7 +27,6 @@ class Row:
         model, model_version, model_created: what answered.
         size, modified: bytes and modification time (ns) of the file, which tell a later run if it changed.
         miss: name of its copy in `miss/`, if it is one.
-
     """
 
     path: str

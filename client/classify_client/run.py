@@ -38,7 +38,6 @@ class RunConfig:
         timeout: seconds for one request.
         overwrite: classify everything anew.
         quiet: no progress bar.
-
     """
 
     inputs: Sequence[Path]
@@ -68,7 +67,6 @@ def run(config: RunConfig) -> Outcome:
 
     Raises:
         ClassifyError: as its tree says; results until then are complete, and another run goes on from them.
-
     """
     sources = list_sources(config.inputs, exclude=[config.output])
     with ExitStack() as stack:

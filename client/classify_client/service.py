@@ -51,7 +51,6 @@ class Answer:
         labels: N tuples of K class names, best first.
         probabilities: float32 [N,K], in the same order.
         version: of the model that answered.
-
     """
 
     labels: tuple[tuple[str, ...], ...]
@@ -66,7 +65,6 @@ class Service:
         server: `host:port`.
         model: the model's name there.
         timeout: seconds that one request may take, retries included.
-
     """
 
     def __init__(self, server: str, model: str, timeout: float) -> None:
@@ -83,7 +81,6 @@ class Service:
 
         Raises:
             ServiceError: no server, no such model, or a model without metadata.
-
         """
         request = self._request(contract.METADATA, contract.REQUEST, np.array([b""], dtype=np.object_), contract.JSON)
         try:

@@ -20,7 +20,6 @@ class Source:
             path as given. Bytes that are no UTF-8 appear as `\\xNN`.
         folder: name of the folder it lies in: its true label, if the model knows it.
         stamp: size in bytes and modification time in ns when it was listed: the same file later has the same.
-
     """
 
     path: Path
@@ -38,7 +37,6 @@ def list_sources(inputs: Sequence[Path], exclude: Collection[Path] = ()) -> Iter
 
     Raises:
         InputError: an input does not exist, a folder cannot be listed, or there is no image at all.
-
     """
     for given in inputs:
         if not given.exists():

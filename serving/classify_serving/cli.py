@@ -59,7 +59,6 @@ def serve(version: Path, host: str, port: int, name: str | None, threads: int, u
 
     Raises:
         ServableError: the version cannot be loaded.
-
     """
     from classify_serving.embedded.servable import load_servable
     from classify_serving.embedded.server import AddressError, EmbeddedServer

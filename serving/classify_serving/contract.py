@@ -69,7 +69,6 @@ class ModelMetadata:
         tensorflow_version: that trained and exported it.
         keras_version: likewise.
         created: UTC time of the export, ISO 8601.
-
     """
 
     schema_version: int
@@ -98,7 +97,6 @@ class ModelMetadata:
 
         Raises:
             ContractError: not this record, or of a newer schema.
-
         """
         try:
             metadata = msgspec.json.decode(data, type=cls)

@@ -16,7 +16,6 @@ def walk_images(root: Path, exclude: Collection[Path] = ()) -> Iterator[Path]:
     Args:
         root: the folder to list.
         exclude: folders to leave out, such as the one results are written to; compared as real paths.
-
     """
     excluded = {os.path.realpath(path) for path in exclude}
     yield from _walk(os.fspath(root), excluded, ())

@@ -64,7 +64,6 @@ def decode_image(source: str | PathLike[str] | BinaryIO, size: int, resize: Resi
     Raises:
         ImageError: the file is missing, unreadable, broken, no image, or has more pixels than Pillow's
             guard against decompression bombs allows (178,956,970).
-
     """
     path = _name_of(source)
     try:

@@ -15,7 +15,6 @@ def import_tensorflow() -> None:
 
     Raises:
         ImportError: TensorFlow is not installed, or broken.
-
     """
     if "tensorflow" in sys.modules:
         return

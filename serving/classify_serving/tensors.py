@@ -41,7 +41,6 @@ def to_tensor(array: NDArray[np.generic]) -> TensorProto:
 
     Raises:
         TensorError: a dtype with no counterpart on the wire.
-
     """
     shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in array.shape])
     if array.dtype == np.object_:
@@ -61,7 +60,6 @@ def from_tensor(tensor: TensorProto) -> NDArray[np.generic]:
 
     Raises:
         TensorError: an unknown type, an unknown shape, or values that do not fill the shape.
-
     """
     shape = tuple(dim.size for dim in tensor.tensor_shape.dim)
     if tensor.tensor_shape.unknown_rank or any(size < 0 for size in shape):

@@ -1,6 +1,8 @@
 """The exported version keeps the contract, and nothing half-written is ever seen."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from classify_serving import contract
 from classify_serving.contract import ModelMetadata
 from classify_training.errors import ExportError
-from classify_training.export import export, next_version
+from classify_training.export import export, next_version, remove_leftovers
 from classify_training.model import build_classifier, explained_layer, unfreeze
 
 PICTURES = np.random.default_rng(3).integers(0, 256, (3, 32, 32, 3), np.uint8)
@@ -129,6 +131,22 @@ def test_an_export_that_fails_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ExportError, match="--output"):
         export(classifier, metadata, PICTURES, tmp_path / "file")
+
+
+def test_what_killed_exports_left_is_removed_and_a_running_one_is_not(tmp_path: Path) -> None:
+    held, left = tmp_path / ".incoming-held", tmp_path / ".incoming-left"
+    for folder in (held, left):
+        (folder / "version").mkdir(parents=True)
+    code = "import fcntl, os, sys; f = os.open(sys.argv[1], 0); fcntl.flock(f, fcntl.LOCK_EX); print(); input()"
+    command = [sys.executable, "-c", code, str(held)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        remove_leftovers(tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == [".incoming-held"]
+        other.communicate("\n")
+    remove_leftovers(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_grad_cam_explains_the_last_map_of_at_least_7_by_7() -> None:

@@ -28,7 +28,6 @@ class RandomErasing(keras.layers.Layer):  # type: ignore[misc]  # Keras is untyp
             images of 0-1 outweighs all that is left of them.
         per_pixel: noise of its own in each pixel and channel; otherwise one colour a rectangle.
         seed: of all draws.
-
     """
 
     def __init__(

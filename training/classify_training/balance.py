@@ -31,7 +31,6 @@ def plan_merges(
 
     Raises:
         DatasetError: a merge by hand names a folder that does not exist, or a chain of merges.
-
     """
     merges = dict(by_hand or {})
     for folder, target in merges.items():
@@ -68,7 +67,6 @@ def balance(classes: Sequence[str], max_ratio: float, oversample: bool, seed: in
         max_ratio: at least 1; infinity thins nothing.
         oversample: whether to repeat.
         seed: of the choice; equal arguments give equal results.
-
     """
     members: dict[str, list[int]] = defaultdict(list)
     for index, name in enumerate(classes):

@@ -26,7 +26,6 @@ class DataConfig:
         max_ratio: classes are thinned to this many times the median.
         balance: whether small classes are repeated up to the largest.
         seed: of splitting, balancing, augmenting, weights and dropout.
-
     """
 
     dataset: Path
@@ -51,7 +50,6 @@ class AugmentConfig:
         shift: largest shift in each direction, as a fraction of the side.
         rotate: largest rotation either way in degrees.
         erase: probability that a rectangle is overpainted with noise; `RandomErasing` has its measures.
-
     """
 
     flip: bool = True
@@ -72,7 +70,6 @@ class FitConfig:
         head_rate: Adam's learning rate for the head.
         rate: its peak rate while fine-tuning; it falls to 0 along a cosine.
         patience: epochs without a better validation loss after which a phase ends.
-
     """
 
     weights: str = "imagenet"
@@ -90,7 +87,6 @@ class TrainConfig:
 
     Attributes:
         output: the model's folder `<models>/<name>`; versions are numbered folders in it.
-
     """
 
     data: DataConfig

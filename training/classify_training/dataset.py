@@ -56,7 +56,6 @@ class Dataset:
         corrupt: files that cannot be read; left out.
         duplicates: files with the content of another file of their label; left out.
         conflicts: groups of files with the same content under different labels; all of them left out.
-
     """
 
     root: Path
@@ -73,7 +72,6 @@ def scan(root: Path) -> list[ImageFile]:
 
     Raises:
         DatasetError: no such folder, no images in it, or images that are in no label's folder.
-
     """
     if not root.is_dir():
         raise DatasetError(f"no dataset folder {root}: give one with a folder of images for each label")
@@ -109,7 +107,6 @@ def load(root: Path, size: int, resize: Resize, quiet: bool = False) -> Dataset:
 
     Raises:
         DatasetError: as `scan`; also when no file can be read.
-
     """
     files = scan(root)
     with ThreadPoolExecutor() as pool:

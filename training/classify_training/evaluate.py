@@ -17,7 +17,6 @@ class Evaluation:
     Attributes:
         images: how many it holds.
         metrics: `accuracy` and `macro_f1`, both in 0-1; empty without images.
-
     """
 
     images: int

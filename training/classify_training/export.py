@@ -1,11 +1,13 @@
 """Writing a SavedModel version: complete and verified before anyone can see it."""
 
+import fcntl
 import io
 import logging
 import os
 import shutil
 import tempfile
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +30,6 @@ WARMUP_BATCH_SIZES: Final = (1, 32)
 
 _TOLERANCE: Final = 1e-4
 _TEMPORARY: Final = ".incoming-"
-_ABANDONED_SECONDS: Final = 3600
 _log = logging.getLogger(__name__)
 
 
@@ -52,12 +53,11 @@ def export(classifier: Classifier, metadata: ModelMetadata, images: NDArray[np.u
 
     Raises:
         ExportError: the folder cannot be written to, or the reloaded model disagrees.
-
     """
     target = folder / str(metadata.model_version)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=folder) as temporary:
+        with tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=folder) as temporary, _locked(Path(temporary)):
             written = Path(temporary) / "version"
             signatures = Signatures(classifier, metadata)
             tf.saved_model.save(signatures, str(written), signatures=signatures.functions())
@@ -123,8 +123,19 @@ def _record(metadata: ModelMetadata, signature: str, alias: str, value: Any) -> 
     return content
 
 
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a lock that ends with this process, however that ends; BlockingIOError if another holds it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Delete what killed exports left in a model's folder; one that may still be running is let be."""
+    """Delete what killed exports left in a model's folder; one that is still running is let be."""
     for leftover in folder.glob(f"{_TEMPORARY}*"):
-        if time.time() - leftover.stat().st_mtime > _ABANDONED_SECONDS:
-            shutil.rmtree(leftover, ignore_errors=True)
+        with suppress(OSError), _locked(leftover):
+            shutil.rmtree(leftover)

@@ -22,7 +22,6 @@ class Classifier:
         model: float32 [N,S,S,3] RGB in 0-255 -> float32 [N,C] logits.
         backbone: VGG16's convolutions, on images already preprocessed.
         head: feature maps of the backbone -> logits.
-
     """
 
     model: keras.Model
@@ -46,7 +45,6 @@ def build_classifier(classes: int, size: int, weights: str, dropout: float = 0.5
 
     Raises:
         WeightsError: they cannot be downloaded or read, or do not fit VGG16.
-
     """
     backbone = _backbone(size, weights, seed)
     head = keras.Sequential(

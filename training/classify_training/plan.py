@@ -33,7 +33,6 @@ class Plan:
         class_names: the classes, sorted: the order of the model's outputs.
         targets: int64 [N], each example's index into `class_names`.
         epoch: int64 [M], the examples an epoch trains on, repetitions included.
-
     """
 
     dataset: Dataset
@@ -65,7 +64,6 @@ def make_plan(config: DataConfig, quiet: bool = False) -> Plan:
 
     Raises:
         DatasetError: nothing to train on, or fewer than two classes.
-
     """
     dataset = load(config.dataset, config.size, config.resize, quiet)
     files = [example.file for example in dataset.examples]

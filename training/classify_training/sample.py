@@ -2,6 +2,8 @@
 
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -35,7 +37,6 @@ def write_sample(dataset: Path, images: Path) -> tuple[int, int]:
 
     Raises:
         DatasetError: one of the folders exists already and is not empty.
-
     """
     for folder in (dataset, images):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -43,8 +44,15 @@ def write_sample(dataset: Path, images: Path) -> tuple[int, int]:
     digits = load_digits()
     chosen = _choose(digits.target)
     train, held_out = train_test_split(chosen, test_size=HELD_OUT, stratify=digits.target[chosen], random_state=_SEED)
-    for folder, indices in ((images, held_out), (dataset, train)):
-        _write_folder(folder, digits.images, digits.target, indices)
+    with ExitStack() as stack:
+        written = [
+            (folder, stack.enter_context(_written_beside(folder, digits.images, digits.target, indices)))
+            for folder, indices in ((images, held_out), (dataset, train))
+        ]
+        for folder, temporary in written:
+            if folder.exists():
+                folder.rmdir()
+            shutil.move(temporary, folder)
     return len(train), len(held_out)
 
 
@@ -53,9 +61,11 @@ def _choose(targets: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.concatenate([np.flatnonzero(targets == digit)[:count] for digit, count in enumerate(COUNTS.values())])
 
 
-def _write_folder(
+@contextmanager
+def _written_beside(
     folder: Path, scans: NDArray[np.float64], targets: NDArray[np.int64], indices: NDArray[np.int64]
-) -> None:
+) -> Iterator[Path]:
+    """Write scans as PNGs below a temporary folder on the same disk as `folder`."""
     names = list(COUNTS)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
@@ -65,6 +75,4 @@ def _write_folder(
             path.parent.mkdir(parents=True, exist_ok=True)
             grey = Image.fromarray(np.rint(scans[index] * (255 / 16)).astype(np.uint8))
             grey.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC).save(path)
-        if folder.exists():
-            folder.rmdir()
-        shutil.move(written, folder)
+        yield written

@@ -24,7 +24,6 @@ def assign_splits(
         val: fraction of each label's images for validation, in [0, 1).
         test: likewise for testing.
         seed: of the shuffling.
-
     """
     has_test, has_val = "test" in given, "val" in given
     groups: dict[str, list[int]] = defaultdict(list)

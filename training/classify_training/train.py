@@ -34,7 +34,6 @@ def train(plan: Plan, config: TrainConfig) -> Trained:
     Raises:
         WeightsError: the pretrained weights cannot be had.
         ExportError: the version cannot be written, or is not what was trained.
-
     """
     keras.utils.set_random_seed(config.data.seed)
     remove_leftovers(config.output)

@@ -32,7 +32,6 @@ class Servable:
         version: its number.
         signatures: what each signature takes and gives.
         predict: signature name and inputs -> outputs; inputs have been checked against the signature.
-
     """
 
     name: str
@@ -50,7 +49,6 @@ def load_servable(folder: Path, name: str | None = None) -> Servable:
 
     Raises:
         ServableError: no version there, or it cannot be loaded or fails its own warm-up.
-
     """
     version = find_version(folder)
     try:

@@ -37,7 +37,6 @@ class EmbeddedServer:
 
     Raises:
         AddressError: the port is taken or the host is not of this machine.
-
     """
 
     def __init__(self, servable: Servable, host: str = "127.0.0.1", port: int = 0, threads: int = 4) -> None:

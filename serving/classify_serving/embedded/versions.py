@@ -15,7 +15,6 @@ def find_version(folder: Path) -> Path:
 
     Raises:
         ServableError: there is no such folder or no version in it.
-
     """
     if not folder.is_dir():
         raise ServableError(f"no model folder {folder}: train one with classify-train export, or correct the path")
