@@ -1,0 +1,33 @@
+"""Weights come from where the user says, and random ones keep the signal alive."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from classify_training.errors import WeightsError
+from classify_training.model import build_classifier
+
+
+def test_weights_of_a_file_are_taken(tmp_path: Path) -> None:
+    path = tmp_path / "own.weights.h5"
+    original = build_classifier(2, 32, "random", seed=1).backbone
+    original.save_weights(path)
+    loaded = build_classifier(3, 48, str(path), seed=2).backbone
+    for ours, theirs in zip(loaded.get_weights(), original.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.weights.h5"
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]).save_weights(path)
+    with pytest.raises(WeightsError, match="does not hold weights of VGG16"):
+        build_classifier(2, 32, str(path))
+
+
+def test_random_weights_are_seeded_and_keep_the_signal() -> None:
+    pictures = np.random.default_rng(1).uniform(0, 255, (8, 32, 32, 3)).astype(np.float32)
+    one, same, other = (build_classifier(4, 32, "random", seed=seed).model(pictures).numpy() for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, same)
+    assert not np.allclose(one, other)
+    assert 0.01 < one.std() < 10
