@@ -5,6 +5,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+
 from classify_training.errors import WeightsError
 from classify_training.model import build_classifier
 
