@@ -17,7 +17,7 @@ help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 16
 
 demo: $(VENV)/.installed | dataset $(MODEL)/1  ## sample data -> train -> serve -> classify -> misses, on this machine
-	$(BIN)/classify-client ./images --embedded $(MODEL) --overwrite
+	$(BIN)/classify-client ./images --embedded "$(MODEL)" --overwrite
 
 test: $(VENV)/.developing  ## all tests
 	$(BIN)/python -m pytest
@@ -32,7 +32,7 @@ format: $(VENV)/.developing  ## put the code in order
 	$(BIN)/ruff check --fix .
 
 train-export: $(VENV)/.installed  ## train on DATA=./dataset, export the next version of MODEL=models/classifier
-	$(BIN)/classify-train export $(DATA) --output $(MODEL) $(ARGS)
+	$(BIN)/classify-train export "$(DATA)" --output "$(MODEL)" $(ARGS)
 
 install: $(VENV)/.installed  ## only set up .venv, with classify-train, classify-serve and classify-client
 

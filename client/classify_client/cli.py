@@ -52,8 +52,8 @@ EXIT_INTERRUPTED = 130
 def main(labels: str, max_failures: int, fail_under: float | None, **options: Any) -> None:  # fmt: skip
     """Classify images in batches with a model server, and copy what it got wrong into a miss folder.
 
-    INPUTS are folders, searched with all below them, and image files. Where an image lies in a folder named like
-    one of the model's classes, that is taken for its true class.
+    INPUTS are folders, searched with all below them, and image files. The nearest folder around an image that is
+    named like one of the model's classes is taken for its true class.
 
     Results are predictions.csv, miss/ and summary.json in the output folder. Running again goes on where an
     earlier run stopped: what the same model has answered is not sent again.
@@ -62,6 +62,10 @@ def main(labels: str, max_failures: int, fail_under: float | None, **options: An
     Exit codes: 0 all images answered, 1 some failed or --fail-under, 2 wrong usage,
     3 no server or no such model, 130 interrupted.
     """
+    ctx = click.get_current_context()
+    for name in ("server", "model"):
+        if options["embedded"] and ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--embedded serves a model of its own: leave --{name} out")
     try:
         from classify_client.run import RunConfig, run
 
@@ -70,7 +74,7 @@ def main(labels: str, max_failures: int, fail_under: float | None, **options: An
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        click.echo("Stopped. Results so far are complete; run again to go on.", err=True)
+        click.echo("Stopped. What was written is complete; run again to go on.", err=True)
         sys.exit(EXIT_INTERRUPTED)
     _report(outcome, options["output"])
     sys.exit(_exit_code(outcome, max_failures, fail_under))

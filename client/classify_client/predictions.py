@@ -110,14 +110,23 @@ def read_rows(path: Path) -> Iterator[Row]:
     Raises:
         OutputError: the columns are not ours.
     """
+    try:
+        yield from _parse_rows(path)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise _foreign(path) from error
+
+
+def _foreign(path: Path) -> OutputError:
+    return OutputError(f"{path} was not written by this version of classify-client: give another --output, or move it")
+
+
+def _parse_rows(path: Path) -> Iterator[Row]:
     if not path.exists() or not path.stat().st_size:
         return
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.reader(file)
         if tuple(next(reader, ())) != COLUMNS:
-            raise OutputError(
-                f"{path} was not written by this version of classify-client: give another --output, or move it"
-            )
+            raise _foreign(path)
         yield from (
             Row(**dict(zip(COLUMNS, values, strict=True)))
             for values in (reader if _ends_with_newline(path) else _all_but_last(reader))

@@ -18,7 +18,7 @@ class Row:
     Attributes:
         path: relative to the input folder, with `/`.
         status: `ok` or `error`.
-        true_label: name of the file's folder if the model knows it, else empty.
+        true_label: name of the nearest folder around the file that the model knows, else empty.
         true_class: that label after the model's merges.
         predicted: the likeliest class, with its probability in 0-1.
         correct: `true`, `false`, or empty without a true label.
@@ -71,11 +71,13 @@ class Row:
 
     def with_truth(self, source: Source, metadata: ModelMetadata, labels: bool) -> Self:
         """The same line with the true label that the file's folder gives it now."""
-        true_class = metadata.true_class(source.folder) if labels else None
+        known = (folder for folder in source.folders if labels and metadata.true_class(folder) is not None)
+        label = next(known, "")
+        true_class = metadata.true_class(label) if label else None
         if true_class is None:
             return replace(self, true_label="", true_class="", correct="")
         correct = "" if self.status == ERROR else str(self.predicted == true_class).lower()
-        return replace(self, true_label=source.folder, true_class=true_class, correct=correct)
+        return replace(self, true_label=label, true_class=true_class, correct=correct)
 
     @property
     def is_miss(self) -> bool:

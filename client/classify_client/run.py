@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from classify_client.embedded import embedded_server
-from classify_client.errors import OutputError, ServiceError
+from classify_client.errors import InputError, OutputError, ServiceError
 from classify_client.interrupt import Interrupt
 from classify_client.misses import Misses
 from classify_client.pipeline import PipelineConfig, Times, run_pipeline
@@ -68,6 +68,8 @@ def run(config: RunConfig) -> Outcome:
     Raises:
         ClassifyError: as its tree says; results until then are complete, and another run goes on from them.
     """
+    if config.output.resolve() in {path.resolve() for path in config.inputs}:
+        raise InputError(f"the input {config.output} is the output folder as well: give another --output")
     sources = list_sources(config.inputs, exclude=[config.output])
     with ExitStack() as stack:
         server, model = config.server, config.model

@@ -18,13 +18,14 @@ class Source:
         path: where it is.
         name: its path relative to the input folder, with `/`; what results call it. Of several inputs, the
             path as given. Bytes that are no UTF-8 appear as `\\xNN`.
-        folder: name of the folder it lies in: its true label, if the model knows it.
+        folders: names of the folders it lies in, nearest first, up to and with the input folder: the first that the
+            model knows is its true label.
         stamp: size in bytes and modification time in ns when it was listed: the same file later has the same.
     """
 
     path: Path
     name: str
-    folder: str
+    folders: tuple[str, ...]
     stamp: tuple[str, str]
 
 
@@ -54,14 +55,19 @@ def _stream(inputs: Sequence[Path], exclude: Collection[Path]) -> Iterator[Sourc
         root = given if given.is_dir() else given.parent
         try:
             for path in walk_images(given, exclude) if given.is_dir() else (given,):
-                yield _source(path, path.relative_to(root) if len(inputs) == 1 else path)
+                yield _source(path, root, path.relative_to(root) if len(inputs) == 1 else path)
         except OSError as error:
             raise InputError(f"cannot list {error.filename}: {error.strerror}") from error
 
 
-def _source(path: Path, shown: Path) -> Source:
-    folder = path.parent.name or path.parent.resolve().name
-    return Source(path=path, name=printable(shown.as_posix()), folder=printable(folder), stamp=_stamp(path))
+def _source(path: Path, root: Path, shown: Path) -> Source:
+    folders = (*reversed(path.relative_to(root).parent.parts), root.name or root.resolve().name)
+    return Source(
+        path=path,
+        name=printable(shown.as_posix()),
+        folders=tuple(printable(folder) for folder in folders),
+        stamp=_stamp(path),
+    )
 
 
 def _stamp(path: Path) -> tuple[str, str]:

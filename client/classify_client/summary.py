@@ -132,6 +132,8 @@ def summary_lines(summary: Mapping[str, Any], output: Path) -> Iterator[tuple[st
     if summary["accuracy"] is not None:
         right = f"({summary['correct']} of {summary['labelled']} labelled images right)"
         yield "Accuracy", f"{summary['accuracy']:.1%}  {right}"
+    elif summary["arguments"]["labels"]:
+        yield "Accuracy", "unknown: no image is in a folder named like one of the model's classes"
     if summary["images_per_second"] is not None:
         waited = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in summary["waited_seconds"].items())
         yield "Speed", f"{summary['images_per_second']:.0f} images/s  (waited for: {waited})"

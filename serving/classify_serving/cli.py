@@ -11,6 +11,7 @@ from classify_serving import __version__
 
 EXIT_USAGE = 2
 EXIT_NO_MODEL = 3
+EXIT_INTERRUPTED = 130
 
 
 @click.command(context_settings={"auto_envvar_prefix": "CLASSIFY_SERVE", "show_default": True})
@@ -29,7 +30,8 @@ def main(model: Path, host: str, port: int, name: str | None, threads: int, unti
     address. SIGTERM or Ctrl-C stops it after the requests under way. In production, run TensorFlow Serving.
 
     \b
-    Exit codes: 0 stopped, 2 wrong usage or port taken, 3 no model there.
+    Exit codes: 0 stopped, 2 wrong usage or port taken, 3 no model there,
+    130 interrupted before it was ready.
     """
     from classify_serving.embedded.versions import ServableError, find_version
 
@@ -39,6 +41,8 @@ def main(model: Path, host: str, port: int, name: str | None, threads: int, unti
         serve(version, host, port, name, threads, until_stdin_closes)
     except ServableError as error:
         _fail(str(error), EXIT_NO_MODEL)
+    except KeyboardInterrupt:
+        _fail("interrupted before the server was ready", EXIT_INTERRUPTED)
 
 
 def _require_tensorflow() -> None:

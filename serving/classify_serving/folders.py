@@ -10,8 +10,9 @@ from classify_serving.images import is_image_name
 def walk_images(root: Path, exclude: Collection[Path] = ()) -> Iterator[Path]:
     """Yield the image files below `root` lazily, sorted by name within each folder, files before folders.
 
-    Hidden files and folders are passed over, symbolic links are followed, and a folder that links back to
-    one of its own ancestors is entered only once. Folders that cannot be listed raise OSError.
+    Hidden files and folders are passed over, and so are pipes, sockets and devices. Symbolic links are followed,
+    and a folder that links back to one of its own ancestors is entered only once. Folders that cannot be listed
+    raise OSError.
 
     Args:
         root: the folder to list.
@@ -28,8 +29,13 @@ def _walk(folder: str, excluded: set[str], ancestors: tuple[str, ...]) -> Iterat
     with os.scandir(folder) as entries:
         visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
     for entry in visible:
-        if is_image_name(entry.name) and not entry.is_dir():
+        if is_image_name(entry.name) and _may_be_read(entry):
             yield Path(entry.path)
     for entry in visible:
         if entry.is_dir():
             yield from _walk(entry.path, excluded, (*ancestors, real))
+
+
+def _may_be_read(entry: "os.DirEntry[str]") -> bool:
+    """Whether it is a file, or a link to nowhere, which reading will tell; a pipe would be waited for."""
+    return entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists())

@@ -7,9 +7,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
 from client_support import Client, Start
 from support import BrightnessModel, make_metadata, write_picture
+
+from classify_client.cli import main
 
 
 def test_every_file_gets_a_row_in_order_with_its_truth(client: Client) -> None:
@@ -164,6 +166,17 @@ def test_results_inside_the_input_are_not_classified(client: Client) -> None:
     assert len(client.rows()) == 6
 
 
+def test_the_nearest_folder_that_is_a_class_is_the_truth(client: Client) -> None:
+    write_picture(client.images / "black/2026/may/3.png", 6)
+    write_picture(client.images / "black/white/4.png", 250)
+    client.run(inputs=(client.images / "black",))
+    assert [row["true_class"] for row in client.rows()] == ["black", "black", "black", "white"]
+
+
+def test_images_without_any_truth_are_told(client: Client) -> None:
+    assert "no image is in a folder named like" in client.run(inputs=(client.images / "unknown",)).stdout
+
+
 def test_fail_under(client: Client) -> None:
     assert client.run("--fail-under", "0.6").exit_code == 0
     assert client.run("--fail-under", "0.61").exit_code == 1
@@ -206,9 +219,11 @@ def test_no_server_no_model_and_another_kind_of_model(client: Client, start: Sta
 
 
 def test_an_embedded_model_that_is_none(client: Client, tmp_path: Path) -> None:
-    result = client.run("--embedded", str(tmp_path / "absent"))
+    command = [str(client.images), "--output", str(client.output), "--embedded", str(tmp_path / "absent")]
+    result = CliRunner().invoke(main, command)
     assert result.exit_code == 3
     assert str(tmp_path / "absent") in only_line(result)
+    assert CliRunner().invoke(main, [*command, "--server", "localhost:1"]).exit_code == 2
 
 
 def test_an_output_that_cannot_be_written(client: Client, tmp_path: Path) -> None:
@@ -219,10 +234,14 @@ def test_an_output_that_cannot_be_written(client: Client, tmp_path: Path) -> Non
     assert str(client.output) in only_line(result)
     client.output = tmp_path / "foreign"
     client.output.mkdir()
-    (client.output / "predictions.csv").write_text("a,b\n1,2\n")
-    result = client.run("--overwrite")
-    assert result.exit_code == 2
-    assert (client.output / "predictions.csv").read_text() == "a,b\n1,2\n"
+    for content in (b"a,b\n1,2\n", "path,status\n".encode("utf-16"), b"\xff\0"):
+        (client.output / "predictions.csv").write_bytes(content)
+        result = client.run("--overwrite")
+        assert result.exit_code == 2
+        assert "predictions.csv" in only_line(result)
+        assert (client.output / "predictions.csv").read_bytes() == content
+    client.output = client.images
+    assert "output folder as well" in only_line(client.run())
 
 
 @pytest.mark.parametrize("name", ["a,\"b'.png", "ä 🐈.png", "line\nbreak.png", "=cmd.png", os.fsdecode(b"\xff.png")])

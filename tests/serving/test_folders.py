@@ -1,8 +1,12 @@
 """Folders are listed in one order, by one set of rules."""
 
+import os
 from pathlib import Path
 
+import pytest
+
 from classify_serving.folders import walk_images
+from classify_serving.images import ImageError, decode_image
 
 
 def touch(root: Path, *names: str) -> None:
@@ -31,3 +35,12 @@ def test_links_are_followed_and_loops_survive(tmp_path: Path) -> None:
 def test_excluded_folders_are_left_out(tmp_path: Path) -> None:
     touch(tmp_path, "1.png", "classified/miss/1.png")
     assert names(tmp_path, tmp_path / "x" / ".." / "classified") == ["1.png"]
+
+
+def test_pipes_are_never_opened(tmp_path: Path) -> None:
+    touch(tmp_path, "1.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "linked.png").symlink_to(tmp_path / "pipe.png")
+    assert names(tmp_path) == ["1.png"]
+    with pytest.raises(ImageError, match="not a regular file"):
+        decode_image(tmp_path / "pipe.png", 8)

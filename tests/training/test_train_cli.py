@@ -84,9 +84,9 @@ def test_a_merge_must_be_of_the_form_folder_class(dataset: Path) -> None:
 
 def test_weights_that_are_none(dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "text.h5").write_text("no weights")
-    for weights in (tmp_path / "absent.h5", tmp_path / "text.h5"):
+    for weights, code in ((tmp_path / "absent.h5", 2), (tmp_path / "text.h5", 1)):
         result = run("export", dataset, "--size", "32", "--weights", weights, "--output", tmp_path / "m")
-        assert result.exit_code == 1
+        assert result.exit_code == code
         assert str(weights) in result.stderr
         assert "--weights imagenet or random" in result.stderr
         assert not list(tmp_path.glob("m/*"))
@@ -95,8 +95,24 @@ def test_weights_that_are_none(dataset: Path, tmp_path: Path) -> None:
 def test_imagenet_weights_without_network_name_the_two_other_ways(dataset: Path, tmp_path: Path) -> None:
     offline = os.environ | {"KERAS_HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:1", "no_proxy": ""}
     command = [sys.executable, "-m", "classify_training", "export", str(dataset), "--output", str(tmp_path / "m")]
-    result = subprocess.run([*command, "--quiet"], env=offline, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [*command, "--quiet", "--min-images", "4"], env=offline, capture_output=True, text=True, check=False
+    )
     assert result.returncode == 1
     assert len(result.stderr.splitlines()) == 1, result.stderr
     assert "--weights PATH" in result.stderr
     assert "--weights random" in result.stderr
+
+
+def test_an_output_that_cannot_be_written_is_told_before_training(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for output in (tmp_path / "file", tmp_path / "file" / "below"):
+        result = run("export", dataset, "--weights", "random", "--output", output)
+        assert result.exit_code == 2
+        assert str(tmp_path / "file") in result.stderr
+        assert not result.stdout
+
+
+def test_fractions_that_leave_nothing_and_merging_that_does_nothing(dataset: Path) -> None:
+    assert run("inspect", dataset, "--val", "0.6", "--test", "0.6").exit_code == 2
+    assert "nothing merged" in run("inspect", dataset, "--min-images", "100").stderr

@@ -11,7 +11,7 @@ import click
 from classify_training import __version__
 from classify_training.config import AugmentConfig, DataConfig, FitConfig, TrainConfig
 from classify_training.errors import TrainingError
-from classify_training.options import FOLDER, FRACTION, data_config, data_options
+from classify_training.options import FOLDER, FRACTION, data_config, data_options, model_folder, weights_source
 
 if TYPE_CHECKING:
     from classify_training.plan import Plan
@@ -79,10 +79,15 @@ def inspect(quiet: bool, **options: Any) -> None:
     "-o",
     type=FOLDER,
     default=Path("models/classifier"),
+    callback=model_folder,
     help="The model's folder; its name is the model's.",
 )
 @click.option(
-    "--weights", default=_DEFAULT_FIT.weights, metavar="imagenet|random|PATH", help="What the convolutions start from."
+    "--weights",
+    default=_DEFAULT_FIT.weights,
+    callback=weights_source,
+    metavar="imagenet|random|PATH",
+    help="What the convolutions start from.",
 )
 @click.option("--batch-size", type=click.IntRange(1), default=_DEFAULT_FIT.batch_size, help="Images a step.")
 @click.option(
@@ -151,6 +156,8 @@ def _show(data: DataConfig, quiet: bool) -> "Plan":
     plan = make_plan(data, quiet)
     # On a narrower terminal long lines wrap, which is better than columns that vanish.
     Console(width=max(Console().width, _TABLE_WIDTH)).print(plan_table(plan))
+    if not plan.merges and max(plan.folder_counts("train").values()) < data.min_images:
+        click.echo(f"nothing merged: every class has fewer than {data.min_images} training images", err=True)
     for _, error in plan.dataset.corrupt:
         click.echo(f"left out, cannot be read: {error}", err=True)
     for group in plan.dataset.conflicts:

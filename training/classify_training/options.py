@@ -1,5 +1,6 @@
 """The command-line options that say how a dataset is read, split and balanced."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -22,6 +23,21 @@ def _merge(ctx: click.Context, option: click.Parameter, values: tuple[str, ...])
         if not (folder and equals and target):
             raise click.BadParameter(f"{folder}{equals}{target} is not of the form FOLDER=CLASS")
     return {folder: target for folder, _, target in pairs}
+
+
+def model_folder(ctx: click.Context, option: click.Parameter, folder: Path) -> Path:
+    """Refuse, before any training, a folder that could not be written to after it."""
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise click.BadParameter(f"{nearest} is not a folder that can be written to: choose another")
+    return folder
+
+
+def weights_source(ctx: click.Context, option: click.Parameter, weights: str) -> str:
+    """Refuse a file that does not exist."""
+    if weights not in ("imagenet", "random") and not Path(weights).is_file():
+        raise click.BadParameter(f"no weights file {weights}: give a path to one, or --weights imagenet or random")
+    return weights
 
 
 def data_options(command: F) -> F:
@@ -86,4 +102,6 @@ def data_options(command: F) -> F:
 
 def data_config(options: dict[str, Any]) -> DataConfig:
     """Take the values of `data_options` out of a command's parameters."""
+    if options["val"] + options["test"] >= 1:
+        raise click.UsageError("--val and --test together leave nothing to train on: lower them")
     return DataConfig(**{name: options.pop(name) for name in DataConfig.__dataclass_fields__})

@@ -50,7 +50,10 @@ class EmbeddedServer:
         except RuntimeError:
             bound = 0
         if not bound:
-            raise AddressError(f"cannot listen on {host}:{port}: is the port taken? choose another with --port")
+            raise AddressError(
+                f"cannot listen on {host}:{port}: the port is taken, or the host is not of this machine;"
+                " choose others with --port and --host"
+            )
         self.address = f"{host}:{bound}"
         for name in _HEALTH_NAMES:
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
