@@ -70,7 +70,7 @@ def run(config: RunConfig) -> Outcome:
     """
     if config.output.resolve() in {path.resolve() for path in config.inputs}:
         raise InputError(f"the input {config.output} is the output folder as well: give another --output")
-    sources = list_sources(config.inputs, exclude=[config.output])
+    sources = list_sources(config.inputs, config.output)
     with ExitStack() as stack:
         server, model = config.server, config.model
         if config.embedded:
@@ -129,7 +129,7 @@ class _Run:
         return Outcome(summary, interrupt.requested)
 
     def _count(self) -> int:
-        return sum(1 for _ in list_sources(self._config.inputs, exclude=[self._config.output]))
+        return sum(1 for _ in list_sources(self._config.inputs, self._config.output))
 
     def _unanswered(self, sources: Iterator[Source], interrupt: Interrupt) -> Iterator[Source]:
         """Pass on the files that need the server; take earlier answers over for the others."""

@@ -1,13 +1,16 @@
 """From folders and files on the command line to a stream of images with the labels their folders give them."""
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Final
 
 from classify_client.errors import InputError
 from classify_serving.folders import walk_images
+
+_RESULT_FILES: Final = ("predictions.csv", "summary.json")
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,13 @@ class Source:
     stamp: tuple[str, str]
 
 
-def list_sources(inputs: Sequence[Path], exclude: Collection[Path] = ()) -> Iterator[Source]:
+def list_sources(inputs: Sequence[Path], output: Path | None = None) -> Iterator[Source]:
     """List the images of all inputs lazily, in the order given and sorted within each folder.
 
     Args:
         inputs: folders, searched with everything below them, and files, taken whatever their name is.
-        exclude: folders to pass over, such as the output folder.
+        output: the output folder; it and those of other runs are passed over, so that no copy of a miss is
+            classified again.
 
     Raises:
         InputError: an input does not exist, a folder cannot be listed, or there is no image at all.
@@ -42,7 +46,7 @@ def list_sources(inputs: Sequence[Path], exclude: Collection[Path] = ()) -> Iter
     for given in inputs:
         if not given.exists():
             raise InputError(f"no file or folder {given}: correct the path")
-    stream = _stream(inputs, exclude)
+    stream = _stream(inputs, output)
     first = next(stream, None)
     if first is None:
         names = ", ".join(str(path) for path in inputs)
@@ -50,11 +54,16 @@ def list_sources(inputs: Sequence[Path], exclude: Collection[Path] = ()) -> Iter
     return chain([first], stream)
 
 
-def _stream(inputs: Sequence[Path], exclude: Collection[Path]) -> Iterator[Source]:
+def _stream(inputs: Sequence[Path], output: Path | None) -> Iterator[Source]:
+    results = output and output.resolve()
+
+    def holds_results(folder: Path) -> bool:
+        return folder.resolve() == results or all((folder / name).is_file() for name in _RESULT_FILES)
+
     for given in inputs:
         root = given if given.is_dir() else given.parent
         try:
-            for path in walk_images(given, exclude) if given.is_dir() else (given,):
+            for path in walk_images(given, holds_results) if given.is_dir() else (given,):
                 yield _source(path, root, path.relative_to(root) if len(inputs) == 1 else path)
         except OSError as error:
             raise InputError(f"cannot list {error.filename}: {error.strerror}") from error

@@ -1,13 +1,13 @@
 """Listing the image files below a folder: one order and one set of rules for training and client."""
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from classify_serving.images import is_image_name
 
 
-def walk_images(root: Path, exclude: Collection[Path] = ()) -> Iterator[Path]:
+def walk_images(root: Path, skip: Callable[[Path], bool] = lambda folder: False) -> Iterator[Path]:
     """Yield the image files below `root` lazily, sorted by name within each folder, files before folders.
 
     Hidden files and folders are passed over, and so are pipes, sockets and devices. Symbolic links are followed,
@@ -16,15 +16,14 @@ def walk_images(root: Path, exclude: Collection[Path] = ()) -> Iterator[Path]:
 
     Args:
         root: the folder to list.
-        exclude: folders to leave out, such as the one results are written to; compared as real paths.
+        skip: says of each folder below `root` whether to leave it out.
     """
-    excluded = {os.path.realpath(path) for path in exclude}
-    yield from _walk(os.fspath(root), excluded, ())
+    yield from _walk(os.fspath(root), skip, ())
 
 
-def _walk(folder: str, excluded: set[str], ancestors: tuple[str, ...]) -> Iterator[Path]:
+def _walk(folder: str, skip: Callable[[Path], bool], ancestors: tuple[str, ...]) -> Iterator[Path]:
     real = os.path.realpath(folder)
-    if real in ancestors or real in excluded:
+    if real in ancestors or (ancestors and skip(Path(folder))):
         return
     with os.scandir(folder) as entries:
         visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
@@ -33,7 +32,7 @@ def _walk(folder: str, excluded: set[str], ancestors: tuple[str, ...]) -> Iterat
             yield Path(entry.path)
     for entry in visible:
         if entry.is_dir():
-            yield from _walk(entry.path, excluded, (*ancestors, real))
+            yield from _walk(entry.path, skip, (*ancestors, real))
 
 
 def _may_be_read(entry: "os.DirEntry[str]") -> bool:

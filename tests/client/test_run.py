@@ -164,6 +164,9 @@ def test_results_inside_the_input_are_not_classified(client: Client) -> None:
     client.run()
     client.run()
     assert len(client.rows()) == 6
+    client.output = client.images / "another"
+    client.run()
+    assert len(client.rows()) == 6
 
 
 def test_the_nearest_folder_that_is_a_class_is_the_truth(client: Client) -> None:
