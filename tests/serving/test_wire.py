@@ -1,5 +1,8 @@
 """Our minimal messages and TensorFlow Serving's official ones are the same bytes, both ways."""
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,6 +95,14 @@ def test_every_field_is_upstreams(ours: Any, official: Any) -> None:
         upstream = official.DESCRIPTOR.fields_by_name[field.name]
         assert (field.number, field.type) == (upstream.number, upstream.type)
         assert (field.is_repeated, field.is_packed) == (upstream.is_repeated, upstream.is_packed)
+
+
+def test_the_generated_code_is_that_of_the_proto(tmp_path: Path) -> None:
+    serving = Path(wire_pb2.__file__).parents[1]
+    command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{serving}", f"--python_out={tmp_path}"]
+    subprocess.run([*command, str(serving / "classify_serving/wire.proto")], check=True)
+    generated = tmp_path / "classify_serving/wire_pb2.py"
+    assert generated.read_bytes() == Path(wire_pb2.__file__).read_bytes(), "run make wire"
 
 
 def test_data_types_are_upstreams() -> None:
