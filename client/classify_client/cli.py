@@ -81,14 +81,14 @@ def main(labels: str, max_failures: int, fail_under: float | None, **options: An
 
 
 def _report(outcome: "Outcome", output: Path) -> None:
-    from classify_client.predictions import FILE_NAME
+    from classify_client.outputs import PREDICTIONS
     from classify_client.summary import summary_lines
 
     for name, value in summary_lines(outcome.summary, output):
         click.echo(click.style(f"{name:<13}", bold=True) + value)
     if outcome.summary["failed"]:
         failed = f"{outcome.summary['failed']} of {outcome.summary['images']} images failed"
-        click.echo(f"{failed}: see the column error in {output / FILE_NAME}", err=True)
+        click.echo(f"{failed}: see the column error in {output / PREDICTIONS}", err=True)
     if outcome.interrupted:
         click.echo("Interrupted. Results so far are complete; run again to go on.", err=True)
 

@@ -8,9 +8,9 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from classify_client.outputs import MISS
 from classify_client.sources import printable
 
-FOLDER: Final = "miss"
 _LONGEST: Final = 255
 _PARTIAL: Final = ".partial-"
 
@@ -23,7 +23,7 @@ class Misses:
     """
 
     def __init__(self, output: Path) -> None:
-        self.folder = output / FOLDER
+        self.folder = output / MISS
 
     def add(self, path: Path, true_class: str, predicted: str) -> str:
         """Copy a file, and return the copy's name.

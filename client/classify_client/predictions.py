@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from classify_client.errors import OutputError
+from classify_client.outputs import PREDICTIONS, replacing
 from classify_client.rows import COLUMNS, OK, Row
 from classify_client.sources import Source
 from classify_serving.contract import ModelMetadata
-
-FILE_NAME: Final = "predictions.csv"
 
 
 class Predictions:
@@ -35,7 +34,7 @@ class Predictions:
     """
 
     def __init__(self, folder: Path, metadata: ModelMetadata, overwrite: bool, forget: Callable[[Row], None]) -> None:
-        self.path = folder / FILE_NAME
+        self.path = folder / PREDICTIONS
         self._forget = forget
         self._earlier: dict[str, Row] = {}
         model = (metadata.model_name, str(metadata.model_version), metadata.created)
@@ -146,9 +145,7 @@ def _all_but_last(rows: Iterable[list[str]]) -> Iterator[list[str]]:
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Write a results file whole; until then the one that was there stays."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         writer.writerows(cells(row) for row in rows)
-    os.replace(temporary, path)

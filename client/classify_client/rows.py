@@ -71,9 +71,8 @@ class Row:
 
     def with_truth(self, source: Source, metadata: ModelMetadata, labels: bool) -> Self:
         """The same line with the true label that the file's folder gives it now."""
-        known = (folder for folder in source.folders if labels and metadata.true_class(folder) is not None)
-        label = next(known, "")
-        true_class = metadata.true_class(label) if label else None
+        truths = ((folder, metadata.true_class(folder)) for folder in source.folders if labels)
+        label, true_class = next((truth for truth in truths if truth[1] is not None), ("", None))
         if true_class is None:
             return replace(self, true_label="", true_class="", correct="")
         correct = "" if self.status == ERROR else str(self.predicted == true_class).lower()

@@ -11,7 +11,7 @@ from classify_client.embedded import embedded_server
 from classify_client.errors import InputError, OutputError, ServiceError
 from classify_client.interrupt import Interrupt
 from classify_client.misses import Misses
-from classify_client.pipeline import PipelineConfig, Times, run_pipeline
+from classify_client.pipeline import PipelineConfig, Result, Times, run_pipeline
 from classify_client.predictions import Predictions
 from classify_client.progress import progress_bar, waiting
 from classify_client.rows import Row
@@ -116,14 +116,14 @@ class _Run:
             try:
                 unanswered = self._unanswered(sources, interrupt)
                 for results in run_pipeline(unanswered, self._service.classify, pipeline, self._times):
-                    self._write([Row.of(result, self._metadata, self._config.labels) for result in results],
-                                [result.source for result in results])  # fmt: skip
+                    self._write(results)
                     bar.update(task, completed=self._tally.images)
             except ServiceError as error:
                 failure = error
-            if not failure and not interrupt.requested:
+            complete = not failure and not interrupt.requested
+            if complete:
                 self._predictions.finish()
-        summary = self._summarise(complete=not failure and not interrupt.requested)
+        summary = self._summarise(complete)
         if failure:
             raise type(failure)(f"{failure} ({self._tally.images} images are done; run again to go on)") from failure
         return Outcome(summary, interrupt.requested)
@@ -146,12 +146,15 @@ class _Run:
             self._predictions.keep(row)
             self._tally.add(row, reused=True)
 
-    def _write(self, rows: list[Row], sources: list[Source]) -> None:
+    def _write(self, results: list[Result]) -> None:
         with self._times.measure("write"):
             # A copy without a row is made again by a rerun; a row without its copy would stay so.
-            copied = [self._with_copy(row, source) for row, source in zip(rows, sources, strict=True)]
-            self._predictions.append(copied)
-        for row in copied:
+            rows = [
+                self._with_copy(Row.of(result, self._metadata, self._config.labels), result.source)
+                for result in results
+            ]
+            self._predictions.append(rows)
+        for row in rows:
             self._tally.add(row)
 
     def _with_copy(self, row: Row, source: Source) -> Row:

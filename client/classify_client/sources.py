@@ -5,12 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Final
 
 from classify_client.errors import InputError
+from classify_client.outputs import holds_results
 from classify_serving.folders import walk_images
-
-_RESULT_FILES: Final = ("predictions.csv", "summary.json")
 
 
 @dataclass(frozen=True)
@@ -57,13 +55,13 @@ def list_sources(inputs: Sequence[Path], output: Path | None = None) -> Iterator
 def _stream(inputs: Sequence[Path], output: Path | None) -> Iterator[Source]:
     results = output and output.resolve()
 
-    def holds_results(folder: Path) -> bool:
-        return folder.resolve() == results or all((folder / name).is_file() for name in _RESULT_FILES)
+    def is_output(folder: Path) -> bool:
+        return folder.resolve() == results or holds_results(folder)
 
     for given in inputs:
         root = given if given.is_dir() else given.parent
         try:
-            for path in walk_images(given, holds_results) if given.is_dir() else (given,):
+            for path in walk_images(given, is_output) if given.is_dir() else (given,):
                 yield _source(path, root, path.relative_to(root) if len(inputs) == 1 else path)
         except OSError as error:
             raise InputError(f"cannot list {error.filename}: {error.strerror}") from error

@@ -5,17 +5,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from classify_client.outputs import MISS, PREDICTIONS, SUMMARY, replacing
 from classify_client.pipeline import Times
 from classify_client.rows import OK, Row
 from classify_serving.contract import ModelMetadata
-
-FILE_NAME: Final = "summary.json"
 
 
 @dataclass
@@ -121,9 +120,8 @@ def summarise(
 
 def write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
     """Write `summary.json` whole or not at all."""
-    temporary = folder / f".{FILE_NAME}.tmp"
-    temporary.write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
-    os.replace(temporary, folder / FILE_NAME)
+    with replacing(folder / SUMMARY) as temporary:
+        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
 
 
 def summary_lines(summary: Mapping[str, Any], output: Path) -> Iterator[tuple[str, str]]:
@@ -139,9 +137,9 @@ def summary_lines(summary: Mapping[str, Any], output: Path) -> Iterator[tuple[st
         yield "Speed", f"{summary['images_per_second']:.0f} images/s  (waited for: {waited})"
     model = summary["model"]
     yield "Model", f"{model['name']} version {', '.join(model['versions']) or '-'}"
-    yield "Predictions", str(output / "predictions.csv")
+    yield "Predictions", str(output / PREDICTIONS)
     if summary["misses"]:
-        yield "Misses", f"{summary['misses']} in {output / 'miss'}{os.sep}"
+        yield "Misses", f"{summary['misses']} in {output / MISS}{os.sep}"
         yield "Mistaken", _confusions(summary)
 
 

@@ -5,6 +5,7 @@ Training and client both decode here, so a model is asked about exactly the pixe
 
 import warnings
 from collections.abc import Callable
+from errno import EINVAL
 from os import PathLike, fspath
 from pathlib import Path, PurePath
 from stat import S_ISREG
@@ -69,13 +70,11 @@ def decode_image(source: str | PathLike[str] | BinaryIO, size: int, resize: Resi
     path = _name_of(source)
     try:
         if isinstance(source, str | PathLike) and not S_ISREG(Path(source).stat().st_mode):
-            raise ImageError(path, "not a regular file")
+            raise OSError(EINVAL, "not a regular file")
         with Image.open(source, formats=_FORMATS) as image:
             _reduce_scale(image, size, resize)
             rgb = _to_rgb(_upright(image))
             return np.asarray(_RESIZERS[resize](rgb, size), dtype=np.uint8)
-    except ImageError:
-        raise
     except Image.DecompressionBombError:
         raise ImageError(path, "too many pixels (more than 178,956,970): scale it down") from None
     except FileNotFoundError:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from classify_serving.images import Resize
+from classify_training.errors import WeightsError
 
 Balance = Literal["oversample", "none"]
 
@@ -79,6 +80,12 @@ class FitConfig:
     head_rate: float = 1e-3
     rate: float = 1e-4
     patience: int = 4
+
+
+def check_weights(weights: str) -> None:
+    """Raise WeightsError for a path to no file; whether it fits is seen when it is read."""
+    if weights not in ("imagenet", "random") and not Path(weights).is_file():
+        raise WeightsError(f"no weights file {weights}: give a path to one, or --weights imagenet or random")
 
 
 @dataclass(frozen=True, kw_only=True)

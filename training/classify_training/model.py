@@ -1,12 +1,12 @@
 """VGG16 without its top, and the head that is trained on it."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import keras
 
 from classify_serving.contract import EMBEDDING_WIDTH
+from classify_training.config import check_weights
 from classify_training.errors import WeightsError
 
 _BLOCKS: Final = 5
@@ -73,8 +73,7 @@ def _backbone(size: int, weights: str, seed: int) -> keras.Model:
     shape = (size, size, 3)
     if weights == "random":
         return _he_initialised(keras.applications.VGG16(include_top=False, weights=None, input_shape=shape), seed)
-    if weights != "imagenet" and not Path(weights).is_file():
-        raise WeightsError(f"no weights file {weights}: give a path to one, or --weights imagenet or random")
+    check_weights(weights)
     try:
         return keras.applications.VGG16(include_top=False, weights=weights, input_shape=shape)
     except Exception as error:

@@ -8,7 +8,8 @@ from typing import Any, Final, TypeVar
 import click
 
 from classify_serving.images import RESIZE_MODES
-from classify_training.config import DataConfig
+from classify_training.config import DataConfig, check_weights
+from classify_training.errors import WeightsError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,8 +36,10 @@ def model_folder(ctx: click.Context, option: click.Parameter, folder: Path) -> P
 
 def weights_source(ctx: click.Context, option: click.Parameter, weights: str) -> str:
     """Refuse a file that does not exist."""
-    if weights not in ("imagenet", "random") and not Path(weights).is_file():
-        raise click.BadParameter(f"no weights file {weights}: give a path to one, or --weights imagenet or random")
+    try:
+        check_weights(weights)
+    except WeightsError as error:
+        raise click.BadParameter(str(error)) from error
     return weights
 
 
