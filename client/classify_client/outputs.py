@@ -8,7 +8,6 @@ from typing import Final
 
 PREDICTIONS: Final = "predictions.csv"
 SUMMARY: Final = "summary.json"
-MISS: Final = "miss"
 
 
 def holds_results(folder: Path) -> bool:

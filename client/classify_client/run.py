@@ -10,7 +10,6 @@ from typing import Any
 from classify_client.embedded import embedded_server
 from classify_client.errors import InputError, OutputError, ServiceError
 from classify_client.interrupt import Interrupt
-from classify_client.misses import Misses
 from classify_client.pipeline import PipelineConfig, Result, Times, run_pipeline
 from classify_client.predictions import Predictions
 from classify_client.progress import progress_bar, waiting
@@ -19,6 +18,7 @@ from classify_client.service import Service
 from classify_client.sources import Source, list_sources
 from classify_client.summary import Tally, summarise, write_summary
 from classify_serving.contract import ModelMetadata
+from classify_serving.misses import Misses
 
 
 @dataclass(frozen=True, kw_only=True)

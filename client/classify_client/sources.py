@@ -1,6 +1,5 @@
 """From folders and files on the command line to a stream of images with the labels their folders give them."""
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -9,6 +8,7 @@ from pathlib import Path
 from classify_client.errors import InputError
 from classify_client.outputs import holds_results
 from classify_serving.folders import walk_images
+from classify_serving.misses import printable
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,3 @@ def _stamp(path: Path) -> tuple[str, str]:
     except OSError:
         return "", ""
     return str(status.st_size), str(status.st_mtime_ns)
-
-
-def printable(text: str) -> str:
-    """Text that can be written as UTF-8: bytes of a file name that are none appear as `\\xNN`."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")

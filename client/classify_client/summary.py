@@ -11,10 +11,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from classify_client.outputs import MISS, PREDICTIONS, SUMMARY, replacing
+from classify_client.outputs import PREDICTIONS, SUMMARY, replacing
 from classify_client.pipeline import Times
 from classify_client.rows import OK, Row
 from classify_serving.contract import ModelMetadata
+from classify_serving.misses import MISS
 
 
 @dataclass

@@ -6,7 +6,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classify_client.misses import Misses, miss_name
+from classify_serving.misses import Misses, miss_name
 
 names = st.text(st.characters(exclude_characters="/\0", exclude_categories=()), min_size=1, max_size=300)
 

@@ -1,4 +1,7 @@
-"""`miss/`: a copy of every image the model was wrong about, named `{true}_to_{predicted}_{filename}`."""
+"""`miss/`: a copy of every image a model was wrong about, named `{true}_to_{predicted}_{filename}`.
+
+The client and a training's evaluation leave the same folder.
+"""
 
 import filecmp
 import hashlib
@@ -8,9 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from classify_client.outputs import MISS
-from classify_client.sources import printable
-
+MISS: Final = "miss"
 _LONGEST: Final = 255
 _PARTIAL: Final = ".partial-"
 
@@ -19,7 +20,7 @@ class Misses:
     """The miss folder of a run, made when the first miss comes.
 
     Args:
-        output: the output folder.
+        output: the folder it is in.
     """
 
     def __init__(self, output: Path) -> None:
@@ -72,6 +73,11 @@ def miss_name(true_class: str, predicted: str, file_name: str) -> str:
     while len(os.fsencode(prefix + name)) > _LONGEST:
         name = name[1:]
     return prefix + name
+
+
+def printable(text: str) -> str:
+    """Text that can be written as UTF-8: bytes of a file name that are none appear as `\\xNN`."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def _plain(text: str) -> str:
