@@ -7,8 +7,7 @@ from pathlib import Path
 
 from classify_client.errors import InputError
 from classify_client.outputs import holds_results
-from classify_serving.folders import walk_images
-from classify_serving.misses import printable
+from classify_serving.folders import folder_label, printable, walk_images
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def _source(path: Path, root: Path, shown: Path) -> Source:
     return Source(
         path=path,
         name=printable(shown.as_posix()),
-        folders=tuple(printable(folder) for folder in folders),
+        folders=tuple(folder_label(folder) for folder in folders),
         stamp=_stamp(path),
     )
 

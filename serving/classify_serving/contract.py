@@ -69,6 +69,7 @@ class ModelMetadata:
         tensorflow_version: that trained and exported it.
         keras_version: likewise.
         created: UTC time of the export, ISO 8601.
+        temperature: that the logits were divided by before softmax, so that probabilities are calibrated.
     """
 
     schema_version: int
@@ -86,6 +87,7 @@ class ModelMetadata:
     tensorflow_version: str
     keras_version: str
     created: str
+    temperature: float = 1.0
 
     def to_json(self) -> bytes:
         """UTF-8 JSON, read back by `from_json`."""

@@ -1,6 +1,7 @@
 """Listing the image files below a folder: one order and one set of rules for training and client."""
 
 import os
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -38,3 +39,16 @@ def _walk(folder: str, skip: Callable[[Path], bool], ancestors: tuple[str, ...])
 def _may_be_read(entry: "os.DirEntry[str]") -> bool:
     """Whether it is a file, or a link to nowhere, which reading will tell; a pipe would be waited for."""
     return entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists())
+
+
+def printable(text: str) -> str:
+    """Text that can be written as UTF-8: bytes of a file name that are none appear as `\\xNN`."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
+
+
+def folder_label(name: str) -> str:
+    """The label that a folder of this name gives: printable, and composed (Unicode NFC).
+
+    macOS and Linux write accents differently; folders that look alike are one class.
+    """
+    return unicodedata.normalize("NFC", printable(name))

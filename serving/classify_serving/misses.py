@@ -11,6 +11,8 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from classify_serving.folders import printable
+
 MISS: Final = "miss"
 _LONGEST: Final = 255
 _PARTIAL: Final = ".partial-"
@@ -73,11 +75,6 @@ def miss_name(true_class: str, predicted: str, file_name: str) -> str:
     while len(os.fsencode(prefix + name)) > _LONGEST:
         name = name[1:]
     return prefix + name
-
-
-def printable(text: str) -> str:
-    """Text that can be written as UTF-8: bytes of a file name that are none appear as `\\xNN`."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def _plain(text: str) -> str:

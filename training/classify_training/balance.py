@@ -78,3 +78,16 @@ def balance(classes: Sequence[str], max_ratio: float, oversample: bool, seed: in
     if not oversample:
         return np.concatenate(list(kept.values()))
     return np.concatenate([np.resize(indices, size) for indices in kept.values()])
+
+
+def class_weights(counts: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Weights that let every class count alike: n / (C n_c), mean 1 over the images (King and Zeng, 2001).
+
+    Args:
+        counts: int64 [C], images of each class, at least 1.
+
+    Returns:
+        float32 [C].
+    """
+    weights: NDArray[np.float32] = (counts.sum() / (len(counts) * counts)).astype(np.float32)
+    return weights

@@ -1,4 +1,4 @@
-"""classify-train: sample, inspect, export."""
+"""classify-train: sample, inspect, preview, export."""
 
 import logging
 import signal
@@ -9,16 +9,26 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from classify_training import __version__
-from classify_training.config import AugmentConfig, DataConfig, FitConfig, TrainConfig
+from classify_training.config import RECIPES, DataConfig, TrainConfig
 from classify_training.errors import TrainingError
-from classify_training.options import FOLDER, FRACTION, data_config, data_options, model_folder, weights_source
+from classify_training.options import (
+    FOLDER,
+    augment_config,
+    augment_options,
+    data_config,
+    data_options,
+    fit_config,
+    fit_options,
+    model_folder,
+    use_config,
+    use_recipe,
+)
 
 if TYPE_CHECKING:
     from classify_training.plan import Plan
+    from classify_training.train import Trained
 
 _TABLE_WIDTH = 100
-_DEFAULT_FIT = FitConfig()
-_DEFAULT_AUGMENT = AugmentConfig()
 
 
 class _Group(click.Group):
@@ -32,7 +42,7 @@ class _Group(click.Group):
             click.echo(f"Error: {error}", err=True)
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
-            click.echo("Interrupted: nothing was published.", err=True)
+            click.echo("Interrupted: nothing was published; the same command goes on after the last epoch.", err=True)
             sys.exit(130)
 
 
@@ -74,6 +84,28 @@ def inspect(quiet: bool, **options: Any) -> None:
 
 @main.command()
 @data_options
+@augment_options
+@click.option("--output", "-o", type=FOLDER, default=Path("preview.png"), help="The picture to write.")
+@click.option("--images", type=click.IntRange(1, 20), default=8, help="How many images it shows.")
+@click.option("--repeats", type=click.IntRange(1, 10), default=4, help="How often each is augmented.")
+def preview(output: Path, images: int, repeats: int, quiet: bool, **options: Any) -> None:
+    """Draw images of DATASET, and below each what augmentation makes of it."""
+    data, augment = data_config(options), augment_config(options)
+    _log_to_stderr(quiet)
+    from classify_training.plan import make_plan
+
+    plan = make_plan(data, quiet)
+    _import_tensorflow()
+    from classify_training.preview import write_preview
+
+    write_preview(plan, augment, images, repeats, data.seed, output)
+    click.echo(f"Drew {output}")
+
+
+@main.command()
+@data_options
+@augment_options
+@fit_options
 @click.option(
     "--output",
     "-o",
@@ -83,72 +115,85 @@ def inspect(quiet: bool, **options: Any) -> None:
     help="The model's folder; its name is the model's.",
 )
 @click.option(
-    "--weights",
-    default=_DEFAULT_FIT.weights,
-    callback=weights_source,
-    metavar="imagenet|random|PATH",
-    help="What the convolutions start from.",
-)
-@click.option("--batch-size", type=click.IntRange(1), default=_DEFAULT_FIT.batch_size, help="Images a step.")
-@click.option(
-    "--head-epochs",
-    type=click.IntRange(0),
-    default=_DEFAULT_FIT.head_epochs,
-    help="At most so many for the head alone; none with random weights.",
-)
-@click.option("--epochs", type=click.IntRange(0), default=_DEFAULT_FIT.epochs, help="At most so many of fine-tuning.")
-@click.option(
-    "--head-rate",
-    type=click.FloatRange(0, min_open=True),
-    default=_DEFAULT_FIT.head_rate,
-    help="Learning rate for the head.",
+    "--runs",
+    type=FOLDER,
+    default=Path("runs"),
+    callback=model_folder,
+    help="Folder for what a run leaves besides the model.",
 )
 @click.option(
-    "--rate",
-    type=click.FloatRange(0, min_open=True),
-    default=_DEFAULT_FIT.rate,
-    help="Peak learning rate of fine-tuning.",
+    "--resume/--no-resume", default=True, help="Go on with a killed run of the same configuration and dataset."
 )
 @click.option(
-    "--patience",
-    type=click.IntRange(1),
-    default=_DEFAULT_FIT.patience,
-    help="Epochs without a better validation loss that end a phase.",
-)
-@click.option("--flip/--no-flip", default=_DEFAULT_AUGMENT.flip, help="Mirror images left to right.")
-@click.option(
-    "--shift", type=FRACTION, default=_DEFAULT_AUGMENT.shift, help="Largest shift, as a fraction of the side."
-)
-@click.option(
-    "--rotate", type=click.FloatRange(0, 180), default=_DEFAULT_AUGMENT.rotate, help="Largest rotation in degrees."
+    "--recipe",
+    type=click.Choice(list(RECIPES)),
+    default="default",
+    is_eager=True,
+    expose_value=False,
+    callback=use_recipe,
+    help="Other defaults: article trains all layers at once, at Adam's usual rate.",
 )
 @click.option(
-    "--erase", type=click.FloatRange(0, 1), default=_DEFAULT_AUGMENT.erase, help="Probability of random erasing."
+    "--config",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    is_eager=True,
+    expose_value=False,
+    callback=use_config,
+    help="Take options, and DATASET, from the config.json of a run.",
 )
-def export(output: Path, quiet: bool, **options: Any) -> None:
+@click.option("--dry-run", is_flag=True, help="Only show what would be trained on.")
+def export(output: Path, runs: Path, resume: bool, dry_run: bool, quiet: bool, **options: Any) -> None:
     """Train on DATASET and export the model as the next version of OUTPUT.
 
-    TensorFlow Serving and classify-serve pick the new version up from there.
+    TensorFlow Serving and classify-serve pick the new version up from there. RUNS gets a folder with curves,
+    confusion matrix, metrics, the misses on the test split and the configuration.
     """
-    data = data_config(options)
-    augment = AugmentConfig(**{name: options.pop(name) for name in AugmentConfig.__dataclass_fields__})
-    config = TrainConfig(data=data, augment=augment, fit=FitConfig(**options), output=output, quiet=quiet)
-    plan = _show(data, quiet)
+    config = TrainConfig(
+        data=data_config(options),
+        augment=augment_config(options),
+        fit=fit_config(options),
+        output=output,
+        runs=runs,
+        resume=resume,
+        quiet=quiet,
+    )
+    plan = _show(config.data, quiet)
+    if dry_run:
+        return
+    _import_tensorflow()
+    from classify_training.train import train
+
+    _report(train(plan, config))
+
+
+def _report(trained: "Trained") -> None:
+    report = trained.evaluation.report()
+    if report["images"]:
+        low, high = report["accuracy_interval"]
+        click.echo(
+            f"On {report['images']} test images: accuracy {report['accuracy']:.1%}"
+            f" (95% interval {low:.0%} to {high:.0%})  macro_f1 {report['macro_f1']:.1%}"
+        )
+    else:
+        click.echo("No test images to mark it on.")
+    click.echo(f"Exported {trained.metadata.model_name} version {trained.metadata.model_version} to {trained.path}")
+    click.echo(f"Curves, confusion matrix, misses: {trained.run}")
+
+
+def _import_tensorflow() -> None:
     from classify_serving.quiet import import_tensorflow
 
     import_tensorflow()
-    from classify_training.train import train
 
-    trained = train(plan, config)
-    marks = "  ".join(f"{name} {value:.1%}" for name, value in trained.metadata.test_metrics.items())
-    click.echo(f"On {trained.evaluation.images} test images: {marks}" if marks else "No test images to mark it on.")
-    click.echo(f"Exported {trained.metadata.model_name} version {trained.metadata.model_version} to {trained.path}")
+
+def _log_to_stderr(quiet: bool) -> None:
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger(__package__).setLevel(logging.WARNING if quiet else logging.INFO)
 
 
 def _show(data: DataConfig, quiet: bool) -> "Plan":
     """Print the table that decides everything, and what was left out, before anything is trained."""
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger(__package__).setLevel(logging.WARNING if quiet else logging.INFO)
+    _log_to_stderr(quiet)
     from rich.console import Console
 
     from classify_training.plan import make_plan, plan_table
@@ -158,10 +203,17 @@ def _show(data: DataConfig, quiet: bool) -> "Plan":
     Console(width=max(Console().width, _TABLE_WIDTH)).print(plan_table(plan))
     if not plan.merges and max(plan.folder_counts("train").values()) < data.min_images:
         click.echo(f"nothing merged: every class has fewer than {data.min_images} training images", err=True)
-    for _, error in plan.dataset.corrupt:
+    dataset = plan.dataset
+    for _, error in dataset.corrupt:
         click.echo(f"left out, cannot be read: {error}", err=True)
-    for group in plan.dataset.conflicts:
+    for group in dataset.conflicts:
         click.echo(
             f"left out, one picture under several labels: {', '.join(str(file.path) for file in group)}", err=True
         )
+    for file in dataset.leaks:
+        click.echo(f"left out, near-duplicate of an image kept for validation or testing: {file.path}", err=True)
+    for examples in dataset.alike():
+        if len({example.file.label for example in examples}) > 1:
+            names = ", ".join(str(example.file.path) for example in examples)
+            click.echo(f"look alike under several labels, kept for training: {names}", err=True)
     return plan

@@ -4,44 +4,29 @@
 """
 
 import hashlib
-import io
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from classify_serving.folders import walk_images
-from classify_serving.images import ImageError, Resize, decode_image
+from classify_serving.folders import folder_label, walk_images
+from classify_serving.images import ImageError
+from classify_training.cache import ImageCache
+from classify_training.config import DataConfig
+from classify_training.duplicates import drop_duplicates, drop_leaks
 from classify_training.errors import DatasetError
+from classify_training.examples import Example, ImageFile, Split
 from classify_training.progress import track
+from classify_training.similar import similar_groups
 
-Split = Literal["train", "val", "test"]
 _SPLIT_FOLDERS: Final[Mapping[str, Split]] = {
     "train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
 }  # fmt: skip
-_STRONGEST_FIRST: Final[tuple[Split | None, ...]] = ("test", "val", "train", None)
-
-
-@dataclass(frozen=True)
-class ImageFile:
-    """A file and the label its folder gives it; `split` is None where the dataset does not say."""
-
-    path: Path
-    label: str
-    split: Split | None = None
-
-
-@dataclass(frozen=True)
-class Example:
-    """A readable image: its file and the SHA-256 of its content as hex."""
-
-    file: ImageFile
-    digest: str
 
 
 @dataclass(frozen=True)
@@ -50,21 +35,38 @@ class Dataset:
 
     Attributes:
         root: its folder.
-        examples: the images that can be used, in the order of `images`.
-        images: uint8 [N,S,S,3], RGB, 0-255.
+        examples: the images that can be used.
+        images: uint8 [M,S,S,3], RGB, 0-255, memory-mapped, by `Example.row`.
+        groups: int64 [N], equal for examples that are near-duplicates.
         found: files of each label, whatever became of them.
         corrupt: files that cannot be read; left out.
-        duplicates: files with the content of another file of their label; left out.
+        duplicates: files left out because another of the same content is kept.
+        leaks: near-duplicates of an image in a split that is not trained on; left out.
         conflicts: groups of files with the same content under different labels; all of them left out.
     """
 
     root: Path
     examples: tuple[Example, ...]
     images: NDArray[np.uint8]
+    groups: NDArray[np.int64]
     found: Mapping[str, int]
     corrupt: tuple[tuple[ImageFile, ImageError], ...]
     duplicates: tuple[ImageFile, ...]
+    leaks: tuple[ImageFile, ...]
     conflicts: tuple[tuple[ImageFile, ...], ...]
+
+    def pixels(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The images of some examples, uint8 [len(indices),S,S,3]."""
+        rows = np.array([self.examples[index].row for index in indices.tolist()], np.int64)
+        pixels: NDArray[np.uint8] = np.asarray(self.images[rows])
+        return pixels
+
+    def alike(self) -> list[list[Example]]:
+        """The groups of near-duplicates that are kept, of two or more each."""
+        groups: dict[int, list[Example]] = {}
+        for example, group in zip(self.examples, self.groups.tolist(), strict=True):
+            groups.setdefault(group, []).append(example)
+        return [group for group in groups.values() if len(group) > 1]
 
 
 def scan(root: Path) -> list[ImageFile]:
@@ -95,80 +97,59 @@ def _label_folders(folders: Sequence[Path]) -> Iterator[tuple[Path, str, Split |
     )
     for folder in folders:
         if not has_splits:
-            yield folder, folder.name, None
+            yield folder, folder_label(folder.name), None
             continue
         for label in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
             if not label.name.startswith("."):
-                yield label, label.name, _SPLIT_FOLDERS[folder.name]
+                yield label, folder_label(label.name), _SPLIT_FOLDERS[folder.name]
 
 
-def load(root: Path, size: int, resize: Resize, quiet: bool = False) -> Dataset:
-    """Open every image below `root` once, on all cores: checked, hashed, decoded to S x S.
+def load(config: DataConfig, quiet: bool = False) -> Dataset:
+    """Open every image of a dataset once, on all cores: checked, hashed, decoded to S x S, compared.
 
     Raises:
-        DatasetError: as `scan`; also when no file can be read.
+        DatasetError: as `scan`; also when no file can be read, or with `strict` any cannot.
+        CacheError: the decoded images cannot be written.
     """
-    files = scan(root)
-    with ThreadPoolExecutor() as pool:
-        read = pool.map(lambda file: _read(file, size, resize), files)
-        outcomes = list(track(read, total=len(files), description="Reading images", quiet=quiet))
-    good: list[tuple[Example, NDArray[np.uint8]]] = []
+    files = scan(config.dataset)
+    cache = ImageCache(config.cache, config.dataset, config.size, config.resize)
+    progress = partial(track, total=len(files), description="Reading images", quiet=quiet)
+    outcomes, images = cache.read([file.path for file in files], progress)
+    readable: list[Example] = []
     corrupt: list[tuple[ImageFile, ImageError]] = []
     for file, outcome in zip(files, outcomes, strict=True):
         if isinstance(outcome, ImageError):
             corrupt.append((file, outcome))
         else:
-            good.append(outcome)
-    if not good:
-        raise DatasetError(f"none of the {len(files)} images in {root} can be read, the first because: {corrupt[0][1]}")
-    kept, duplicates, conflicts = drop_duplicates([example for example, _ in good])
-    pixels = dict(good)
+            readable.append(Example(file, outcome.digest, outcome.row, int(outcome.look, 16)))
+    _check_readable(config, corrupt, len(readable))
+    distinct, duplicates, conflicts = drop_duplicates(readable)
+    groups = similar_groups([e.look for e in distinct], [e.row for e in distinct], images)
+    clean = drop_leaks(distinct, groups)
     return Dataset(
-        root=root,
-        examples=tuple(kept),
-        images=np.stack([pixels[example] for example in kept]) if kept else np.empty((0, size, size, 3), np.uint8),
+        root=config.dataset,
+        examples=tuple(distinct[index] for index in clean),
+        images=images,
+        groups=groups[clean],
         found=Counter(file.label for file in files),
         corrupt=tuple(corrupt),
         duplicates=tuple(duplicates),
+        leaks=tuple(distinct[index].file for index in sorted(set(range(len(distinct))) - set(clean))),
         conflicts=tuple(conflicts),
     )
 
 
-def _read(file: ImageFile, size: int, resize: Resize) -> tuple[Example, NDArray[np.uint8]] | ImageError:
-    try:
-        content = file.path.read_bytes()
-        stream = io.BytesIO(content)
-        stream.name = str(file.path)
-        image = decode_image(stream, size, resize)
-    except OSError as error:
-        return ImageError(str(file.path), (error.strerror or str(error)).lower())
-    except ImageError as error:
-        return error
-    return Example(file, hashlib.sha256(content).hexdigest()), image
-
-
-def drop_duplicates(
-    examples: Iterable[Example],
-) -> tuple[list[Example], list[ImageFile], list[tuple[ImageFile, ...]]]:
-    """Keep one file of each content: (kept in their order, duplicates, label conflicts).
-
-    Of equal files the one kept is in the split that must stay clean: test before val before train. Equal
-    files under different labels teach a contradiction, so none of them is kept.
-    """
-    groups: dict[str, list[Example]] = defaultdict(list)
-    for example in examples:
-        groups[example.digest].append(example)
-    kept: list[Example] = []
-    duplicates: list[ImageFile] = []
-    conflicts: list[tuple[ImageFile, ...]] = []
-    for group in groups.values():
-        if len({example.file.label for example in group}) > 1:
-            conflicts.append(tuple(example.file for example in group))
-            continue
-        first, *rest = sorted(group, key=lambda example: _STRONGEST_FIRST.index(example.file.split))
-        kept.append(first)
-        duplicates.extend(example.file for example in rest)
-    return kept, duplicates, conflicts
+def _check_readable(config: DataConfig, corrupt: Sequence[tuple[ImageFile, ImageError]], readable: int) -> None:
+    total = readable + len(corrupt)
+    if not readable:
+        raise DatasetError(
+            f"none of the {total} images in {config.dataset} can be read, the first because: {corrupt[0][1]}"
+        )
+    if corrupt and config.strict:
+        raise DatasetError(
+            f"{len(corrupt)} of the {total} images in {config.dataset} cannot be read, the first because:"
+            f" {corrupt[0][1]}: mend or remove them (inspect lists them all), or leave out --strict"
+        )
 
 
 def fingerprint(examples: Iterable[Example]) -> str:

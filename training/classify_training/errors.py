@@ -2,6 +2,8 @@
 
 TrainingError
 ├── DatasetError   the dataset cannot be trained on
+├── CacheError     decoded images or features cannot be written to disk
+├── RunError       the folder of a run cannot be written, or a configuration not be read
 ├── WeightsError   the pretrained weights cannot be had or do not fit
 └── ExportError    the model cannot be written, or is not what was trained
 """
@@ -17,6 +19,14 @@ class DatasetError(TrainingError):
     """The dataset cannot be trained on: missing, empty, one class only."""
 
     exit_code = 2
+
+
+class CacheError(TrainingError):
+    """The cache of decoded images or of features cannot be written."""
+
+
+class RunError(TrainingError):
+    """The folder of a run cannot be written, or its configuration not be read."""
 
 
 class WeightsError(TrainingError):

@@ -1,12 +1,15 @@
 """The final mark: how the model does on images it has never seen."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, f1_score
+from scipy.stats import binomtest
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from classify_training.calibration import calibration_error, fit_temperature, negative_log_likelihood
 from classify_training.plan import Plan
 
 
@@ -15,32 +18,90 @@ class Evaluation:
     """Marks on the test split.
 
     Attributes:
-        images: how many it holds.
-        metrics: `accuracy` and `macro_f1`, both in 0-1; empty without images.
+        class_names: of the model's outputs.
+        indices: int64 [T], the examples of the test split.
+        targets: int64 [T], the class of each.
+        logits: float32 [T,C], what the model gives them.
+        temperature: that makes its probabilities the likeliest on the validation split; 1 without one.
     """
 
-    images: int
-    metrics: dict[str, float]
+    class_names: tuple[str, ...]
+    indices: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    logits: NDArray[np.float32]
+    temperature: float
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """int64 [T], the likeliest class of each image."""
+        classes: NDArray[np.int64] = np.argmax(self.logits, axis=-1)
+        return classes
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """int64 [C,C]: row the true class, column the predicted one."""
+        matrix: NDArray[np.int64] = confusion_matrix(
+            self.targets, self.predicted, labels=np.arange(len(self.class_names))
+        )
+        return matrix
+
+    def metrics(self) -> dict[str, float]:
+        """`accuracy` and `macro_f1` (over the classes that the test split holds), in 0-1; empty without images."""
+        if not len(self.targets):
+            return {}
+        present = np.unique(self.targets)
+        _, recall, f1, support = self._scores(present)
+        return {"accuracy": float(np.average(recall, weights=support)), "macro_f1": float(np.mean(f1))}
+
+    def report(self) -> dict[str, Any]:
+        """The content of `metrics.json`: marks with a 95% interval, each class, confusion, calibration."""
+        images = len(self.targets)
+        if not images:
+            return {"images": 0, "calibration": {"temperature": self.temperature}}
+        right = int((self.predicted == self.targets).sum())
+        # Wilson's interval keeps its level for small samples and for accuracies near 1.
+        interval = binomtest(right, images).proportion_ci(0.95, method="wilson")
+        scores = zip(*self._scores(np.arange(len(self.class_names))), strict=True)
+        return {
+            "images": images,
+            "correct": right,
+            **self.metrics(),
+            "accuracy_interval": [float(interval.low), float(interval.high)],
+            "classes": {
+                name: {"support": int(support), "precision": float(precision), "recall": float(recall), "f1": float(f1)}
+                for name, (precision, recall, f1, support) in zip(self.class_names, scores, strict=True)
+            },
+            "confusion": {"classes": self.class_names, "matrix": self.confusion.tolist()},
+            "calibration": {
+                "temperature": self.temperature,
+                "before": self._calibration(self.logits),
+                "after": self._calibration(self.logits / self.temperature),
+            },
+        }
+
+    def _scores(self, labels: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
+        """Precision, recall, F1 and support of some classes; 0 where one is undefined."""
+        scores: tuple[NDArray[Any], ...] = precision_recall_fscore_support(
+            self.targets, self.predicted, labels=labels, zero_division=0
+        )
+        return scores
+
+    def _calibration(self, logits: NDArray[np.float32]) -> dict[str, float]:
+        return {
+            "expected_calibration_error": calibration_error(logits, self.targets),
+            "negative_log_likelihood": negative_log_likelihood(logits, self.targets),
+        }
 
 
 def evaluate(model: keras.Model, plan: Plan, batch_size: int) -> Evaluation:
     """Classify the test split with `model` (float32 [N,S,S,3] in 0-255 -> logits [N,C])."""
-    indices = plan.indices("test")
-    if not len(indices):
-        return Evaluation(0, {})
-    truth = plan.targets[indices]
-    predicted = predict_classes(model, plan.dataset.images[indices], batch_size)
-    return Evaluation(
-        images=len(indices),
-        metrics={
-            "accuracy": float(accuracy_score(truth, predicted)),
-            "macro_f1": float(f1_score(truth, predicted, average="macro", zero_division=0)),
-        },
-    )
+    val, test = plan.indices("val"), plan.indices("test")
+    temperature = fit_temperature(_predict(model, plan, val, batch_size), plan.targets[val])
+    return Evaluation(plan.class_names, test, plan.targets[test], _predict(model, plan, test, batch_size), temperature)
 
 
-def predict_classes(model: keras.Model, images: NDArray[np.uint8], batch_size: int) -> NDArray[np.int64]:
-    """uint8 [N,S,S,3] -> int64 [N], the index of each image's likeliest class."""
-    logits = model.predict(images.astype(np.float32), batch_size=batch_size, verbose=0)
-    classes: NDArray[np.int64] = np.argmax(logits, axis=-1)
-    return classes
+def _predict(model: keras.Model, plan: Plan, indices: NDArray[np.int64], batch_size: int) -> NDArray[np.float32]:
+    """float32 [len(indices),C]."""
+    chunks = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
+    logits = [model.predict_on_batch(plan.dataset.pixels(chunk).astype(np.float32)) for chunk in chunks]
+    return np.concatenate([np.empty((0, len(plan.class_names)), np.float32), *logits])

@@ -78,7 +78,8 @@ def export(classifier: Classifier, metadata: ModelMetadata, images: NDArray[np.u
 def _verify(path: Path, model: keras.Model, metadata: ModelMetadata, images: NDArray[np.uint8]) -> None:
     """Compare the reloaded version with the trained model on real images, through both kinds of input."""
     loaded = tf.saved_model.load(str(path))
-    expected = tf.nn.softmax(model.predict(images.astype(np.float32), verbose=0)).numpy()
+    logits = model.predict(images.astype(np.float32), verbose=0)
+    expected = tf.nn.softmax(logits / metadata.temperature).numpy()
     served = loaded.signatures[contract.SERVING_DEFAULT](images=tf.constant(images))
     encoded = loaded.signatures[contract.ENCODED](image_bytes=tf.constant([_png(image) for image in images]))
     described = loaded.signatures[contract.METADATA](request=tf.constant([b""]))[contract.JSON].numpy()[0]

@@ -1,114 +1,185 @@
 """The two phases: first the head on frozen convolutions, then fine-tuning at a low rate."""
 
 import logging
-from typing import Any
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 from rich.progress import Progress
 
-from classify_training.augment import augmentation
-from classify_training.config import FitConfig, TrainConfig
-from classify_training.model import Classifier, unfreeze
+from classify_training.augment import reseed
+from classify_training.balance import class_weights
+from classify_training.calibration import fit_temperature, negative_log_likelihood
+from classify_training.checkpoint import Checkpoint, Epoch, State
+from classify_training.config import FitConfig, TrainConfig, Unfreeze
+from classify_training.feed import Feed, head_feed, make_feed
+from classify_training.model import Classifier, set_trainable
 from classify_training.plan import Plan
 from classify_training.progress import progress_bar
 
+_WARM_UP: Final = 0.1
 _log = logging.getLogger(__name__)
 
 
-def fit(classifier: Classifier, plan: Plan, config: TrainConfig) -> None:
-    """Train in place; afterwards the weights are those of the best validation loss.
+@dataclass(frozen=True)
+class Phase:
+    """One part of a training: what is trainable in it, for how many epochs at most, at which peak rate."""
 
-    With random weights there is nothing to keep frozen, so everything is trained from the start.
-    """
-    train, val = training_batches(plan, config), validation_batches(plan, config.fit.batch_size)
-    steps = -(-len(plan.epoch) // config.fit.batch_size)
-    if config.fit.weights == "random":
-        phases = [("all", config.fit.epochs, _cosine(config.fit, steps))]
+    name: str
+    unfreeze: Unfreeze
+    epochs: int
+    rate: float
+
+
+def phases(config: FitConfig) -> list[Phase]:
+    """The phases of a training. With random weights there is nothing worth freezing, so all is trained at once."""
+    if config.weights == "random":
+        planned = [Phase("fine-tuning", "all", config.epochs, config.peak_rate)]
     else:
-        phases = [
-            ("none", config.fit.head_epochs, config.fit.head_rate),
-            ("block5", config.fit.epochs, _cosine(config.fit, steps)),
+        planned = [
+            Phase("head", "none", config.head_epochs, config.head_rate),
+            Phase("fine-tuning", config.unfreeze, config.epochs, config.peak_rate),
         ]
-    for unfrozen, epochs, rate in phases:
-        if epochs:
-            _run_phase(classifier, train, val, unfrozen, epochs, rate, steps, config)
+        if config.unfreeze == "none":
+            planned.pop()
+    return [phase for phase in planned if phase.epochs]
 
 
-def training_batches(plan: Plan, config: TrainConfig) -> tf.data.Dataset:
-    """Endlessly shuffled, augmented batches: (float32 [B,S,S,3] in 0-255, int64 [B])."""
-    images, targets = plan.dataset.images, plan.targets
-    augment = augmentation(config.augment, config.data.seed)
-    order = tf.data.Dataset.from_tensor_slices(plan.epoch)
-    order = order.shuffle(len(plan.epoch), seed=config.data.seed).batch(config.fit.batch_size)
+def fit(classifier: Classifier, plan: Plan, config: TrainConfig, checkpoint: Checkpoint) -> tuple[Epoch, ...]:
+    """Train in place, from the checkpoint on if it holds a state; returns all epochs.
 
-    def gather(indices: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        return images[indices].astype(np.float32), targets[indices]
+    Afterwards the weights are those of the lowest validation loss, fine-tuning being kept only where it is lower than
+    what it started from. What counts is the loss after temperature scaling, since that is what is exported: an
+    epoch that is right but too sure of itself is not a bad one. Without a validation split the last weights stay.
 
-    def load(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        batch, labels = tf.numpy_function(gather, [indices], (tf.float32, tf.int64))
-        batch.set_shape((None, *images.shape[1:]))
-        labels.set_shape((None,))
-        return augment(batch, training=True), labels
-
-    return order.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
-
-
-def validation_batches(plan: Plan, batch_size: int) -> tf.data.Dataset | None:
-    """The validation split, unchanged; None if it is empty."""
-    indices = plan.indices("val")
-    if not len(indices):
-        return None
-    data = tf.data.Dataset.from_tensor_slices((plan.dataset.images[indices], plan.targets[indices]))
-    return data.batch(batch_size).map(lambda images, labels: (tf.cast(images, tf.float32), labels))
-
-
-def _cosine(config: FitConfig, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Linear warm-up over the first tenth, then a cosine to 0 (Loshchilov and Hutter, 2017)."""
-    total = max(1, config.epochs * steps)
-    warm_up = max(1, total // 10)
-    return keras.optimizers.schedules.CosineDecay(
-        0.0, max(1, total - warm_up), warmup_target=config.rate, warmup_steps=warm_up
-    )
+    Raises:
+        CacheError: features of frozen layers cannot be kept.
+        RunError: the checkpoint cannot be written or read.
+    """
+    planned = phases(config.fit)
+    state = checkpoint.state()
+    if state.history:
+        _log.info("going on after epoch %d of phase %s", state.epoch, planned[state.phase].name)
+    feed: Feed | None = None
+    for number, phase in enumerate(planned):
+        set_trainable(classifier.backbone, phase.unfreeze)
+        if number < state.phase:
+            continue
+        if feed is None:
+            last = planned[-1]
+            feed = make_feed(classifier, plan, config, last.unfreeze, max(p.epochs for p in planned[number:]))
+        own = feed if phase is planned[-1] else head_feed(feed, classifier, plan, config)
+        state = _Trainer(own, plan, config, number, phase, checkpoint).run(state)
+    return state.history
 
 
-def _run_phase(
-    classifier: Classifier,
-    train: tf.data.Dataset,
-    val: tf.data.Dataset | None,
-    unfrozen: str,
-    epochs: int,
-    rate: float | keras.optimizers.schedules.LearningRateSchedule,
-    steps: int,
-    config: TrainConfig,
-) -> None:
-    unfreeze(classifier.backbone, unfrozen)
-    classifier.model.compile(
-        keras.optimizers.Adam(rate),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    phase = "head" if unfrozen == "none" else "fine-tuning"
-    with progress_bar(config.quiet) as bar:
-        callbacks: list[keras.callbacks.Callback] = [_Report(bar, phase, epochs, steps)]
-        if val is not None:
-            callbacks.append(keras.callbacks.EarlyStopping(patience=config.fit.patience, restore_best_weights=True))
-        classifier.model.fit(train, validation_data=val, epochs=epochs, callbacks=callbacks, shuffle=False, verbose=0)
+class _Trainer:
+    """One phase of a training."""
+
+    def __init__(
+        self, feed: Feed, plan: Plan, config: TrainConfig, number: int, phase: Phase, checkpoint: Checkpoint
+    ) -> None:
+        self._feed, self._plan, self._config = feed, plan, config
+        self._number, self._phase, self._checkpoint = number, phase, checkpoint
+        self._steps = -(-len(plan.epoch) // config.fit.batch_size)
+        feed.model.compile(
+            keras.optimizers.Adam(self._rate()),
+            keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.fit.label_smoothing),
+            metrics=["accuracy"],
+            # Keras would choose XLA, which on processors is slower than TensorFlow's own kernels.
+            jit_compile="auto" if tf.config.list_physical_devices("GPU") else False,
+        )
+        self._targets = plan.targets[plan.indices("val")]
+        counts = np.bincount(self._targets, minlength=len(plan.class_names))
+        alike = config.data.balance != "none" and len(self._targets) > 0
+        self._weights = class_weights(np.maximum(counts, 1))[self._targets] if alike else None
+
+    def _rate(self) -> float | keras.optimizers.schedules.LearningRateSchedule:
+        """Linear warm-up over the first tenth, then a cosine to 0 (Loshchilov and Hutter, 2017); or one rate."""
+        if self._config.fit.schedule == "constant":
+            return self._phase.rate
+        total = self._phase.epochs * self._steps
+        warm_up = max(1, round(total * _WARM_UP))
+        return keras.optimizers.schedules.CosineDecay(
+            0.0, max(1, total - warm_up), warmup_target=self._phase.rate, warmup_steps=warm_up
+        )
+
+    def run(self, state: State) -> State:
+        """Train from a state of this phase, or of the one before, to the end of this one."""
+        model = self._feed.model
+        if state.phase == self._number and state.epoch:
+            self._checkpoint.restore_last(state, model)
+        else:
+            state = self._start(state)
+        with progress_bar(self._config.quiet) as bar:
+            report = _Report(bar, self._phase.name, self._phase.epochs * self._steps, state.epoch * self._steps)
+            while state.epoch < self._phase.epochs and not self._is_over(state):
+                state = self._epoch(state, report)
+        if len(self._targets):
+            self._checkpoint.restore_best(state, model)
+        return state
+
+    def _start(self, state: State) -> State:
+        """What this phase begins with is its first candidate, unless nothing has been trained yet."""
+        state = State(phase=self._number, history=state.history)
+        if state.history and len(self._targets):
+            state = replace(state, best_loss=self._validate()["val_calibrated"])
+            self._checkpoint.save(state, self._feed.model)
+        return state
+
+    def _is_over(self, state: State) -> bool:
+        return bool(len(self._targets)) and state.epoch - state.best_epoch >= self._config.fit.patience
+
+    def _epoch(self, state: State, report: "_Report") -> State:
+        start = time.monotonic()
+        # From the seed and the epoch's number alone, so that a resumed training draws what it would have drawn.
+        reseed(self._feed.model, self._config.data.seed, self._number, state.epoch)
+        batches = self._feed.epoch(state.epoch)
+        fitted = self._feed.model.fit(batches, callbacks=[report], shuffle=False, verbose=0).history
+        marks = self._validate() if len(self._targets) else {}
+        done = Epoch(
+            phase=self._phase.name,
+            epoch=state.epoch + 1,
+            loss=fitted["loss"][0],
+            accuracy=fitted["accuracy"][0],
+            **marks,
+            seconds=time.monotonic() - start,
+        )
+        state = replace(state, epoch=done.epoch, history=(*state.history, done))
+        if done.val_calibrated is None or done.val_calibrated < state.best_loss:
+            state = replace(state, best_epoch=done.epoch, best_loss=done.val_calibrated or 0.0)
+        self._checkpoint.save(state, self._feed.model)
+        _log.info("%s", _line(done, self._phase.epochs))
+        return state
+
+    def _validate(self) -> dict[str, float]:
+        logits = self._feed.model.predict(self._feed.validation(), verbose=0)
+        temperature = fit_temperature(logits, self._targets, self._weights)
+        return {
+            "val_loss": negative_log_likelihood(logits, self._targets, self._weights),
+            "val_calibrated": negative_log_likelihood(logits / temperature, self._targets, self._weights),
+            "val_accuracy": float(np.mean(logits.argmax(axis=1) == self._targets)),
+        }
+
+
+def _line(epoch: Epoch, epochs: int) -> str:
+    figures = {"loss": epoch.loss, "accuracy": epoch.accuracy, "val_loss": epoch.val_loss}
+    figures["val_accuracy"] = epoch.val_accuracy
+    shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items() if value is not None)
+    return f"{epoch.phase} {epoch.epoch:2d}/{epochs}  {shown}  {epoch.seconds:.1f} s"
 
 
 class _Report(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyped
-    """A progress bar over all steps of a phase, and a log line an epoch."""
+    """A progress bar over all steps of a phase."""
 
-    def __init__(self, bar: Progress, phase: str, epochs: int, steps: int) -> None:
+    def __init__(self, bar: Progress, phase: str, total: int, done: int) -> None:
         super().__init__()
-        self._bar, self._phase, self._epochs = bar, phase, epochs
-        self._task = bar.add_task(phase, total=epochs * steps)
+        self._advance: Callable[[], None] = lambda: bar.advance(task)
+        task = bar.add_task(phase, total=total, completed=done)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._bar.advance(self._task)
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        figures = "  ".join(f"{name} {value:.3f}" for name, value in (logs or {}).items())
-        _log.info("%s %2d/%d  %s", self._phase, epoch + 1, self._epochs, figures)
+        self._advance()

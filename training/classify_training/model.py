@@ -1,13 +1,18 @@
 """VGG16 without its top, and the head that is trained on it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 import keras
 
 from classify_serving.contract import EMBEDDING_WIDTH
-from classify_training.config import check_weights
+from classify_training.config import Unfreeze, check_weights
 from classify_training.errors import WeightsError
+
+HEAD: Final = 6
+"""The head's place after the five blocks of convolutions."""
 
 _BLOCKS: Final = 5
 _SMALLEST_MAP: Final = 7
@@ -29,11 +34,20 @@ class Classifier:
     head: keras.Sequential
 
 
-def build_classifier(classes: int, size: int, weights: str, dropout: float = 0.5, seed: int = 1) -> Classifier:
+def build_classifier(
+    classes: int,
+    size: int,
+    weights: str,
+    *,
+    dropout: float = 0.5,
+    output_init: str = "glorot_uniform",
+    policy: str = "float32",
+    seed: int = 1,
+) -> Classifier:
     """VGG16 (Simonyan and Zisserman, 2014) + Flatten + Dense 512 ReLU + Dropout + one logit a class.
 
     VGG16's own preprocessing (BGR, ImageNet's mean subtracted) is inside. The 512-wide layer is named
-    `embedding`.
+    `embedding`. Variables and logits are float32 whatever the policy.
 
     Args:
         classes: number of outputs C.
@@ -41,32 +55,52 @@ def build_classifier(classes: int, size: int, weights: str, dropout: float = 0.5
         weights: `imagenet`, `random` (He et al., 2015: without it, 13 layers of ReLU hardly begin to learn),
             or a path to an HDF5 file of `VGG16(include_top=False)`.
         dropout: fraction of the embedding dropped while training.
+        output_init: Keras' name of the output layer's initialiser.
+        policy: Keras' dtype policy of the layers.
         seed: of random weights and dropout.
 
     Raises:
         WeightsError: they cannot be downloaded or read, or do not fit VGG16.
     """
-    backbone = _backbone(size, weights, seed)
-    head = keras.Sequential(
-        [
-            keras.Input(backbone.output_shape[1:]),
-            keras.layers.Flatten(),
-            keras.layers.Dense(
-                EMBEDDING_WIDTH,
-                activation="relu",
-                kernel_initializer=keras.initializers.HeNormal(seed),
-                name="embedding",
-            ),
-            keras.layers.Dropout(dropout, seed=seed),
-            keras.layers.Dense(
-                classes, kernel_initializer=keras.initializers.GlorotUniform(seed), dtype="float32", name="logits"
-            ),
-        ],
-        name="head",
-    )
-    images = keras.Input((size, size, 3), name="images")
-    preprocessed = keras.applications.vgg16.preprocess_input(images)
-    return Classifier(keras.Model(images, head(backbone(preprocessed))), backbone, head)
+    with _policy(policy):
+        backbone = _backbone(size, weights, seed)
+        head = keras.Sequential(
+            [
+                keras.Input(backbone.output_shape[1:]),
+                keras.layers.Flatten(),
+                keras.layers.Dense(
+                    EMBEDDING_WIDTH,
+                    activation="relu",
+                    kernel_initializer=keras.initializers.HeNormal(seed),
+                    name="embedding",
+                ),
+                keras.layers.Dropout(dropout, seed=seed, name="dropout"),
+                keras.layers.Dense(classes, kernel_initializer=output_init, dtype="float32", name="logits"),
+            ],
+            name="head",
+        )
+        images = keras.Input((size, size, 3), name="images", dtype="float32")
+        preprocessed = keras.applications.vgg16.preprocess_input(images)
+        return Classifier(keras.Model(images, head(backbone(preprocessed))), backbone, head)
+
+
+def in_float32(classifier: Classifier) -> Classifier:
+    """A classifier of the same weights that computes in float32, whatever it was trained in."""
+    (classes,), size = classifier.model.output_shape[1:], classifier.model.input_shape[1]
+    twin = build_classifier(classes, size, "random")
+    twin.model.set_weights(classifier.model.get_weights())
+    return twin
+
+
+@contextmanager
+def _policy(name: str) -> Iterator[None]:
+    # Keras' own VGG16 takes no policy as an argument.
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _backbone(size: int, weights: str, seed: int) -> keras.Model:
@@ -104,12 +138,39 @@ def _he_initialised(backbone: keras.Model, seed: int) -> keras.Model:
     return backbone
 
 
-def unfreeze(backbone: keras.Model, from_block: str) -> None:
-    """Make the convolutions from a block on trainable: `block1` ... `block5`, `all`, or `none`."""
-    first = {"all": 1, "none": _BLOCKS + 1}.get(from_block) or int(from_block.removeprefix("block"))
+def first_trained_block(unfreeze: Unfreeze) -> int:
+    """Number of the first trainable block, 1 to 5; `HEAD` if none is."""
+    return {"all": 1, "none": HEAD}.get(unfreeze) or int(unfreeze.removeprefix("block"))
+
+
+def set_trainable(backbone: keras.Model, unfreeze: Unfreeze) -> None:
+    """Make the convolutions from a block on trainable, and freeze those before."""
     backbone.trainable = True
     for layer in backbone.layers:
-        layer.trainable = layer.name.startswith("block") and int(layer.name[len("block")]) >= first
+        layer.trainable = _block_of(layer) >= first_trained_block(unfreeze)
+
+
+def section(classifier: Classifier, first: int, beyond: int) -> keras.Model:
+    """Blocks `first` to `beyond` - 1 as a model; it shares its layers with the classifier.
+
+    From block 1 it takes images, float32 [N,S,S,3] RGB in 0-255, otherwise what the block before gives. It gives the
+    last block's features in the policy's compute dtype, or with `beyond` 7 the head's logits.
+    """
+    blocks = [layer for layer in classifier.backbone.layers if first <= _block_of(layer) < beyond]
+    if first == 1:
+        inputs = keras.Input(classifier.model.input_shape[1:], dtype="float32")
+        outputs = keras.applications.vgg16.preprocess_input(inputs)
+    else:
+        border = classifier.backbone.get_layer(f"block{first - 1}_pool").output
+        inputs = outputs = keras.Input(border.shape[1:], dtype=border.dtype)
+    for layer in blocks:
+        outputs = layer(outputs)
+    return keras.Model(inputs, classifier.head(outputs) if beyond > HEAD else outputs)
+
+
+def _block_of(layer: keras.layers.Layer) -> int:
+    """1 to 5 for a layer of a block, 0 for the input."""
+    return int(layer.name[len("block")]) if layer.name.startswith("block") else 0
 
 
 def explained_layer(size: int) -> str:

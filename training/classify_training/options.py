@@ -1,29 +1,36 @@
-"""The command-line options that say how a dataset is read, split and balanced."""
+"""The command-line options of the parts of a training's configuration."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
 from classify_serving.images import RESIZE_MODES
-from classify_training.config import DataConfig, check_weights
-from classify_training.errors import WeightsError
+from classify_training.config import (
+    BALANCES,
+    FILLS,
+    PRECISIONS,
+    RECIPES,
+    SCHEDULES,
+    UNFREEZES,
+    AugmentConfig,
+    DataConfig,
+    FitConfig,
+    check_weights,
+)
+from classify_training.errors import RunError, WeightsError
+from classify_training.settings import read_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 FOLDER: Final = click.Path(path_type=Path)
-FRACTION: Final = click.FloatRange(0, 1, max_open=True)
-_DEFAULT: Final = DataConfig(dataset=Path())
-
-
-def _merge(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    pairs = [value.partition("=") for value in values]
-    for folder, equals, target in pairs:
-        if not (folder and equals and target):
-            raise click.BadParameter(f"{folder}{equals}{target} is not of the form FOLDER=CLASS")
-    return {folder: target for folder, _, target in pairs}
+_FRACTION: Final = click.FloatRange(0, 1, max_open=True)
+_POSITIVE: Final = click.FloatRange(0, min_open=True)
+_DATA: Final = DataConfig(dataset=Path())
+_AUGMENT: Final = AugmentConfig()
+_FIT: Final = FitConfig()
 
 
 def model_folder(ctx: click.Context, option: click.Parameter, folder: Path) -> Path:
@@ -34,8 +41,31 @@ def model_folder(ctx: click.Context, option: click.Parameter, folder: Path) -> P
     return folder
 
 
-def weights_source(ctx: click.Context, option: click.Parameter, weights: str) -> str:
-    """Refuse a file that does not exist."""
+def use_recipe(ctx: click.Context, option: click.Parameter, name: str) -> None:
+    """Let a recipe's values be the defaults of the other options."""
+    ctx.default_map = {**(ctx.default_map or {}), **RECIPES[name]}
+
+
+def use_config(ctx: click.Context, option: click.Parameter, path: Path | None) -> None:
+    """Let the values in a run's `config.json` be the defaults of the other options."""
+    if path is None:
+        return
+    try:
+        settings = read_settings(path, {parameter.name: None for parameter in ctx.command.params if parameter.name})
+    except RunError as error:
+        raise click.BadParameter(str(error)) from error
+    ctx.default_map = {**(ctx.default_map or {}), **settings}
+
+
+def _merge(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    pairs = [value.partition("=") for value in values]
+    for folder, equals, target in pairs:
+        if not (folder and equals and target):
+            raise click.BadParameter(f"{folder}{equals}{target} is not of the form FOLDER=CLASS")
+    return {folder: target for folder, _, target in pairs}
+
+
+def _weights(ctx: click.Context, option: click.Parameter, weights: str) -> str:
     try:
         check_weights(weights)
     except WeightsError as error:
@@ -43,61 +73,172 @@ def weights_source(ctx: click.Context, option: click.Parameter, weights: str) ->
     return weights
 
 
+def _range(ctx: click.Context, option: click.Parameter, bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise click.BadParameter(f"{bounds[0]:g} is more than {bounds[1]:g}: give the smaller one first")
+    return bounds
+
+
+_DATA_OPTIONS: Final = [
+    click.argument("dataset", type=FOLDER),
+    click.option("--size", type=click.IntRange(32, 1024), default=_DATA.size, help="Side of the images in pixels."),
+    click.option("--resize", type=click.Choice(RESIZE_MODES), default=_DATA.resize, help="How images become square."),
+    click.option("--val", type=_FRACTION, default=_DATA.val, help="Share for validation if DATASET has no val folder."),
+    click.option("--test", type=_FRACTION, default=_DATA.test, help="Share for testing if DATASET has no test folder."),
+    click.option(
+        "--min-images",
+        type=click.IntRange(0),
+        default=_DATA.min_images,
+        help="Merge classes with fewer training images.",
+    ),
+    click.option("--others", default=_DATA.others, metavar="CLASS", help="The class that small ones are merged into."),
+    click.option(
+        "--merge",
+        multiple=True,
+        callback=_merge,
+        metavar="FOLDER=CLASS",
+        help="Merge a folder into a class by hand; repeatable.",
+    ),
+    click.option(
+        "--max-ratio",
+        type=click.FloatRange(1),
+        default=_DATA.max_ratio,
+        help="Thin classes to this many times the median.",
+    ),
+    click.option(
+        "--balance",
+        type=click.Choice(BALANCES),
+        default=_DATA.balance,
+        help="Repeat images of small classes up to the largest, or let them weigh more in the loss.",
+    ),
+    click.option("--strict", is_flag=True, help="Refuse a dataset with corrupt files instead of leaving them out."),
+    click.option("--seed", type=click.IntRange(0), default=_DATA.seed, help="Of splits, weights and random changes."),
+    click.option("--cache", type=FOLDER, default=_DATA.cache, help="Folder for decoded images; may be deleted."),
+    click.option("--quiet", is_flag=True, help="No progress on stderr."),
+]
+
+_AUGMENT_OPTIONS: Final = [
+    click.option("--flip/--no-flip", default=_AUGMENT.flip, help="Mirror images left to right."),
+    click.option("--shift", type=_FRACTION, default=_AUGMENT.shift, help="Largest shift, as a share of the side."),
+    click.option(
+        "--rotate", type=click.FloatRange(0, 180), default=_AUGMENT.rotate, help="Largest rotation in degrees."
+    ),
+    click.option(
+        "--erase", type=click.FloatRange(0, 1), default=_AUGMENT.erase, help="Probability of erasing a rectangle."
+    ),
+    click.option(
+        "--erase-area",
+        type=(click.FloatRange(0, 1), click.FloatRange(0, 1)),
+        default=_AUGMENT.erase_area,
+        callback=_range,
+        help="Range of its area, as shares of the image.",
+    ),
+    click.option(
+        "--erase-aspect",
+        type=(_POSITIVE, _POSITIVE),
+        default=_AUGMENT.erase_aspect,
+        callback=_range,
+        help="Range of its height / width.",
+    ),
+    click.option(
+        "--erase-values",
+        type=(click.FloatRange(0, 255), click.FloatRange(0, 255)),
+        default=_AUGMENT.erase_values,
+        callback=_range,
+        help="Range of what is painted, in 0-255 as the images.",
+    ),
+    click.option(
+        "--erase-fill",
+        type=click.Choice(FILLS),
+        default=_AUGMENT.erase_fill,
+        help="Noise in each pixel, or one colour a rectangle.",
+    ),
+]
+
+_FIT_OPTIONS: Final = [
+    click.option(
+        "--weights",
+        default=_FIT.weights,
+        callback=_weights,
+        metavar="imagenet|random|PATH",
+        help="What the convolutions start from.",
+    ),
+    click.option(
+        "--unfreeze",
+        type=click.Choice(UNFREEZES),
+        default=_FIT.unfreeze,
+        help="First block that is fine-tuned; random weights are trained whole.",
+    ),
+    click.option("--batch-size", type=click.IntRange(1), default=_FIT.batch_size, help="Images a step."),
+    click.option(
+        "--head-epochs",
+        type=click.IntRange(0),
+        default=_FIT.head_epochs,
+        help="At most so many for the head alone; none with random weights.",
+    ),
+    click.option("--epochs", type=click.IntRange(0), default=_FIT.epochs, help="At most so many of fine-tuning."),
+    click.option("--head-rate", type=_POSITIVE, default=_FIT.head_rate, help="Peak learning rate for the head alone."),
+    click.option(
+        "--rate",
+        type=click.FloatRange(0),
+        default=_FIT.rate,
+        help="Peak learning rate of fine-tuning; 0 for 1e-5, or 1e-4 from random weights.",
+    ),
+    click.option(
+        "--schedule",
+        type=click.Choice(SCHEDULES),
+        default=_FIT.schedule,
+        help="Whether rates warm up and fall to 0, or stay.",
+    ),
+    click.option(
+        "--output-init",
+        type=click.Choice(["glorot_uniform", "random_uniform"]),
+        default=_FIT.output_init,
+        help="Initial weights of the output layer.",
+    ),
+    click.option(
+        "--label-smoothing", type=_FRACTION, default=_FIT.label_smoothing, help="Share of the truth for all classes."
+    ),
+    click.option(
+        "--patience",
+        type=click.IntRange(1),
+        default=_FIT.patience,
+        help="Epochs without a better validation loss that end a phase.",
+    ),
+    click.option(
+        "--variants",
+        type=click.IntRange(0),
+        default=_FIT.variants,
+        help="Augmentations of each image that frozen layers are run on, once each; 0 for new ones in every epoch.",
+    ),
+    click.option(
+        "--feature-space", type=_POSITIVE, default=_FIT.feature_space, help="GiB of disk for their results, at most."
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        default=_FIT.precision,
+        help="Number format of training; auto takes the fastest the hardware has. The exported model is float32.",
+    ),
+]
+
+
 def data_options(command: F) -> F:
     """Give a command the argument DATASET and the options of `DataConfig`."""
-    options = [
-        click.argument("dataset", type=FOLDER),
-        click.option(
-            "--size", type=click.IntRange(32, 1024), default=_DEFAULT.size, help="Side of the images in pixels."
-        ),
-        click.option(
-            "--resize", type=click.Choice(RESIZE_MODES), default=_DEFAULT.resize, help="How an image is made square."
-        ),
-        click.option(
-            "--val",
-            type=FRACTION,
-            default=_DEFAULT.val,
-            help="Fraction kept for validation, unless DATASET has a val folder.",
-        ),
-        click.option(
-            "--test",
-            type=FRACTION,
-            default=_DEFAULT.test,
-            help="Fraction kept for testing, unless DATASET has a test folder.",
-        ),
-        click.option(
-            "--min-images",
-            type=click.IntRange(0),
-            default=_DEFAULT.min_images,
-            help="Merge classes with fewer training images.",
-        ),
-        click.option(
-            "--others", default=_DEFAULT.others, metavar="CLASS", help="The class that small ones are merged into."
-        ),
-        click.option(
-            "--merge",
-            multiple=True,
-            callback=_merge,
-            metavar="FOLDER=CLASS",
-            help="Merge a folder into a class by hand; repeatable.",
-        ),
-        click.option(
-            "--max-ratio",
-            type=click.FloatRange(1),
-            default=_DEFAULT.max_ratio,
-            help="Thin classes to this many times the median.",
-        ),
-        click.option(
-            "--balance",
-            type=click.Choice(["oversample", "none"]),
-            default=_DEFAULT.balance,
-            help="Repeat images of small classes up to the largest, or not.",
-        ),
-        click.option(
-            "--seed", type=click.IntRange(0), default=_DEFAULT.seed, help="Equal seeds choose equal splits and draws."
-        ),
-        click.option("--quiet", is_flag=True, help="No progress on stderr."),
-    ]
+    return _with(command, _DATA_OPTIONS)
+
+
+def augment_options(command: F) -> F:
+    """Give a command the options of `AugmentConfig`."""
+    return _with(command, _AUGMENT_OPTIONS)
+
+
+def fit_options(command: F) -> F:
+    """Give a command the options of `FitConfig`."""
+    return _with(command, _FIT_OPTIONS)
+
+
+def _with(command: F, options: Sequence[Callable[[F], F]]) -> F:
     for option in reversed(options):
         command = option(command)
     return command
@@ -108,3 +249,13 @@ def data_config(options: dict[str, Any]) -> DataConfig:
     if options["val"] + options["test"] >= 1:
         raise click.UsageError("--val and --test together leave nothing to train on: lower them")
     return DataConfig(**{name: options.pop(name) for name in DataConfig.__dataclass_fields__})
+
+
+def augment_config(options: dict[str, Any]) -> AugmentConfig:
+    """Likewise those of `augment_options`."""
+    return AugmentConfig(**{name: options.pop(name) for name in AugmentConfig.__dataclass_fields__})
+
+
+def fit_config(options: dict[str, Any]) -> FitConfig:
+    """Likewise those of `fit_options`."""
+    return FitConfig(**{name: options.pop(name) for name in FitConfig.__dataclass_fields__})

@@ -11,15 +11,17 @@ from rich.box import SIMPLE
 from rich.console import JustifyMethod
 from rich.table import Table
 
-from classify_training.balance import balance, merge_counts, plan_merges
+from classify_training.balance import balance, class_weights, merge_counts, plan_merges
 from classify_training.config import DataConfig
-from classify_training.dataset import Dataset, Split, load, with_splits
+from classify_training.dataset import Dataset, load, with_splits
 from classify_training.errors import DatasetError
+from classify_training.examples import Split
 from classify_training.split import assign_splits
 
 _COLUMNS: Final[tuple[tuple[str, JustifyMethod], ...]] = (
     ("folder", "left"), ("found", "right"), ("corrupt", "right"), ("double", "right"), ("conflict", "right"),
-    ("class", "left"), ("train", "right"), ("val", "right"), ("test", "right"), ("balanced", "right"),
+    ("alike", "right"), ("class", "left"),
+    ("train", "right"), ("val", "right"), ("test", "right"), ("balanced", "right"),
 )  # fmt: skip
 
 
@@ -33,6 +35,7 @@ class Plan:
         class_names: the classes, sorted: the order of the model's outputs.
         targets: int64 [N], each example's index into `class_names`.
         epoch: int64 [M], the examples an epoch trains on, repetitions included.
+        class_weights: float32 [C], what an image of each class weighs in the loss.
     """
 
     dataset: Dataset
@@ -40,6 +43,7 @@ class Plan:
     class_names: tuple[str, ...]
     targets: NDArray[np.int64]
     epoch: NDArray[np.int64]
+    class_weights: NDArray[np.float32]
 
     def indices(self, split: Split) -> NDArray[np.int64]:
         """The examples of a split, in the order they were found."""
@@ -60,16 +64,17 @@ class Plan:
 def make_plan(config: DataConfig, quiet: bool = False) -> Plan:
     """Read the dataset and decide on splits, merges and balance, in this order.
 
-    Splitting comes first, so that no repeated image can stand on both sides.
+    Duplicates and near-duplicates are found first and splitting comes next, so that no picture, however often it is
+    there or repeated, can stand on both sides.
 
     Raises:
         DatasetError: nothing to train on, or fewer than two classes.
+        CacheError: decoded images cannot be kept.
     """
-    dataset = load(config.dataset, config.size, config.resize, quiet)
+    dataset = load(config, quiet)
     files = [example.file for example in dataset.examples]
-    splits = assign_splits(
-        [file.label for file in files], [file.split for file in files], config.val, config.test, config.seed
-    )
+    labels, given = [file.label for file in files], [file.split for file in files]
+    splits = assign_splits(labels, given, dataset.groups.tolist(), config.val, config.test, config.seed)
     dataset = with_splits(dataset, splits)
     counts = Counter(file.label for file, split in zip(files, splits, strict=True) if split == "train")
     merges = plan_merges(counts, config.min_images, config.others, config.merge)
@@ -88,7 +93,10 @@ def make_plan(config: DataConfig, quiet: bool = False) -> Plan:
         config.balance == "oversample",
         config.seed,
     )
-    return Plan(dataset, merges, class_names, targets, train[chosen])
+    epoch = train[chosen]
+    sizes = np.bincount(targets[epoch], minlength=len(class_names))
+    weights = class_weights(sizes) if config.balance == "weights" else np.ones(len(class_names), np.float32)
+    return Plan(dataset, merges, class_names, targets, epoch, weights)
 
 
 def _check_known(dataset: Dataset, merges: Mapping[str, str], class_names: tuple[str, ...]) -> None:
@@ -114,16 +122,17 @@ def plan_table(plan: Plan) -> Table:
 def _rows(plan: Plan) -> Iterator[tuple[str | int, ...]]:
     dataset = plan.dataset
     corrupt = Counter(file.label for file, _ in dataset.corrupt)
-    duplicates = Counter(file.label for file in dataset.duplicates)
+    duplicates = Counter(file.label for file in (*dataset.duplicates, *dataset.leaks))
     conflicts = Counter(file.label for group in dataset.conflicts for file in group)
+    alike = Counter(example.file.label for group in dataset.alike() for example in group)
     train, val, test = (plan.folder_counts(split) for split in ("train", "val", "test"))
     epoch = Counter(dataset.examples[index].file.label for index in plan.epoch.tolist())
     for label in sorted(dataset.found):
         yield (
-            label, dataset.found[label], corrupt[label], duplicates[label], conflicts[label],
+            label, dataset.found[label], corrupt[label], duplicates[label], conflicts[label], alike[label],
             plan.merges.get(label, label), train[label], val[label], test[label], epoch[label],
         )  # fmt: skip
     yield (
-        "total", sum(dataset.found.values()), corrupt.total(), duplicates.total(), conflicts.total(),
+        "total", sum(dataset.found.values()), corrupt.total(), duplicates.total(), conflicts.total(), alike.total(),
         f"{len(plan.class_names)} classes", sum(train.values()), sum(val.values()), sum(test.values()), epoch.total(),
     )  # fmt: skip

@@ -84,7 +84,7 @@ class Signatures(tf.Module):  # type: ignore[misc]  # TensorFlow is untyped
         return {contract.JSON: tf.fill(tf.shape(request), tf.constant(self._metadata.to_json()))}
 
     def _answers(self, logits: tf.Tensor) -> Tensors:
-        probabilities = tf.nn.softmax(tf.cast(logits, tf.float32))
+        probabilities = tf.nn.softmax(tf.cast(logits, tf.float32) / self._metadata.temperature)
         names = tf.constant(self._metadata.class_names)
         best = tf.math.top_k(probabilities, k=min(contract.TOP_K, len(self._metadata.class_names)))
         return {

@@ -1,5 +1,8 @@
 """One training from a dataset to a SavedModel version."""
 
+import contextlib
+import logging
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,15 +18,20 @@ from classify_training.dataset import fingerprint
 from classify_training.evaluate import Evaluation, evaluate
 from classify_training.export import export, next_version, remove_leftovers
 from classify_training.fit import fit
-from classify_training.model import build_classifier
+from classify_training.model import Classifier, build_classifier, in_float32
 from classify_training.plan import Plan
+from classify_training.precision import choose_policy
+from classify_training.runs import Run, open_run
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training came to: the version's folder, its metadata, and the marks on the test split."""
+    """What a training came to: the version's and the run's folders, metadata, and the marks on the test split."""
 
     path: Path
+    run: Path
     metadata: ModelMetadata
     evaluation: Evaluation
 
@@ -31,18 +39,64 @@ class Trained:
 def train(plan: Plan, config: TrainConfig) -> Trained:
     """Fit a model to the plan, evaluate it and export it as the next version below `config.output`.
 
+    A run of the same configuration and dataset that was killed is gone on with. The exported model computes in
+    float32, whatever it was trained in, so that it answers alike on every machine; it is this one that is marked.
+
     Raises:
+        CacheError: features of frozen layers cannot be kept.
+        RunError: the run's folder cannot be written.
         WeightsError: the pretrained weights cannot be had.
         ExportError: the version cannot be written, or is not what was trained.
     """
+    start = time.monotonic()
     keras.utils.set_random_seed(config.data.seed)
     remove_leftovers(config.output)
-    classifier = build_classifier(len(plan.class_names), config.data.size, config.fit.weights, seed=config.data.seed)
-    fit(classifier, plan, config)
+    policy = choose_policy(config.fit.precision)
+    with open_run(config, fingerprint(plan.dataset.examples)) as run:
+        _log.info("computing in %s; the run is kept in %s", policy, run.folder)
+        run.write_left_out(plan)
+        with _strategy():
+            classifier = build_classifier(
+                len(plan.class_names),
+                config.data.size,
+                config.fit.weights,
+                output_init=config.fit.output_init,
+                policy=policy,
+                seed=config.data.seed,
+            )
+            history = fit(classifier, plan, config, run.checkpoint)
+        run.write_history(history)
+        fitted = time.monotonic()
+        final = classifier if policy == "float32" else in_float32(classifier)
+        trained = _publish(final, plan, config, run)
+        run.write_evaluation(
+            trained.evaluation,
+            plan,
+            {
+                "model": trained.metadata.model_name,
+                "version": trained.metadata.model_version,
+                "precision": policy,
+                "epochs": len(history),
+                "seconds": {"fit": fitted - start, "total": time.monotonic() - start},
+            },
+        )
+        run.finish()
+    return trained
+
+
+def _strategy() -> contextlib.AbstractContextManager[object]:
+    """All GPUs of this machine, each with a copy of the model and a share of every batch, if there are several."""
+    if len(tf.config.list_logical_devices("GPU")) < 2:
+        return contextlib.nullcontext()
+    scope: contextlib.AbstractContextManager[object] = tf.distribute.MirroredStrategy().scope()
+    return scope
+
+
+def _publish(classifier: Classifier, plan: Plan, config: TrainConfig, run: Run) -> Trained:
     evaluation = evaluate(classifier.model, plan, config.fit.batch_size)
     metadata = _metadata(plan, config, evaluation)
     path = export(classifier, metadata, _verification_images(plan), config.output)
-    return Trained(path, metadata, evaluation)
+    return Trained(path, run.folder, metadata, evaluation)
 
 
 def _metadata(plan: Plan, config: TrainConfig, evaluation: Evaluation) -> ModelMetadata:
@@ -55,9 +109,10 @@ def _metadata(plan: Plan, config: TrainConfig, evaluation: Evaluation) -> ModelM
         image_size=config.data.size,
         resize=config.data.resize,
         precision="float32",
+        temperature=evaluation.temperature,
         train_counts_before=plan.folder_counts("train"),
         train_counts_after=plan.epoch_counts(),
-        test_metrics=evaluation.metrics,
+        test_metrics=evaluation.metrics(),
         dataset_fingerprint=fingerprint(plan.dataset.examples),
         tensorflow_version=tf.__version__,
         keras_version=keras.__version__,
@@ -68,5 +123,4 @@ def _metadata(plan: Plan, config: TrainConfig, evaluation: Evaluation) -> ModelM
 def _verification_images(plan: Plan) -> NDArray[np.uint8]:
     """Up to 32 images, of the splits that were not trained on where there are any."""
     unseen = np.concatenate([plan.indices("test"), plan.indices("val"), plan.indices("train")])
-    images: NDArray[np.uint8] = plan.dataset.images[unseen[:32]]
-    return images
+    return plan.dataset.pixels(unseen[:32])

@@ -1,0 +1,53 @@
+"""Probabilities that mean what they say: temperature scaling, and how far off they are (Guo et al., "On Calibration
+of Modern Neural Networks", 2017).
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+
+Logits = NDArray[np.float32]
+Targets = NDArray[np.int64]
+_RANGE: Final = (0.05, 20.0)
+_BINS: Final = 15
+
+
+def fit_temperature(logits: Logits, targets: Targets, weights: NDArray[np.float32] | None = None) -> float:
+    """The T > 0 whose softmax(logits / T) has the lowest negative log-likelihood; 1 without images.
+
+    Args:
+        logits: float32 [N,C].
+        targets: int64 [N], class of each image.
+        weights: float32 [N], what each image counts; all the same if None.
+    """
+    if not len(targets):
+        return 1.0
+    found = minimize_scalar(
+        lambda log_t: negative_log_likelihood(logits / np.exp(log_t), targets, weights),
+        bounds=np.log(_RANGE),
+        method="bounded",
+    )
+    return float(np.exp(found.x))
+
+
+def negative_log_likelihood(logits: Logits, targets: Targets, weights: NDArray[np.float32] | None = None) -> float:
+    """Weighted mean of -log p(true class), in nats; arguments as `fit_temperature`."""
+    true = log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(targets)), targets]
+    return -float(np.average(true, weights=weights))
+
+
+def calibration_error(logits: Logits, targets: Targets) -> float:
+    """Expected calibration error (equation 3) in 0-1: mean |accuracy - confidence| over 15 bins of confidence.
+
+    Args:
+        logits: float32 [N,C], N >= 1.
+        targets: int64 [N].
+    """
+    probabilities = softmax(logits.astype(np.float64), axis=1)
+    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == targets
+    bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+    gaps = np.bincount(bins, weights=correct.astype(float) - confidence, minlength=_BINS)
+    return float(np.abs(gaps).sum() / len(targets))

@@ -1,0 +1,155 @@
+"""What a training that is killed goes on from: written after every epoch, whole or not at all."""
+
+import os
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from classify_training.errors import RunError
+
+_STATE: Final = "state.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """One epoch of training.
+
+    Attributes:
+        phase: `head` or `fine-tuning`.
+        epoch: its number in the phase, from 1.
+        loss: mean training loss, with augmentation and dropout.
+        accuracy: of training, likewise, in 0-1.
+        val_loss: negative log-likelihood of the validation split, each class counting alike if training balances
+            them; None without such a split.
+        val_calibrated: the same after temperature scaling.
+        val_accuracy: share of the validation images that are right.
+        seconds: it took, validation included.
+    """
+
+    phase: str
+    epoch: int
+    loss: float
+    accuracy: float
+    val_loss: float | None = None
+    val_calibrated: float | None = None
+    val_accuracy: float | None = None
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """How far a training has come.
+
+    Attributes:
+        phase: number of the phase it is in, from 0.
+        epoch: epochs of that phase that are done.
+        best_loss: lowest `val_calibrated` of the phase.
+        best_epoch: after how many epochs that was; 0 is what the phase started from.
+        history: all epochs of all phases.
+    """
+
+    phase: int = 0
+    epoch: int = 0
+    best_loss: float = float("inf")
+    best_epoch: int = 0
+    history: tuple[Epoch, ...] = ()
+
+
+class Checkpoint:
+    """The newest and the best weights of a training, in a folder of their own.
+
+    `state.json` is replaced last and names, by phase and epoch, the files that belong to it; older ones are removed
+    after that.
+
+    Args:
+        folder: made if absent.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def state(self) -> State:
+        """What was saved last, or the beginning."""
+        try:
+            return msgspec.json.decode((self._folder / _STATE).read_bytes(), type=State, strict=False)
+        except FileNotFoundError:
+            return State()
+        except (OSError, msgspec.DecodeError) as error:
+            raise self._unreadable(error) from error
+
+    def save(self, state: State, model: keras.Model) -> None:
+        """Save a compiled model's trainable weights and optimiser; as the best too if this epoch is it.
+
+        Raises:
+            RunError: the folder cannot be written.
+        """
+        try:
+            weights = _arrays("weight", model.trainable_variables)
+            if state.best_epoch == state.epoch:
+                _save(self._best(state), weights)
+            if state.epoch:
+                optimizer: dict[str, Any] = {}
+                model.optimizer.save_own_variables(optimizer)
+                _save(self._last(state), weights | {f"optimizer_{key}": v for key, v in optimizer.items()})
+            temporary = self._folder / f".{_STATE}.tmp"
+            temporary.write_bytes(msgspec.json.encode(state))
+            os.replace(temporary, self._folder / _STATE)
+            self._remove_others(state)
+        except OSError as error:
+            raise RunError(
+                f"cannot write the checkpoint {self._folder} ({error.strerror}): free space, or choose other --runs"
+            ) from error
+
+    def restore_last(self, state: State, model: keras.Model) -> None:
+        """Put the weights and the optimiser of a saved state into a model compiled like the saved one."""
+        arrays = self._load(self._last(state))
+        _assign(arrays, model)
+        model.optimizer.build(model.trainable_variables)
+        start = len("optimizer_")
+        model.optimizer.load_own_variables({k[start:]: v for k, v in arrays.items() if k.startswith("optimizer_")})
+
+    def restore_best(self, state: State, model: keras.Model) -> None:
+        """Put the best weights of the state's phase into a model."""
+        _assign(self._load(self._best(state)), model)
+
+    def _load(self, path: Path) -> dict[str, NDArray[Any]]:
+        try:
+            with np.load(path) as arrays:
+                return dict(arrays)
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> RunError:
+        return RunError(f"cannot read the checkpoint {self._folder} ({error}): remove it to start afresh")
+
+    def _last(self, state: State) -> Path:
+        return self._folder / f"last-{state.phase}-{state.epoch}.npz"
+
+    def _best(self, state: State) -> Path:
+        return self._folder / f"best-{state.phase}-{state.best_epoch}.npz"
+
+    def _remove_others(self, state: State) -> None:
+        for path in self._folder.glob("*.npz"):
+            if path not in (self._last(state), self._best(state)):
+                path.unlink()
+
+
+def _arrays(name: str, variables: Iterable[Any]) -> dict[str, NDArray[Any]]:
+    return {f"{name}_{position}": np.asarray(variable) for position, variable in enumerate(variables)}
+
+
+def _save(path: Path, arrays: dict[str, Any]) -> None:
+    np.savez(path, allow_pickle=False, **arrays)
+
+
+def _assign(arrays: dict[str, NDArray[Any]], model: keras.Model) -> None:
+    for position, variable in enumerate(model.trainable_variables):
+        variable.assign(arrays[f"weight_{position}"])

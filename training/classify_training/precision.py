@@ -1,0 +1,40 @@
+"""In which number format a model is trained."""
+
+from pathlib import Path
+from typing import Final
+
+import tensorflow as tf
+
+from classify_training.config import Precision
+
+_FAST_BFLOAT16: Final = {"avx512_bf16", "amx_bf16"}
+_FIRST_GPU_WITH_BFLOAT16: Final = (8, 0)
+
+
+def choose_policy(precision: Precision) -> str:
+    """Name of Keras' dtype policy for a precision: `float32`, `mixed_bfloat16` or `mixed_float16`.
+
+    `auto` is the fastest that trains as well: on NVIDIA GPUs bfloat16 from compute capability 8.0 and float16
+    before, on processors that multiply bfloat16 (AVX512-BF16, AMX) bfloat16, otherwise float32. Variables, the
+    logits and the loss are float32 in all of them (Micikevicius et al., "Mixed Precision Training", 2018).
+    """
+    if precision == "auto":
+        precision = _fastest()
+    return precision if precision == "float32" else f"mixed_{precision}"
+
+
+def _fastest() -> Precision:
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
+        return "bfloat16" if capability >= _FIRST_GPU_WITH_BFLOAT16 else "float16"
+    return "bfloat16" if _FAST_BFLOAT16 & processor_flags() else "float32"
+
+
+def processor_flags(path: Path = Path("/proc/cpuinfo")) -> set[str]:
+    """What Linux says the processor can do, such as `avx512_bf16`; empty where it says nothing."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return set()
+    return {flag for line in lines if line.startswith("flags") for flag in line.partition(":")[2].split()}

@@ -1,0 +1,43 @@
+"""The figure that shows what augmentation does to a dataset's own images."""
+
+from pathlib import Path
+
+import numpy as np
+
+from classify_training.augment import augmentation, reseed
+from classify_training.config import AugmentConfig
+from classify_training.figures import draw_preview
+from classify_training.plan import Plan
+
+
+def write_preview(plan: Plan, config: AugmentConfig, images: int, repeats: int, seed: int, path: Path) -> None:
+    """Draw some training images, of as many classes as possible, above what augmentation makes of them.
+
+    Args:
+        plan: of the dataset.
+        config: of augmentation.
+        images: how many columns.
+        repeats: how many times each image is augmented.
+        seed: of the choice and of augmentation.
+        path: PNG to write.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    train = plan.indices("train")
+    shuffled = np.random.default_rng(seed).permutation(train)
+    # The first of each class, then the second of each, and so on.
+    rank = np.empty(len(shuffled), np.int64)
+    for target in range(len(plan.class_names)):
+        members = plan.targets[shuffled] == target
+        rank[members] = np.arange(members.sum())
+    chosen = shuffled[np.lexsort((plan.targets[shuffled], rank))][:images]
+    chosen = chosen[np.argsort(plan.targets[chosen], kind="stable")]
+    originals = plan.dataset.pixels(chosen)
+    augment = augmentation(config)
+    augmented = []
+    for repeat in range(repeats):
+        reseed(augment, seed, repeat)
+        changed = np.asarray(augment(originals.astype(np.float32), training=True))
+        augmented.append(np.clip(np.rint(changed), 0, 255).astype(np.uint8))
+    draw_preview(originals, augmented, [plan.class_names[target] for target in plan.targets[chosen]], path)

@@ -1,0 +1,168 @@
+"""`runs/<UTC time>-<name>/`: what a training leaves besides its model, and what a killed one goes on from."""
+
+import csv
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import fields
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from classify_serving.misses import Misses
+from classify_training.checkpoint import Checkpoint, Epoch
+from classify_training.config import TrainConfig
+from classify_training.errors import RunError
+from classify_training.evaluate import Evaluation
+from classify_training.figures import draw_confusion, draw_curves
+from classify_training.plan import Plan
+from classify_training.settings import settings_json
+
+CONFIG: Final = "config.json"
+_CHECKPOINT: Final = "checkpoint"
+_FINGERPRINT: Final = "dataset"
+
+
+class Run:
+    """A run's folder, held by this process.
+
+    Args:
+        folder: it, already there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.checkpoint = Checkpoint(folder / _CHECKPOINT)
+
+    def write_history(self, history: Sequence[Epoch]) -> None:
+        """Write `history.csv`, a row an epoch, and `curves.png`.
+
+        Raises:
+            RunError: they cannot be written.
+        """
+        with _writing(self.folder / "history.csv") as path, path.open("w", newline="") as file:
+            table = csv.DictWriter(file, [field.name for field in fields(Epoch)])
+            table.writeheader()
+            table.writerows(msgspec.to_builtins(epoch) for epoch in history)
+        if history:
+            draw_curves(history, self.folder / "curves.png")
+
+    def write_evaluation(self, evaluation: Evaluation, plan: Plan, about: Mapping[str, Any]) -> None:
+        """Write `metrics.json`, `confusion.png` and the misses on the test split.
+
+        Args:
+            evaluation: the marks.
+            plan: what was trained on.
+            about: what else `metrics.json` should say.
+
+        Raises:
+            RunError: they cannot be written.
+        """
+        with _writing(self.folder / "metrics.json") as path:
+            content = {**about, **evaluation.report()}
+            path.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+        if not len(evaluation.indices):
+            return
+        right = (evaluation.predicted == evaluation.targets).mean()
+        title = f"{len(evaluation.indices)} test images, {right:.1%} right"
+        draw_confusion(evaluation.confusion, plan.class_names, title, self.folder / "confusion.png")
+        misses = Misses(self.folder)
+        with _writing(misses.folder):
+            for index, true, predicted in zip(
+                evaluation.indices.tolist(), evaluation.targets, evaluation.predicted, strict=True
+            ):
+                if true != predicted:
+                    path = plan.dataset.examples[index].file.path
+                    misses.add(path, plan.class_names[true], plan.class_names[predicted])
+
+    def write_left_out(self, plan: Plan) -> None:
+        """Write `left_out.csv`: each file that is not trained on, and why.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        dataset = plan.dataset
+        rows = [(file.path, error.reason) for file, error in dataset.corrupt]
+        rows += [(file.path, "same content as another file") for file in dataset.duplicates]
+        rows += [(file.path, "near-duplicate of an image kept for validation or testing") for file in dataset.leaks]
+        rows += [(file.path, "same content under another label") for group in dataset.conflicts for file in group]
+        with _writing(self.folder / "left_out.csv") as path, path.open("w", newline="", errors="backslashreplace") as f:
+            csv.writer(f).writerows([("path", "reason"), *rows])
+
+    def finish(self) -> None:
+        """Remove what only a killed run would need."""
+        shutil.rmtree(self.folder / _CHECKPOINT, ignore_errors=True)
+
+
+@contextmanager
+def open_run(config: TrainConfig, fingerprint: str) -> Iterator[Run]:
+    """Give the newest unfinished run of this configuration and dataset that no process holds, or a new one.
+
+    Args:
+        config: of the training.
+        fingerprint: of the dataset.
+
+    Raises:
+        RunError: the folder cannot be made or written.
+    """
+    settings = settings_json(config)
+    name = config.output.resolve().name
+    with _writing(config.runs) as runs:
+        runs.mkdir(parents=True, exist_ok=True)
+        found = sorted(runs.glob(f"*-{name}"), reverse=True) if config.resume else []
+        unfinished = [folder for folder in found if _matches(folder, settings, fingerprint)]
+        held = next((lock for folder in unfinished if (lock := _hold(folder)) is not None), None)
+        folder = held[0] if held else _new_folder(runs, name)
+        held = held or _hold(folder)
+        if not (folder / _CHECKPOINT).exists():
+            (folder / CONFIG).write_bytes(settings)
+            (folder / _CHECKPOINT).mkdir()
+            (folder / _CHECKPOINT / _FINGERPRINT).write_text(fingerprint)
+    try:
+        yield Run(folder)
+    finally:
+        if held:
+            os.close(held[1])
+
+
+def _matches(folder: Path, settings: bytes, fingerprint: str) -> bool:
+    with suppress(OSError):
+        is_same = (folder / CONFIG).read_bytes() == settings
+        return is_same and (folder / _CHECKPOINT / _FINGERPRINT).read_text() == fingerprint
+    return False
+
+
+def _new_folder(runs: Path, name: str) -> Path:
+    for attempt in count(1):
+        again = f".{attempt}" if attempt > 1 else ""
+        folder = runs / f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}{again}-{name}"
+        with suppress(FileExistsError):
+            folder.mkdir()
+            break
+    return folder
+
+
+def _hold(folder: Path) -> tuple[Path, int] | None:
+    """Lock a folder until the descriptor is closed or this process ends; None if another holds it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return folder, descriptor
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[Path]:
+    try:
+        yield path
+    except OSError as error:
+        raise RunError(
+            f"cannot write {error.filename or path} ({error.strerror}): free space, or choose other --runs"
+        ) from error
