@@ -1,4 +1,9 @@
-"""Random changes of training images, as Keras layers on batches: flip, shift, rotate, erase."""
+"""Random changes of training images, as Keras layers on batches: flip, shift, rotate, erase.
+
+Each layer draws its random numbers first and then applies them in a function that XLA compiles into one loop over the
+pixels, which takes a third of the time of TensorFlow's kernels one by one. XLA's own random numbers are so slow on
+processors that they are drawn outside.
+"""
 
 import math
 from collections.abc import Iterator
@@ -21,7 +26,7 @@ class RandomAffine(keras.layers.Layer):  # type: ignore[misc]  # Keras is untype
     small images: on 32 px photographs a classifier gained a point of accuracy from doing it at once. What comes in
     at the edges repeats the nearest pixel, as in Keras' ImageDataGenerator. Bilinear.
 
-    Takes and returns float32 [N,H,W,C]; identity unless called with `training=True`.
+    Takes uint8 or float32 [N,H,W,C], returns float32 [N,H,W,C]; identity unless called with `training=True`.
 
     Args:
         flip: mirror every second image left to right.
@@ -33,38 +38,68 @@ class RandomAffine(keras.layers.Layer):  # type: ignore[misc]  # Keras is untype
     def __init__(
         self, flip: bool = True, shift: float = 0.1, rotate: float = 20.0, seed: int | None = None, **kwargs: Any
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)
         self.flip, self.shift, self.rotate, self.seed = flip, shift, rotate, seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Change a batch, float32 [N,H,W,C]."""
+        """Change a batch, [N,H,W,C]."""
         if not training:
-            return images
-        moved = keras.ops.image.affine_transform(
-            images, self._transforms(tf.shape(images)), interpolation="bilinear", fill_mode="nearest"
-        )
+            return tf.cast(images, tf.float32)
+        draws = keras.random.uniform([tf.shape(images)[0], 4], -1.0, 1.0, seed=self.seed_generator)
+        across, down = _transforms(draws, tf.shape(images), self.flip, float(self.shift), math.radians(self.rotate))
+        moved = _resample(images, across, down)
         return tf.ensure_shape(moved, images.shape)
-
-    def _transforms(self, shape: tf.Tensor) -> tf.Tensor:
-        """float32 [N,8]: where each output pixel (x, y) is taken from, (a0 x + a1 y + a2, b0 x + b1 y + b2)."""
-        count, height, width = shape[0], tf.cast(shape[1], tf.float32), tf.cast(shape[2], tf.float32)
-        angle = self._uniform(count, math.radians(self.rotate))
-        right, down = self._uniform(count, self.shift) * width, self._uniform(count, self.shift) * height
-        mirror = tf.where(self._uniform(count, 1.0) < 0, -1.0, 1.0) if self.flip else tf.ones([count])
-        centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
-        a0, a1 = mirror * tf.cos(angle), -mirror * tf.sin(angle)
-        b0, b1 = tf.sin(angle), tf.cos(angle)
-        a2 = centre_x - a0 * centre_x - a1 * centre_y + right
-        b2 = centre_y - b0 * centre_x - b1 * centre_y + down
-        return tf.stack([a0, a1, a2, b0, b1, b2, tf.zeros([count]), tf.zeros([count])], axis=1)
-
-    def _uniform(self, count: tf.Tensor, bound: float) -> tf.Tensor:
-        return keras.random.uniform([count], -bound, bound, seed=self.seed_generator)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {**super().get_config(), **{name: getattr(self, name) for name in ("flip", "shift", "rotate", "seed")}}
+
+
+# XLA would work out the sines again for each pixel if this were a part of the function below.
+@tf.function(jit_compile=True, reduce_retracing=True)  # type: ignore[untyped-decorator]
+def _transforms(
+    draws: tf.Tensor, shape: tf.Tensor, flip: bool, shift: float, radians: float
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Where each output pixel (x, y) is taken from, by draws in [-1, 1), float32 [N,4], for images of `shape`.
+
+    Gives the rows of a matrix, (a0, a1, a2) and (b0, b1, b2), float32 [N,3] each: the place is
+    (a0 x + a1 y + a2, b0 x + b1 y + b2).
+    """
+    height, width = tf.cast(shape[1], tf.float32), tf.cast(shape[2], tf.float32)
+    angle, right, down, side = tf.unstack(draws, axis=1)
+    mirror = tf.where(side < 0, -1.0, 1.0) if flip else tf.ones_like(side)
+    sine, cosine = tf.sin(angle * radians), tf.cos(angle * radians)
+    centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
+    a0, a1, b0, b1 = mirror * cosine, -mirror * sine, sine, cosine
+    a2 = centre_x - a0 * centre_x - a1 * centre_y + right * shift * width
+    b2 = centre_y - b0 * centre_x - b1 * centre_y + down * shift * height
+    return tf.stack([a0, a1, a2], axis=1), tf.stack([b0, b1, b2], axis=1)
+
+
+@tf.function(jit_compile=True, reduce_retracing=True)  # type: ignore[untyped-decorator]
+def _resample(images: tf.Tensor, across: tf.Tensor, down: tf.Tensor) -> tf.Tensor:
+    """Bilinear sampling of [N,H,W,C] at the places that the transforms, float32 [N,3], give; float32."""
+    count, height, width = (tf.shape(images)[axis] for axis in range(3))
+    x, y = tf.range(tf.cast(width, tf.float32))[None, None, :], tf.range(tf.cast(height, tf.float32))[None, :, None]
+    place_x, place_y = _within(across, x, y, width), _within(down, x, y, height)
+    left, top = tf.floor(place_x), tf.floor(place_y)
+    # The four neighbours side by side, so that they are fetched at once.
+    pairs = tf.concat([images, tf.concat([images[:, :, 1:], images[:, :, -1:]], axis=2)], axis=3)
+    fours = tf.concat([pairs, tf.concat([pairs[:, 1:], pairs[:, -1:]], axis=1)], axis=3)
+    rows = tf.range(count)[:, None, None] * height + tf.cast(top, tf.int32)
+    fetched = tf.gather(tf.reshape(fours, [-1, 4 * images.shape[3]]), rows * width + tf.cast(left, tf.int32))
+    top_left, top_right, low_left, low_right = tf.split(tf.cast(fetched, tf.float32), 4, axis=3)
+    weight_x, weight_y = (place_x - left)[..., None], (place_y - top)[..., None]
+    upper = top_left + weight_x * (top_right - top_left)
+    lower = low_left + weight_x * (low_right - low_left)
+    return upper + weight_y * (lower - upper)
+
+
+def _within(transform: tf.Tensor, x: tf.Tensor, y: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Transformed positions, float32 [N,H,W], kept inside the image."""
+    first, second, offset = (transform[:, place, None, None] for place in range(3))
+    return tf.clip_by_value(first * x + second * y + offset, 0.0, tf.cast(size - 1, tf.float32))
 
 
 @keras.saving.register_keras_serializable("classify_training")
@@ -83,7 +118,7 @@ class RandomErasing(keras.layers.Layer):  # type: ignore[misc]  # Keras is untyp
         aspect: range of height / width.
         values: range [low, high) of the painted values. It must be that of the images: noise of 0-255 in
             images of 0-1 outweighs all that is left of them.
-        per_pixel: noise of its own in each pixel and channel; otherwise one colour a rectangle.
+        per_pixel: noise of its own in each pixel and channel, of 256 levels; otherwise one colour a rectangle.
         seed: of all draws.
     """
 
@@ -106,32 +141,17 @@ class RandomErasing(keras.layers.Layer):  # type: ignore[misc]  # Keras is untyp
         """Erase in a batch, float32 [N,H,W,C]."""
         if not training:
             return images
-        mask = self._rectangles(tf.shape(images))
-        return tf.where(mask, self._paint(tf.shape(images)), images)
+        shape = tf.shape(images)
+        draws = keras.random.uniform([shape[0], 2 * _ATTEMPTS + 3], seed=self.seed_generator)
+        rectangles = _rectangles(draws, shape, self.probability, self.area, self.aspect)
+        painted = _overpaint(images, rectangles, self._noise(shape), *map(float, self.values), self.per_pixel)
+        return tf.ensure_shape(painted, images.shape)
 
-    def _paint(self, shape: tf.Tensor) -> tf.Tensor:
-        noise_shape = shape if self.per_pixel else tf.stack([shape[0], 1, 1, shape[3]])
-        return self._uniform(noise_shape, self.values)
-
-    def _uniform(self, shape: Any, bounds: tuple[float, float] = (0.0, 1.0)) -> tf.Tensor:
-        return keras.random.uniform(shape, *bounds, seed=self.seed_generator)
-
-    def _rectangles(self, shape: tf.Tensor) -> tf.Tensor:
-        """Bool [N,H,W,1], true where an image is to be overpainted."""
-        count = shape[0]
-        height, width = tf.cast(shape[1], tf.float32), tf.cast(shape[2], tf.float32)
-        area = self._uniform([count, _ATTEMPTS], self.area) * height * width
-        aspect = self._uniform([count, _ATTEMPTS], self.aspect)
-        tall, wide = tf.round(tf.sqrt(area * aspect)), tf.round(tf.sqrt(area / aspect))
-        fits = (tall < height) & (wide < width)
-        first = tf.argmax(tf.cast(fits, tf.int32), axis=1)
-        tall, wide = (tf.gather(sides, first, batch_dims=1) for sides in (tall, wide))
-        top = tf.floor(self._uniform([count]) * (height - tall + 1))
-        left = tf.floor(self._uniform([count]) * (width - wide + 1))
-        erased = tf.reduce_any(fits, axis=1) & (self._uniform([count]) < self.probability)
-        rows = _between(tf.range(height), top, tall)[:, :, None, None]
-        columns = _between(tf.range(width), left, wide)[:, None, :, None]
-        return rows & columns & erased[:, None, None, None]
+    def _noise(self, shape: tf.Tensor) -> tf.Tensor:
+        """uint32 [N,K]: four bytes of noise in each number, enough for each pixel or for one colour an image."""
+        values = tf.reduce_prod(shape[1:]) if self.per_pixel else shape[3]
+        seed = tf.cast(self.seed_generator.next(), tf.int32)
+        return tf.random.stateless_uniform([shape[0], (values + 3) // 4], seed, None, None, tf.uint32)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -139,12 +159,48 @@ class RandomErasing(keras.layers.Layer):  # type: ignore[misc]  # Keras is untyp
         return {**super().get_config(), **{name: getattr(self, name) for name in own}}
 
 
-def _between(positions: tf.Tensor, start: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
-    return (positions >= start[:, None]) & (positions < (start + length)[:, None])
+@tf.function(jit_compile=True, reduce_retracing=True)  # type: ignore[untyped-decorator]
+def _rectangles(
+    draws: tf.Tensor, shape: tf.Tensor, probability: float, area: tuple[float, float], aspect: tuple[float, float]
+) -> tf.Tensor:
+    """What to erase in images of `shape` from draws in [0, 1), float32 [N, 2 x attempts + 3].
+
+    Gives float32 [N,4]: top, left, height and width; height 0 where nothing is to be erased.
+    """
+    height, width = tf.cast(shape[1], tf.float32), tf.cast(shape[2], tf.float32)
+    areas = (area[0] + (area[1] - area[0]) * draws[:, :_ATTEMPTS]) * height * width
+    aspects = aspect[0] + (aspect[1] - aspect[0]) * draws[:, _ATTEMPTS : 2 * _ATTEMPTS]
+    tall, wide = tf.round(tf.sqrt(areas * aspects)), tf.round(tf.sqrt(areas / aspects))
+    fits = (tall < height) & (wide < width)
+    first = tf.argmax(tf.cast(fits, tf.int32), axis=1)
+    tall, wide = (tf.gather(sides, first, batch_dims=1) for sides in (tall, wide))
+    down, right, chance = (draws[:, 2 * _ATTEMPTS + place] for place in range(3))
+    top, left = tf.floor(down * (height - tall + 1)), tf.floor(right * (width - wide + 1))
+    erased = tf.reduce_any(fits, axis=1) & (chance < probability)
+    return tf.stack([top, left, tf.where(erased, tall, 0.0), wide], axis=1)
 
 
-def augmentation(config: AugmentConfig) -> keras.Sequential:
-    """The chosen layers; takes and returns float32 [N,S,S,3] in 0-255. `reseed` decides what they draw."""
+@tf.function(jit_compile=True, reduce_retracing=True)  # type: ignore[untyped-decorator]
+def _overpaint(
+    images: tf.Tensor, rectangles: tf.Tensor, noise: tf.Tensor, low: float, high: float, per_pixel: bool
+) -> tf.Tensor:
+    """Images [N,H,W,C] with noise, uint32 [N,K] taken byte by byte, in the rectangles, float32 [N,4]."""
+    count, height, width, channels = (tf.shape(images)[axis] for axis in range(4))
+    painted = tf.reshape(tf.bitcast(noise, tf.uint8), [count, -1])
+    extent = [count, height, width, channels] if per_pixel else [count, 1, 1, channels]
+    painted = tf.reshape(painted[:, : tf.reduce_prod(extent[1:])], extent)
+    top, left, tall, wide = (rectangles[:, place, None, None, None] for place in range(4))
+    y, x = tf.range(tf.cast(height, tf.float32)), tf.range(tf.cast(width, tf.float32))
+    rows, columns = y[None, :, None, None] - top, x[None, None, :, None] - left
+    inside = (rows >= 0) & (rows < tall) & (columns >= 0) & (columns < wide)
+    return tf.where(inside, low + (high - low) / 256 * tf.cast(painted, tf.float32), images)
+
+
+def augmentation(config: AugmentConfig) -> keras.layers.Pipeline:
+    """The chosen layers: uint8 or float32 [N,S,S,3] in 0-255 -> float32 [N,S,S,3].
+
+    What they draw is decided by `reseed`.
+    """
     layers: list[keras.layers.Layer] = []
     if config.flip or config.shift or config.rotate:
         layers.append(RandomAffine(config.flip, config.shift, config.rotate, seed=0))
@@ -159,10 +215,10 @@ def augmentation(config: AugmentConfig) -> keras.Sequential:
                 seed=0,
             )
         )
-    return keras.Sequential(layers or [keras.layers.Identity()], name="augmentation")
+    return keras.layers.Pipeline([*layers, keras.layers.Identity()], name="augmentation")
 
 
-def reseed(model: keras.Model, *seed: int) -> None:
+def reseed(model: keras.layers.Layer, *seed: int) -> None:
     """Start all random draws of a model's layers anew, from some numbers; equal numbers give equal draws."""
     for position, layer in enumerate(_layers(model)):
         if isinstance(generator := getattr(layer, "seed_generator", None), keras.random.SeedGenerator):
@@ -170,7 +226,7 @@ def reseed(model: keras.Model, *seed: int) -> None:
             generator.state.assign(state.astype(generator.state.dtype))
 
 
-def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+def _layers(model: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
     for layer in model.layers:
         yield layer
         if hasattr(layer, "layers"):

@@ -124,7 +124,8 @@ class ImageCache:
         path, shape = self.folder / name, (-1, self._size, self._size, 3)
         if not path.stat().st_size:
             return np.empty((0, *shape[1:]), np.uint8)
-        return np.memmap(path, np.uint8, mode="r").reshape(shape)
+        # As a plain array: slices of NumPy's own class for memory maps are slow to make.
+        return np.asarray(np.memmap(path, np.uint8, mode="r").reshape(shape))
 
     def _decode(
         self,

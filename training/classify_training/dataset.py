@@ -7,7 +7,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Final
 
@@ -57,9 +57,12 @@ class Dataset:
 
     def pixels(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The images of some examples, uint8 [len(indices),S,S,3]."""
-        rows = np.array([self.examples[index].row for index in indices.tolist()], np.int64)
-        pixels: NDArray[np.uint8] = np.asarray(self.images[rows])
+        pixels: NDArray[np.uint8] = self.images[self._rows[indices]]
         return pixels
+
+    @cached_property
+    def _rows(self) -> NDArray[np.int64]:
+        return np.array([example.row for example in self.examples], np.int64)
 
     def alike(self) -> list[list[Example]]:
         """The groups of near-duplicates that are kept, of two or more each."""

@@ -46,22 +46,21 @@ class ImageFeed:
         self.model = classifier.model
         self._plan, self._config = plan, config
         self._augment = augmentation(config.augment)
+        size = config.fit.batch_size
+        pixels = plan.dataset.pixels
+        self._train = _Batches(plan, pixels, len(plan.epoch), size, lambda images: self._augment(images, training=True))
+        self._val = _Batches(plan, pixels, len(plan.indices("val")), size, _as_float)
 
     def epoch(self, number: int) -> tf.data.Dataset:
         """As the protocol says; inputs are float32 [B,S,S,3] in 0-255."""
         reseed(self._augment, self._config.data.seed, number)
-        entries = self._plan.epoch[_order(self._plan, self._config, number)]
-        batches = image_batches(self._plan, entries, self._config.fit.batch_size)
-        return batches.map(
-            lambda images, targets, weights: (self._augment(images, training=True), targets, weights),
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        ).prefetch(tf.data.AUTOTUNE)
+        indices = self._plan.epoch[_order(self._plan, self._config, number)]
+        return self._train.ordered(indices, indices)
 
     def validation(self) -> tf.data.Dataset:
         """As the protocol says."""
-        batches = image_batches(self._plan, self._plan.indices("val"), self._config.fit.batch_size)
-        return batches.map(lambda images, *_: images)
+        indices = self._plan.indices("val")
+        return self._val.ordered(indices, indices).map(lambda images, *_: images)
 
 
 class FeatureFeed:
@@ -85,21 +84,21 @@ class FeatureFeed:
         self.model, self.features = model, features
         self._plan, self._config = plan, config
         self._variants = (len(features) - len(plan.indices("val"))) // len(plan.epoch)
+        size = config.fit.batch_size
+        self._train = _Batches(plan, lambda rows: features[rows], len(plan.epoch), size)
+        self._val = _Batches(plan, lambda rows: features[rows], len(plan.indices("val")), size)
 
     def epoch(self, number: int) -> tf.data.Dataset:
         """As the protocol says; inputs are features."""
         entries = _order(self._plan, self._config, number)
         rows = number % self._variants * len(self._plan.epoch) + entries
-        return self._batches(rows, self._plan.epoch[entries]).prefetch(tf.data.AUTOTUNE)
+        return self._train.ordered(rows, self._plan.epoch[entries])
 
     def validation(self) -> tf.data.Dataset:
         """As the protocol says."""
         indices = self._plan.indices("val")
         rows = self._variants * len(self._plan.epoch) + np.arange(len(indices))
-        return self._batches(rows, indices).map(lambda features, *_: features)
-
-    def _batches(self, rows: NDArray[np.int64], indices: NDArray[np.int64]) -> tf.data.Dataset:
-        return _gathered(self._plan, rows, indices, lambda chosen: self.features[chosen], self._config.fit.batch_size)
+        return self._val.ordered(rows, indices).map(lambda features, *_: features)
 
 
 def make_feed(classifier: Classifier, plan: Plan, config: TrainConfig, unfreeze: Unfreeze, epochs: int) -> Feed:
@@ -160,7 +159,7 @@ def _store(results: Iterable[NDArray[Any]], model: keras.Model, count: int, conf
             for result in track(results, total=total, description="frozen layers", quiet=config.quiet):
                 file.write(np.ascontiguousarray(result, dtype).tobytes())
             file.flush()
-            stored: NDArray[Any] = np.memmap(file, np.uint8, mode="r").view(dtype)
+            stored: NDArray[Any] = np.asarray(np.memmap(file, np.uint8, mode="r")).view(dtype)
             return stored.reshape(count, *model.output_shape[1:])
     except OSError as error:
         raise CacheError(
@@ -173,13 +172,20 @@ def _from_images(frozen: keras.Model, plan: Plan, config: TrainConfig, variants:
     """Features of every variant of the epoch's list in turn, then of the validation split, batch by batch."""
     augment = augmentation(config.augment)
 
-    unchanged = _compiled(frozen)
-    augmented = _compiled(lambda images, training: frozen(augment(images, training=True), training=training))
-    for number in range(variants + 1):
-        entries, function = (plan.epoch, augmented) if number < variants else (plan.indices("val"), unchanged)
+    run = _compiled(frozen)
+    size, pixels = config.fit.batch_size, plan.dataset.pixels
+    train = _Batches(plan, pixels, len(plan.epoch), size, lambda images: augment(images, training=True))
+    for number in range(variants):
         reseed(augment, config.data.seed, number)
-        for images, *_ in image_batches(plan, entries, config.fit.batch_size).prefetch(tf.data.AUTOTUNE):
-            yield function(images).numpy()
+        for images, *_ in train.ordered(plan.epoch, plan.epoch):
+            yield run(images).numpy()
+    val = plan.indices("val")
+    for images, *_ in _Batches(plan, pixels, len(val), size, _as_float).ordered(val, val):
+        yield run(images).numpy()
+
+
+def _as_float(images: tf.Tensor) -> tf.Tensor:
+    return tf.cast(images, tf.float32)
 
 
 def _from_features(between: keras.Model, features: NDArray[Any], config: TrainConfig) -> Iterator[NDArray[Any]]:
@@ -202,28 +208,51 @@ def _order(plan: Plan, config: TrainConfig, number: int) -> NDArray[np.int64]:
     return order
 
 
-def image_batches(plan: Plan, indices: NDArray[np.int64], batch_size: int) -> tf.data.Dataset:
-    """Examples in the order given: (float32 [B,S,S,3] in 0-255, float32 [B,C] one-hot targets, float32 [B] weights)."""
-    batches = _gathered(plan, indices, indices, lambda chosen: plan.dataset.pixels(chosen), batch_size)
-    return batches.map(lambda images, targets, weights: (tf.cast(images, tf.float32), targets, weights))
+class _Batches:
+    """Batches of what `gather` gives for some rows, with the targets and weights of the examples they are of.
 
+    The order is looked up while it runs, so that all epochs share one tf.data graph: building one takes longer than
+    an epoch of a small dataset.
 
-def _gathered(
-    plan: Plan,
-    rows: NDArray[np.int64],
-    indices: NDArray[np.int64],
-    gather: Callable[[NDArray[np.int64]], NDArray[Any]],
-    batch_size: int,
-) -> tf.data.Dataset:
-    """Batches of what `gather` gives for some rows, with the targets and weights of the examples they are of."""
-    sample = gather(rows[:1])
-    targets = plan.targets[indices]
-    weights = plan.class_weights[targets]
+    Args:
+        plan: gives targets and weights.
+        gather: rows, int64 [B] -> array [B,...].
+        count: how many rows a pass has.
+        batch_size: B, of all batches but the last.
+        change: applied to what is gathered, in parallel.
+    """
 
-    def load(chosen: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        inputs = tf.numpy_function(gather, [chosen], sample.dtype, stateful=False)
-        one_hot = tf.one_hot(targets, len(plan.class_names))
-        return tf.ensure_shape(inputs, (None, *sample.shape[1:])), one_hot, weights
+    def __init__(
+        self,
+        plan: Plan,
+        gather: Callable[[NDArray[np.int64]], NDArray[Any]],
+        count: int,
+        batch_size: int,
+        change: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
+    ) -> None:
+        self._plan, self._gather, self._batch_size, self._change = plan, gather, batch_size, change
+        self._sample = gather(np.zeros(1, np.int64))
+        self._rows = self._indices = np.zeros(0, np.int64)
+        numbers = tf.data.Dataset.range(-(-count // batch_size))
+        loaded = numbers.map(self._load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        self._data = loaded.prefetch(tf.data.AUTOTUNE)
 
-    data = tf.data.Dataset.from_tensor_slices((rows, targets, weights)).batch(batch_size)
-    return data.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    def ordered(self, rows: NDArray[np.int64], indices: NDArray[np.int64]) -> tf.data.Dataset:
+        """(inputs, float32 [B,C] one-hot targets, float32 [B] weights) for rows, and the examples they are of.
+
+        Valid until it is called again.
+        """
+        self._rows, self._indices = rows, indices
+        return self._data
+
+    def _load(self, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        types = (self._sample.dtype, tf.int64, tf.float32)
+        inputs, targets, weights = tf.numpy_function(self._batch, [number], types, stateful=False)
+        inputs = tf.ensure_shape(inputs, (None, *self._sample.shape[1:]))
+        one_hot = tf.one_hot(tf.ensure_shape(targets, (None,)), len(self._plan.class_names))
+        return self._change(inputs), one_hot, tf.ensure_shape(weights, (None,))
+
+    def _batch(self, number: int) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.float32]]:
+        place = slice(number * self._batch_size, (number + 1) * self._batch_size)
+        targets = self._plan.targets[self._indices[place]]
+        return self._gather(self._rows[place]), targets, self._plan.class_weights[targets]
