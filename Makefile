@@ -11,7 +11,7 @@ PARTS := --editable ./serving[embedded] --editable ./training --editable ./clien
 PYPROJECTS := serving/pyproject.toml training/pyproject.toml client/pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format train-export install wire bench clean
+.PHONY: help demo test lint format train-export install wire bench bench-train clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 16
@@ -39,8 +39,11 @@ install: $(VENV)/.installed  ## only set up .venv, with classify-train, classify
 wire: $(VENV)/.developing  ## generate wire_pb2.py from wire.proto
 	$(BIN)/python -m grpc_tools.protoc -I serving --python_out=serving --pyi_out=serving serving/classify_serving/wire.proto
 
-bench: $(VENV)/.installed  ## measure what docs/benchmarks.md says
+bench: $(VENV)/.installed  ## measure the client's start
 	$(BIN)/python bench/startup.py
+
+bench-train: $(VENV)/.installed  ## compare recipes, balancing and erasing on DATA= from WEIGHTS=
+	$(BIN)/python bench/training.py "$(DATA)" --weights "$(WEIGHTS)" $(ARGS)
 
 clean:  ## remove .venv and caches; data, models and results stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -111,7 +111,7 @@ def _compare(title: str, configs: Mapping[str, TrainConfig], seeds: int) -> None
 
 
 def _mean(outcomes: list[Outcome], name: str) -> float:
-    return statistics.mean(getattr(outcome, name) for outcome in outcomes)
+    return float(statistics.mean(getattr(outcome, name) for outcome in outcomes))
 
 
 def _run(config: TrainConfig, seed: int) -> Outcome:
@@ -143,7 +143,7 @@ def _seconds_to_best(run: Path) -> float:
     with (run / "history.csv").open(newline="") as file:
         epochs = list(csv.DictReader(file))
     best = min(range(len(epochs)), key=lambda place: float(epochs[place]["val_calibrated"]))
-    fit = float(json.loads((run / "metrics.json").read_text())["seconds"]["fit"])
+    fit: float = json.loads((run / "metrics.json").read_text())["seconds"]["fit"]
     return fit - sum(float(epoch["seconds"]) for epoch in epochs[best + 1 :])
 
 

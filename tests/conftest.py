@@ -1,11 +1,24 @@
 """One small exported model for all tests that need a real one; exporting takes some seconds."""
 
+import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support import write_picture
 
 SIDE = 32
+
+# Before anything reads it: what training caches is part of a test's own files.
+_CACHES = tempfile.TemporaryDirectory(prefix="classify-test-cache-")
+os.environ["XDG_CACHE_HOME"] = _CACHES.name
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _caches() -> Iterator[None]:
+    yield
+    _CACHES.cleanup()
 
 
 @pytest.fixture(scope="session")
@@ -25,9 +38,10 @@ def model(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from classify_training.cli import main
 
-    folder = tmp_path_factory.mktemp("models") / "classifier"
+    folder = tmp_path_factory.mktemp("trained") / "models" / "classifier"
     command = ["export", str(dataset), "--output", str(folder), "--size", str(SIDE), "--weights", "random"]
     command += ["--epochs", "1", "--min-images", "4", "--batch-size", "8", "--val", "0.2", "--test", "0.2"]
+    command += ["--runs", str(folder.parents[1] / "runs")]
     result = CliRunner().invoke(main, command)
     if result.exception:
         raise result.exception

@@ -4,11 +4,12 @@ from collections import Counter
 from math import ceil
 from statistics import median
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classify_training.balance import balance, merge_counts, plan_merges
+from classify_training.balance import balance, class_weights, merge_counts, plan_merges
 from classify_training.errors import DatasetError
 
 counts = st.dictionaries(st.sampled_from(["a", "b", "c", "d", "others"]), st.integers(1, 60), min_size=1)
@@ -61,3 +62,11 @@ def test_rules_of_balancing(folders: dict[str, int], max_ratio: float, oversampl
         assert max(times) - min(times) <= 1
     sizes = Counter(classes[index] for index in chosen)
     assert set(sizes.values()) == {max(kept.values())} if oversample else sizes == kept
+
+
+@given(st.lists(st.integers(1, 1000), min_size=1, max_size=20))
+def test_weights_make_classes_count_alike_and_images_one_on_average(sizes: list[int]) -> None:
+    counts = np.array(sizes)
+    weights = class_weights(counts)
+    np.testing.assert_allclose(weights * counts, counts.sum() / len(counts), rtol=1e-5)
+    assert np.average(weights, weights=counts) == pytest.approx(1, rel=1e-5)

@@ -1,12 +1,20 @@
 """An untidy folder is read, freed of duplicates, and every oddity is told."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from support import write_picture
 
-from classify_training.dataset import fingerprint, load, scan
+from classify_training.config import DataConfig
+from classify_training.dataset import Dataset, fingerprint, load, scan
 from classify_training.errors import DatasetError
+
+
+def read(root: Path, **options: Any) -> Dataset:
+    return load(DataConfig(dataset=root, size=32, cache=root.parent / "cache", **options), quiet=True)
 
 
 def test_labels_are_first_folders_whatever_lies_below(tmp_path: Path) -> None:
@@ -33,16 +41,17 @@ def test_a_class_may_be_called_test(tmp_path: Path) -> None:
 
 
 def test_broken_repeated_and_contradictory_files_are_left_out(tmp_path: Path) -> None:
-    write_picture(tmp_path / "cat/1.png", 10)
-    write_picture(tmp_path / "cat/again.png", 10)
-    write_picture(tmp_path / "cat/2.png", 20)
-    write_picture(tmp_path / "dog/also 2.png", 20)
-    write_picture(tmp_path / "dog/3.png", 30)
-    (tmp_path / "dog/broken.png").write_bytes(b"no image")
-    dataset = load(tmp_path, 32, "stretch", quiet=True)
+    write_picture(tmp_path / "data/cat/1.png", 10)
+    write_picture(tmp_path / "data/cat/again.png", 10)
+    write_picture(tmp_path / "data/cat/2.png", 20)
+    write_picture(tmp_path / "data/dog/also 2.png", 20)
+    write_picture(tmp_path / "data/dog/3.png", 30)
+    (tmp_path / "data/dog/broken.png").write_bytes(b"no image")
+    dataset = read(tmp_path / "data")
     assert [example.file.path.name for example in dataset.examples] == ["1.png", "3.png"]
-    assert dataset.images.shape == (2, 32, 32, 3)
-    assert dataset.images[:, 0, 0, 0].tolist() == [10, 30]
+    pixels = dataset.pixels(np.array([0, 1]))
+    assert pixels.shape == (2, 32, 32, 3)
+    assert pixels[:, 0, 0, 0].tolist() == [10, 30]
     assert [file.path.name for file in dataset.duplicates] == ["again.png"]
     assert [[file.label for file in group] for group in dataset.conflicts] == [["cat", "dog"]]
     assert [file.path.name for file, _ in dataset.corrupt] == ["broken.png"]
@@ -50,16 +59,16 @@ def test_broken_repeated_and_contradictory_files_are_left_out(tmp_path: Path) ->
 
 
 def test_a_duplicate_across_splits_stays_where_it_is_not_trained_on(tmp_path: Path) -> None:
-    write_picture(tmp_path / "train/cat/1.png", 10)
-    write_picture(tmp_path / "test/cat/1.png", 10)
-    dataset = load(tmp_path, 32, "stretch", quiet=True)
+    write_picture(tmp_path / "data/train/cat/1.png", 10)
+    write_picture(tmp_path / "data/test/cat/1.png", 10)
+    dataset = read(tmp_path / "data")
     assert [example.file.split for example in dataset.examples] == ["test"]
 
 
 def test_the_fingerprint_is_of_content_not_of_names(tmp_path: Path) -> None:
     for root, name in (("a", "cat/1.png"), ("b", "cat/renamed.png"), ("c", "dog/1.png")):
         write_picture(tmp_path / root / name, 10)
-    one, same, other = (fingerprint(load(tmp_path / root, 32, "stretch", quiet=True).examples) for root in "abc")
+    one, same, other = (fingerprint(read(tmp_path / root).examples) for root in "abc")
     assert one == same != other
 
 
@@ -74,4 +83,50 @@ def test_a_folder_that_is_no_dataset(tmp_path: Path, kind: str) -> None:
         (root / "cat").mkdir()
         (root / "cat/1.png").write_bytes(b"x")
     with pytest.raises(DatasetError, match=str(root)):
-        load(root, 32, "stretch", quiet=True)
+        read(root)
+
+
+def photograph(seed: int, side: int = 96) -> Image.Image:
+    """A picture with structure, as phones take them."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), np.uint8)
+    return Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
+
+
+def test_pictures_saved_again_are_near_duplicates(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for label in ("cat", "dog"):
+        (root / label).mkdir(parents=True)
+    for seed in range(6):
+        photograph(seed).save(root / f"cat/{seed}.png")
+    photograph(0).save(root / "cat/again.jpg", quality=60)
+    photograph(1).resize((60, 60)).save(root / "cat/smaller.png")
+    photograph(2).save(root / "dog/same as cat.jpg", quality=80)
+    write_picture(root / "dog/plain.png", 100)
+    write_picture(root / "dog/plain too.png", 101)
+    alike = {tuple(sorted(example.file.path.name for example in group)) for group in read(root).alike()}
+    assert alike == {("0.png", "again.jpg"), ("1.png", "smaller.png"), ("2.png", "same as cat.jpg")}
+
+
+def test_near_duplicates_of_test_images_are_not_trained_on(tmp_path: Path) -> None:
+    for split, label in (("train", "cat"), ("train", "dog"), ("test", "cat")):
+        (tmp_path / "data" / split / label).mkdir(parents=True)
+    photograph(1).save(tmp_path / "data/test/cat/1.png")
+    photograph(1).save(tmp_path / "data/train/cat/1.jpg")
+    photograph(2).save(tmp_path / "data/train/dog/2.jpg")
+    dataset = read(tmp_path / "data")
+    assert [file.path.name for file in dataset.leaks] == ["1.jpg"]
+    assert [example.file.path.name for example in dataset.examples] == ["1.png", "2.jpg"]
+    assert len(dataset.groups) == 2
+
+
+def test_folders_that_look_alike_are_one_class(tmp_path: Path) -> None:
+    for name, brightness in (("caf\u00e9", 1), ("cafe\u0301", 2)):
+        write_picture(tmp_path / "data" / name / "1.png", brightness)
+    assert read(tmp_path / "data").found == {"caf\u00e9": 2}
+
+
+def test_strict_refuses_what_cannot_be_read(tmp_path: Path) -> None:
+    write_picture(tmp_path / "data/cat/1.png", 1)
+    (tmp_path / "data/cat/2.png").write_bytes(b"x")
+    with pytest.raises(DatasetError, match=r"2\.png.*--strict"):
+        read(tmp_path / "data", strict=True)

@@ -16,9 +16,10 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from classify_serving import contract
 from classify_serving.contract import ModelMetadata
+from classify_training.config import Unfreeze
 from classify_training.errors import ExportError
 from classify_training.export import export, next_version, remove_leftovers
-from classify_training.model import build_classifier, explained_layer, unfreeze
+from classify_training.model import build_classifier, explained_layer, set_trainable
 
 PICTURES = np.random.default_rng(3).integers(0, 256, (3, 32, 32, 3), np.uint8)
 
@@ -156,6 +157,7 @@ def test_grad_cam_explains_the_last_map_of_at_least_7_by_7() -> None:
 
 def test_freezing_is_by_block() -> None:
     backbone = build_classifier(2, 32, "random").backbone
-    for block, count in (("none", 0), ("block5", 3), ("block4", 6), ("all", 13)):
-        unfreeze(backbone, block)
+    blocks: list[tuple[Unfreeze, int]] = [("none", 0), ("block5", 3), ("block4", 6), ("all", 13)]
+    for block, count in blocks:
+        set_trainable(backbone, block)
         assert len(backbone.trainable_weights) == 2 * count

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 from support import write_picture
 
 from classify_training.cli import main
@@ -39,9 +40,9 @@ def test_inspect_shows_what_would_be_trained_on(dataset: Path) -> None:
     result = run("inspect", dataset, "--min-images", "4", "--val", "0.2", "--test", "0.2")
     assert result.exit_code == 0
     cells = {words[0]: words[1:] for line in result.stdout.splitlines() if (words := line.split())}
-    assert cells["black"] == ["8", "0", "0", "0", "black", "4", "2", "2", "4"]
-    assert cells["x"] == ["2", "0", "0", "0", "others", "2", "0", "0", "2"]
-    assert cells["total"] == ["26", "0", "0", "0", "4", "classes", "16", "5", "5", "16"]
+    assert cells["black"] == ["8", "0", "0", "0", "0", "black", "4", "2", "2", "4"]
+    assert cells["x"] == ["2", "0", "0", "0", "0", "others", "2", "0", "0", "2"]
+    assert cells["total"] == ["26", "0", "0", "0", "0", "4", "classes", "16", "5", "5", "16"]
 
 
 def test_inspect_lists_what_is_left_out(tmp_path: Path) -> None:
@@ -85,7 +86,9 @@ def test_a_merge_must_be_of_the_form_folder_class(dataset: Path) -> None:
 def test_weights_that_are_none(dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "text.h5").write_text("no weights")
     for weights, code in ((tmp_path / "absent.h5", 2), (tmp_path / "text.h5", 1)):
-        result = run("export", dataset, "--size", "32", "--weights", weights, "--output", tmp_path / "m")
+        result = run(
+            "export", dataset, "--size", "32", "--weights", weights, "--output", tmp_path / "m", "--runs", tmp_path
+        )
         assert result.exit_code == code
         assert str(weights) in result.stderr
         assert "--weights imagenet or random" in result.stderr
@@ -95,6 +98,7 @@ def test_weights_that_are_none(dataset: Path, tmp_path: Path) -> None:
 def test_imagenet_weights_without_network_name_the_two_other_ways(dataset: Path, tmp_path: Path) -> None:
     offline = os.environ | {"KERAS_HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:1", "no_proxy": ""}
     command = [sys.executable, "-m", "classify_training", "export", str(dataset), "--output", str(tmp_path / "m")]
+    command += ["--runs", str(tmp_path / "runs")]
     result = subprocess.run(
         [*command, "--quiet", "--min-images", "4"], env=offline, capture_output=True, text=True, check=False
     )
@@ -116,3 +120,46 @@ def test_an_output_that_cannot_be_written_is_told_before_training(dataset: Path,
 def test_fractions_that_leave_nothing_and_merging_that_does_nothing(dataset: Path) -> None:
     assert run("inspect", dataset, "--val", "0.6", "--test", "0.6").exit_code == 2
     assert "nothing merged" in run("inspect", dataset, "--min-images", "100").stderr
+
+
+def test_a_dry_run_only_shows(dataset: Path, tmp_path: Path) -> None:
+    result = run("export", dataset, "--weights", "random", "-o", tmp_path / "m", "--runs", tmp_path / "r", "--dry-run")
+    assert result.exit_code == 0
+    assert "balanced" in result.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_images_of_one_pixel_are_read_and_of_too_many_left_out(tmp_path: Path) -> None:
+    for label, brightness in (("cat", 1), ("dog", 200)):
+        write_picture(tmp_path / f"data/{label}/1.png", brightness, (1, 1))
+        write_picture(tmp_path / f"data/{label}/2.png", brightness + 1, (1, 900))
+    # The size is said in the file's head; nothing of it needs to be there for the bomb to be refused.
+    (tmp_path / "data/cat/huge.pgm").write_bytes(b"P5 30000 30000 255\n")
+    result = run("inspect", tmp_path / "data")
+    assert result.exit_code == 0
+    assert "huge.pgm: too many pixels" in result.stderr
+    assert result.stdout.split().count("1") >= 2
+
+
+def test_ranges_must_be_in_order(dataset: Path) -> None:
+    result = run("preview", dataset, "--erase-area", "0.4", "0.1")
+    assert result.exit_code == 2
+    assert "smaller one first" in result.stderr
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"sise": 32}', '{"size": 3}'])
+def test_a_config_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    result = run("export", "data", "--config", tmp_path / "config.json")
+    assert result.exit_code == 2
+    assert "config" in result.stderr or "--size" in result.stderr
+
+
+def test_a_preview_shows_originals_above_and_augmented_below(dataset: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "preview.png"
+    result = run("preview", dataset, "-o", picture, "--size", "64", "--images", "3", "--repeats", "2", "--quiet")
+    assert result.exit_code == 0
+    with Image.open(picture) as image:
+        assert image.width > 400
+        assert image.height > 400
+    assert run("preview", dataset, "-o", tmp_path / "absent" / "p.png", "--quiet").exit_code == 1

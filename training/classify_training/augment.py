@@ -6,11 +6,9 @@ processors that they are drawn outside.
 """
 
 import math
-from collections.abc import Iterator
 from typing import Any, Final
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from classify_training.config import AugmentConfig
@@ -42,11 +40,12 @@ class RandomAffine(keras.layers.Layer):  # type: ignore[misc]  # Keras is untype
         self.flip, self.shift, self.rotate, self.seed = flip, shift, rotate, seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Change a batch, [N,H,W,C]."""
+    def call(self, images: tf.Tensor, training: bool = False, seed: tf.Tensor | None = None) -> tf.Tensor:
+        """Change a batch, [N,H,W,C]; a seed of two integers decides what is drawn, else the layer's own."""
         if not training:
             return tf.cast(images, tf.float32)
-        draws = keras.random.uniform([tf.shape(images)[0], 4], -1.0, 1.0, seed=self.seed_generator)
+        seed = _integers(self.seed_generator.next() if seed is None else seed)
+        draws = tf.random.stateless_uniform([tf.shape(images)[0], 4], seed, -1.0, 1.0)
         across, down = _transforms(draws, tf.shape(images), self.flip, float(self.shift), math.radians(self.rotate))
         moved = _resample(images, across, down)
         return tf.ensure_shape(moved, images.shape)
@@ -80,7 +79,7 @@ def _transforms(
 @tf.function(jit_compile=True, reduce_retracing=True)  # type: ignore[untyped-decorator]
 def _resample(images: tf.Tensor, across: tf.Tensor, down: tf.Tensor) -> tf.Tensor:
     """Bilinear sampling of [N,H,W,C] at the places that the transforms, float32 [N,3], give; float32."""
-    count, height, width = (tf.shape(images)[axis] for axis in range(3))
+    count, height, width, channels = (tf.shape(images)[axis] for axis in range(4))
     x, y = tf.range(tf.cast(width, tf.float32))[None, None, :], tf.range(tf.cast(height, tf.float32))[None, :, None]
     place_x, place_y = _within(across, x, y, width), _within(down, x, y, height)
     left, top = tf.floor(place_x), tf.floor(place_y)
@@ -88,7 +87,7 @@ def _resample(images: tf.Tensor, across: tf.Tensor, down: tf.Tensor) -> tf.Tenso
     pairs = tf.concat([images, tf.concat([images[:, :, 1:], images[:, :, -1:]], axis=2)], axis=3)
     fours = tf.concat([pairs, tf.concat([pairs[:, 1:], pairs[:, -1:]], axis=1)], axis=3)
     rows = tf.range(count)[:, None, None] * height + tf.cast(top, tf.int32)
-    fetched = tf.gather(tf.reshape(fours, [-1, 4 * images.shape[3]]), rows * width + tf.cast(left, tf.int32))
+    fetched = tf.gather(tf.reshape(fours, [-1, 4 * channels]), rows * width + tf.cast(left, tf.int32))
     top_left, top_right, low_left, low_right = tf.split(tf.cast(fetched, tf.float32), 4, axis=3)
     weight_x, weight_y = (place_x - left)[..., None], (place_y - top)[..., None]
     upper = top_left + weight_x * (top_right - top_left)
@@ -137,21 +136,21 @@ class RandomErasing(keras.layers.Layer):  # type: ignore[misc]  # Keras is untyp
         self.values, self.per_pixel, self.seed = values, per_pixel, seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Erase in a batch, float32 [N,H,W,C]."""
+    def call(self, images: tf.Tensor, training: bool = False, seed: tf.Tensor | None = None) -> tf.Tensor:
+        """Erase in a batch, float32 [N,H,W,C]; a seed of two integers decides what is drawn, else the layer's own."""
         if not training:
             return images
+        seed = _integers(self.seed_generator.next() if seed is None else seed)
         shape = tf.shape(images)
-        draws = keras.random.uniform([shape[0], 2 * _ATTEMPTS + 3], seed=self.seed_generator)
+        draws = tf.random.stateless_uniform([shape[0], 2 * _ATTEMPTS + 3], seed)
         rectangles = _rectangles(draws, shape, self.probability, self.area, self.aspect)
-        painted = _overpaint(images, rectangles, self._noise(shape), *map(float, self.values), self.per_pixel)
+        painted = _overpaint(images, rectangles, self._noise(shape, seed), *map(float, self.values), self.per_pixel)
         return tf.ensure_shape(painted, images.shape)
 
-    def _noise(self, shape: tf.Tensor) -> tf.Tensor:
+    def _noise(self, shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """uint32 [N,K]: four bytes of noise in each number, enough for each pixel or for one colour an image."""
         values = tf.reduce_prod(shape[1:]) if self.per_pixel else shape[3]
-        seed = tf.cast(self.seed_generator.next(), tf.int32)
-        return tf.random.stateless_uniform([shape[0], (values + 3) // 4], seed, None, None, tf.uint32)
+        return tf.random.stateless_uniform([shape[0], (values + 3) // 4], tf.add(seed, [0, 1]), None, None, tf.uint32)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -196,38 +195,39 @@ def _overpaint(
     return tf.where(inside, low + (high - low) / 256 * tf.cast(painted, tf.float32), images)
 
 
-def augmentation(config: AugmentConfig) -> keras.layers.Pipeline:
-    """The chosen layers: uint8 or float32 [N,S,S,3] in 0-255 -> float32 [N,S,S,3].
+class Augmentation(keras.layers.Layer):  # type: ignore[misc]  # Keras is untyped
+    """The layers that a configuration asks for: uint8 or float32 [N,S,S,3] in 0-255 -> float32 [N,S,S,3].
 
-    What they draw is decided by `reseed`.
+    Args:
+        config: which, and how far they go.
+        seed: of draws that are given no seed of their own.
     """
-    layers: list[keras.layers.Layer] = []
-    if config.flip or config.shift or config.rotate:
-        layers.append(RandomAffine(config.flip, config.shift, config.rotate, seed=0))
-    if config.erase:
-        layers.append(
-            RandomErasing(
+
+    def __init__(self, config: AugmentConfig, seed: int | None = None) -> None:
+        super().__init__(autocast=False)
+        self.layers: list[keras.layers.Layer] = []
+        if config.flip or config.shift or config.rotate:
+            self.layers.append(RandomAffine(config.flip, config.shift, config.rotate, seed=seed))
+        if config.erase:
+            erasing = RandomErasing(
                 config.erase,
                 config.erase_area,
                 config.erase_aspect,
                 config.erase_values,
                 per_pixel=config.erase_fill == "noise",
-                seed=0,
+                seed=seed,
             )
-        )
-    return keras.layers.Pipeline([*layers, keras.layers.Identity()], name="augmentation")
+            self.layers.append(erasing)
+
+    def call(self, images: tf.Tensor, training: bool = False, seed: tf.Tensor | None = None) -> tf.Tensor:
+        """Change a batch; equal seeds, of two integers, give equal changes."""
+        images = tf.cast(images, tf.float32) if not self.layers else images
+        for position, layer in enumerate(self.layers):
+            own = None if seed is None else tf.add(_integers(seed), [2 * position, 0])
+            images = layer(images, training=training, seed=own)
+        return images
 
 
-def reseed(model: keras.layers.Layer, *seed: int) -> None:
-    """Start all random draws of a model's layers anew, from some numbers; equal numbers give equal draws."""
-    for position, layer in enumerate(_layers(model)):
-        if isinstance(generator := getattr(layer, "seed_generator", None), keras.random.SeedGenerator):
-            state = np.random.SeedSequence([*seed, position]).generate_state(2, np.uint32)
-            generator.state.assign(state.astype(generator.state.dtype))
-
-
-def _layers(model: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
-    for layer in model.layers:
-        yield layer
-        if hasattr(layer, "layers"):
-            yield from _layers(layer)
+def _integers(seed: Any) -> tf.Tensor:
+    """Two int32 as TensorFlow's stateless random numbers want them."""
+    return tf.cast(seed, tf.int32)

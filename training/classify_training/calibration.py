@@ -2,14 +2,14 @@
 of Modern Neural Networks", 2017).
 """
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-Logits = NDArray[np.float32]
+Logits = NDArray[np.floating[Any]]
 Targets = NDArray[np.int64]
 _RANGE: Final = (0.05, 20.0)
 _BINS: Final = 15
@@ -19,7 +19,7 @@ def fit_temperature(logits: Logits, targets: Targets, weights: NDArray[np.float3
     """The T > 0 whose softmax(logits / T) has the lowest negative log-likelihood; 1 without images.
 
     Args:
-        logits: float32 [N,C].
+        logits: [N,C].
         targets: int64 [N], class of each image.
         weights: float32 [N], what each image counts; all the same if None.
     """
@@ -43,7 +43,7 @@ def calibration_error(logits: Logits, targets: Targets) -> float:
     """Expected calibration error (equation 3) in 0-1: mean |accuracy - confidence| over 15 bins of confidence.
 
     Args:
-        logits: float32 [N,C], N >= 1.
+        logits: [N,C], N >= 1.
         targets: int64 [N].
     """
     probabilities = softmax(logits.astype(np.float64), axis=1)

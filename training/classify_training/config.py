@@ -13,12 +13,14 @@ from classify_training.errors import WeightsError
 Balance = Literal["oversample", "weights", "none"]
 Fill = Literal["noise", "colour"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+OutputInit = Literal["glorot_uniform", "random_uniform"]
 Schedule = Literal["cosine", "constant"]
 Unfreeze = Literal["none", "block5", "block4", "block3", "block2", "all"]
 
 BALANCES: Final[tuple[Balance, ...]] = get_args(Balance)
 FILLS: Final[tuple[Fill, ...]] = get_args(Fill)
 PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
+OUTPUT_INITS: Final[tuple[OutputInit, ...]] = get_args(OutputInit)
 SCHEDULES: Final[tuple[Schedule, ...]] = get_args(Schedule)
 UNFREEZES: Final[tuple[Unfreeze, ...]] = get_args(Unfreeze)
 
@@ -116,7 +118,7 @@ class FitConfig:
     head_rate: float = 1e-4
     rate: float = 0.0
     schedule: Schedule = "cosine"
-    output_init: Literal["glorot_uniform", "random_uniform"] = "glorot_uniform"
+    output_init: OutputInit = "glorot_uniform"
     label_smoothing: float = 0.0
     patience: int = 4
     variants: int = 6

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from classify_training.augment import augmentation, reseed
+from classify_training.augment import Augmentation
 from classify_training.config import TrainConfig, Unfreeze
 from classify_training.errors import CacheError
 from classify_training.model import HEAD, Classifier, first_trained_block, section
@@ -45,22 +45,21 @@ class ImageFeed:
     def __init__(self, classifier: Classifier, plan: Plan, config: TrainConfig) -> None:
         self.model = classifier.model
         self._plan, self._config = plan, config
-        self._augment = augmentation(config.augment)
+        augment = Augmentation(config.augment)
         size = config.fit.batch_size
         pixels = plan.dataset.pixels
-        self._train = _Batches(plan, pixels, len(plan.epoch), size, lambda images: self._augment(images, training=True))
-        self._val = _Batches(plan, pixels, len(plan.indices("val")), size, _as_float)
+        self._train = _Batches(plan, pixels, len(plan.epoch), size, augment)
+        self._val = _Batches(plan, pixels, len(plan.indices("val")), size)
 
     def epoch(self, number: int) -> tf.data.Dataset:
         """As the protocol says; inputs are float32 [B,S,S,3] in 0-255."""
-        reseed(self._augment, self._config.data.seed, number)
         indices = self._plan.epoch[_order(self._plan, self._config, number)]
-        return self._train.ordered(indices, indices)
+        return self._train.ordered(indices, indices, (self._config.data.seed, number))
 
     def validation(self) -> tf.data.Dataset:
         """As the protocol says."""
         indices = self._plan.indices("val")
-        return self._val.ordered(indices, indices).map(lambda images, *_: images)
+        return self._val.ordered(indices, indices).map(lambda images, *_: tf.cast(images, tf.float32))
 
 
 class FeatureFeed:
@@ -170,22 +169,14 @@ def _store(results: Iterable[NDArray[Any]], model: keras.Model, count: int, conf
 
 def _from_images(frozen: keras.Model, plan: Plan, config: TrainConfig, variants: int) -> Iterator[NDArray[Any]]:
     """Features of every variant of the epoch's list in turn, then of the validation split, batch by batch."""
-    augment = augmentation(config.augment)
-
     run = _compiled(frozen)
-    size, pixels = config.fit.batch_size, plan.dataset.pixels
-    train = _Batches(plan, pixels, len(plan.epoch), size, lambda images: augment(images, training=True))
+    size, pixels, val = config.fit.batch_size, plan.dataset.pixels, plan.indices("val")
+    train = _Batches(plan, pixels, len(plan.epoch), size, Augmentation(config.augment))
     for number in range(variants):
-        reseed(augment, config.data.seed, number)
-        for images, *_ in train.ordered(plan.epoch, plan.epoch):
+        for images, *_ in train.ordered(plan.epoch, plan.epoch, (config.data.seed, number)):
             yield run(images).numpy()
-    val = plan.indices("val")
-    for images, *_ in _Batches(plan, pixels, len(val), size, _as_float).ordered(val, val):
-        yield run(images).numpy()
-
-
-def _as_float(images: tf.Tensor) -> tf.Tensor:
-    return tf.cast(images, tf.float32)
+    for images, *_ in _Batches(plan, pixels, len(val), size).ordered(val, val):
+        yield run(tf.cast(images, tf.float32)).numpy()
 
 
 def _from_features(between: keras.Model, features: NDArray[Any], config: TrainConfig) -> Iterator[NDArray[Any]]:
@@ -219,7 +210,7 @@ class _Batches:
         gather: rows, int64 [B] -> array [B,...].
         count: how many rows a pass has.
         batch_size: B, of all batches but the last.
-        change: applied to what is gathered, in parallel.
+        augment: applied to what is gathered, in parallel.
     """
 
     def __init__(
@@ -228,31 +219,38 @@ class _Batches:
         gather: Callable[[NDArray[np.int64]], NDArray[Any]],
         count: int,
         batch_size: int,
-        change: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
+        augment: Augmentation | None = None,
     ) -> None:
-        self._plan, self._gather, self._batch_size, self._change = plan, gather, batch_size, change
+        self._plan, self._gather, self._batch_size, self._augment = plan, gather, batch_size, augment
         self._sample = gather(np.zeros(1, np.int64))
         self._rows = self._indices = np.zeros(0, np.int64)
+        self._seed: tuple[int, ...] = ()
         numbers = tf.data.Dataset.range(-(-count // batch_size))
         loaded = numbers.map(self._load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         self._data = loaded.prefetch(tf.data.AUTOTUNE)
 
-    def ordered(self, rows: NDArray[np.int64], indices: NDArray[np.int64]) -> tf.data.Dataset:
+    def ordered(
+        self, rows: NDArray[np.int64], indices: NDArray[np.int64], seed: tuple[int, ...] = ()
+    ) -> tf.data.Dataset:
         """(inputs, float32 [B,C] one-hot targets, float32 [B] weights) for rows, and the examples they are of.
 
-        Valid until it is called again.
+        Augmentation is drawn from the seed and the batch's number, so threads do not change it. Valid until it is
+        called again.
         """
-        self._rows, self._indices = rows, indices
+        self._rows, self._indices, self._seed = rows, indices, seed
         return self._data
 
     def _load(self, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        types = (self._sample.dtype, tf.int64, tf.float32)
-        inputs, targets, weights = tf.numpy_function(self._batch, [number], types, stateful=False)
+        types = (self._sample.dtype, tf.int64, tf.float32, tf.int32)
+        inputs, targets, weights, seed = tf.numpy_function(self._batch, [number], types, stateful=False)
         inputs = tf.ensure_shape(inputs, (None, *self._sample.shape[1:]))
+        if self._augment:
+            inputs = self._augment(inputs, training=True, seed=tf.ensure_shape(seed, (2,)))
         one_hot = tf.one_hot(tf.ensure_shape(targets, (None,)), len(self._plan.class_names))
-        return self._change(inputs), one_hot, tf.ensure_shape(weights, (None,))
+        return inputs, one_hot, tf.ensure_shape(weights, (None,))
 
-    def _batch(self, number: int) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.float32]]:
+    def _batch(self, number: int) -> tuple[NDArray[Any], ...]:
         place = slice(number * self._batch_size, (number + 1) * self._batch_size)
         targets = self._plan.targets[self._indices[place]]
-        return self._gather(self._rows[place]), targets, self._plan.class_weights[targets]
+        seed = np.random.SeedSequence([*self._seed, number]).generate_state(2, np.uint32).view(np.int32)
+        return self._gather(self._rows[place]), targets, self._plan.class_weights[targets], seed

@@ -11,13 +11,12 @@ import numpy as np
 import tensorflow as tf
 from rich.progress import Progress
 
-from classify_training.augment import reseed
 from classify_training.balance import class_weights
 from classify_training.calibration import fit_temperature, negative_log_likelihood
 from classify_training.checkpoint import Checkpoint, Epoch, State
 from classify_training.config import FitConfig, TrainConfig, Unfreeze
 from classify_training.feed import Feed, head_feed, make_feed
-from classify_training.model import Classifier, set_trainable
+from classify_training.model import Classifier, reseed_dropout, set_trainable
 from classify_training.plan import Plan
 from classify_training.progress import progress_bar
 
@@ -73,7 +72,7 @@ def fit(classifier: Classifier, plan: Plan, config: TrainConfig, checkpoint: Che
             last = planned[-1]
             feed = make_feed(classifier, plan, config, last.unfreeze, max(p.epochs for p in planned[number:]))
         own = feed if phase is planned[-1] else head_feed(feed, classifier, plan, config)
-        state = _Trainer(own, plan, config, number, phase, checkpoint).run(state)
+        state = _Trainer(classifier, own, plan, config, number, phase, checkpoint).run(state)
     return state.history
 
 
@@ -81,9 +80,16 @@ class _Trainer:
     """One phase of a training."""
 
     def __init__(
-        self, feed: Feed, plan: Plan, config: TrainConfig, number: int, phase: Phase, checkpoint: Checkpoint
+        self,
+        classifier: Classifier,
+        feed: Feed,
+        plan: Plan,
+        config: TrainConfig,
+        number: int,
+        phase: Phase,
+        checkpoint: Checkpoint,
     ) -> None:
-        self._feed, self._plan, self._config = feed, plan, config
+        self._classifier, self._feed, self._plan, self._config = classifier, feed, plan, config
         self._number, self._phase, self._checkpoint = number, phase, checkpoint
         self._steps = -(-len(plan.epoch) // config.fit.batch_size)
         feed.model.compile(
@@ -136,8 +142,8 @@ class _Trainer:
 
     def _epoch(self, state: State, report: "_Report") -> State:
         start = time.monotonic()
-        # From the seed and the epoch's number alone, so that a resumed training draws what it would have drawn.
-        reseed(self._feed.model, self._config.data.seed, self._number, state.epoch)
+        # From the seed and the epoch's number alone, so that a resumed training drops what it would have dropped.
+        reseed_dropout(self._classifier, (self._config.data.seed, self._number, state.epoch))
         batches = self._feed.epoch(state.epoch)
         fitted = self._feed.model.fit(batches, callbacks=[report], shuffle=False, verbose=0).history
         marks = self._validate() if len(self._targets) else {}

@@ -1,14 +1,15 @@
 """VGG16 without its top, and the head that is trained on it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 import keras
+import numpy as np
 
 from classify_serving.contract import EMBEDDING_WIDTH
-from classify_training.config import Unfreeze, check_weights
+from classify_training.config import OutputInit, Unfreeze, check_weights
 from classify_training.errors import WeightsError
 
 HEAD: Final = 6
@@ -17,6 +18,10 @@ HEAD: Final = 6
 _BLOCKS: Final = 5
 _SMALLEST_MAP: Final = 7
 _PIXEL_DEVIATION: Final = 64.0
+_OUTPUT_INITS: Final[Mapping[OutputInit, type[keras.initializers.Initializer]]] = {
+    "glorot_uniform": keras.initializers.GlorotUniform,
+    "random_uniform": keras.initializers.RandomUniform,
+}
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ def build_classifier(
     weights: str,
     *,
     dropout: float = 0.5,
-    output_init: str = "glorot_uniform",
+    output_init: OutputInit = "glorot_uniform",
     policy: str = "float32",
     seed: int = 1,
 ) -> Classifier:
@@ -55,7 +60,7 @@ def build_classifier(
         weights: `imagenet`, `random` (He et al., 2015: without it, 13 layers of ReLU hardly begin to learn),
             or a path to an HDF5 file of `VGG16(include_top=False)`.
         dropout: fraction of the embedding dropped while training.
-        output_init: Keras' name of the output layer's initialiser.
+        output_init: how the output layer is initialised.
         policy: Keras' dtype policy of the layers.
         seed: of random weights and dropout.
 
@@ -75,13 +80,21 @@ def build_classifier(
                     name="embedding",
                 ),
                 keras.layers.Dropout(dropout, seed=seed, name="dropout"),
-                keras.layers.Dense(classes, kernel_initializer=output_init, dtype="float32", name="logits"),
+                keras.layers.Dense(
+                    classes, kernel_initializer=_OUTPUT_INITS[output_init](seed=seed), dtype="float32", name="logits"
+                ),
             ],
             name="head",
         )
         images = keras.Input((size, size, 3), name="images", dtype="float32")
         preprocessed = keras.applications.vgg16.preprocess_input(images)
         return Classifier(keras.Model(images, head(backbone(preprocessed))), backbone, head)
+
+
+def reseed_dropout(classifier: Classifier, seed: Sequence[int]) -> None:
+    """Start dropout's draws anew; equal numbers give equal draws."""
+    state = classifier.head.get_layer("dropout").seed_generator.state
+    state.assign(np.random.SeedSequence(seed).generate_state(2, np.uint32).astype(state.dtype))
 
 
 def in_float32(classifier: Classifier) -> Classifier:

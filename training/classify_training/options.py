@@ -11,6 +11,7 @@ from classify_serving.images import RESIZE_MODES
 from classify_training.config import (
     BALANCES,
     FILLS,
+    OUTPUT_INITS,
     PRECISIONS,
     RECIPES,
     SCHEDULES,
@@ -192,7 +193,7 @@ _FIT_OPTIONS: Final = [
     ),
     click.option(
         "--output-init",
-        type=click.Choice(["glorot_uniform", "random_uniform"]),
+        type=click.Choice(OUTPUT_INITS),
         default=_FIT.output_init,
         help="Initial weights of the output layer.",
     ),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from classify_training.augment import augmentation, reseed
+from classify_training.augment import Augmentation
 from classify_training.config import AugmentConfig
 from classify_training.figures import draw_preview
 from classify_training.plan import Plan
@@ -34,10 +34,9 @@ def write_preview(plan: Plan, config: AugmentConfig, images: int, repeats: int, 
     chosen = shuffled[np.lexsort((plan.targets[shuffled], rank))][:images]
     chosen = chosen[np.argsort(plan.targets[chosen], kind="stable")]
     originals = plan.dataset.pixels(chosen)
-    augment = augmentation(config)
+    augment = Augmentation(config)
     augmented = []
     for repeat in range(repeats):
-        reseed(augment, seed, repeat)
-        changed = np.asarray(augment(originals.astype(np.float32), training=True))
+        changed = np.asarray(augment(originals, training=True, seed=[seed, repeat]))
         augmented.append(np.clip(np.rint(changed), 0, 255).astype(np.uint8))
     draw_preview(originals, augmented, [plan.class_names[target] for target in plan.targets[chosen]], path)

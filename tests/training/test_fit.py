@@ -1,0 +1,188 @@
+"""Cached features are what the frozen layers give, and what is trained is what should be."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from classify_training.checkpoint import Checkpoint
+from classify_training.config import AugmentConfig, DataConfig, FitConfig, TrainConfig
+from classify_training.errors import CacheError
+from classify_training.feed import FeatureFeed, ImageFeed, head_feed, make_feed
+from classify_training.fit import fit, phases
+from classify_training.model import Classifier, build_classifier
+from classify_training.plan import Plan, make_plan
+from classify_training.precision import choose_policy, processor_flags
+
+STILL = AugmentConfig(flip=False, shift=0, rotate=0, erase=0)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A file of VGG16 weights, so that there is something to freeze."""
+    path = tmp_path_factory.mktemp("weights") / "vgg16.weights.h5"
+    build_classifier(2, 32, "random").backbone.save_weights(path)
+    return str(path)
+
+
+@pytest.fixture
+def config(dataset: Path, weights: str, tmp_path: Path) -> TrainConfig:
+    return TrainConfig(
+        data=DataConfig(dataset=dataset, size=32, val=0.2, test=0.2, min_images=4, cache=tmp_path / "cache"),
+        fit=FitConfig(weights=weights, batch_size=7, head_epochs=2, epochs=2, precision="float32"),
+        output=tmp_path / "models" / "classifier",
+        runs=tmp_path / "runs",
+        quiet=True,
+    )
+
+
+def build(plan: Plan, config: TrainConfig, policy: str = "float32") -> Classifier:
+    return build_classifier(len(plan.class_names), 32, config.fit.weights, policy=policy)
+
+
+def test_features_are_what_the_frozen_layers_give(config: TrainConfig) -> None:
+    config = replace(config, augment=STILL)
+    plan = make_plan(config.data, quiet=True)
+    classifier = build(plan, config)
+    feed = make_feed(classifier, plan, config, "block5", epochs=2)
+    head = head_feed(feed, classifier, plan, config)
+    assert isinstance(feed, FeatureFeed)
+    assert isinstance(head, FeatureFeed)
+    assert feed.features.shape == (2 * len(plan.epoch) + len(plan.indices("val")), 2, 2, 512)
+    images = ImageFeed(classifier, plan, config)
+    for number in (0, 1):
+        batches = [list(each.epoch(number)) for each in (images, feed, head)]
+        assert sum(len(inputs) for inputs, *_ in batches[0]) == len(plan.epoch)
+        for (pixels, *rest), (features, *same), (flat, *too) in zip(*batches, strict=True):
+            for left, middle, right in zip(rest, same, too, strict=True):
+                assert np.array_equal(left, middle)
+                assert np.array_equal(left, right)
+            logits = classifier.model(pixels)
+            np.testing.assert_allclose(feed.model(features), logits, atol=1e-4)
+            np.testing.assert_allclose(classifier.head(flat), logits, atol=1e-4)
+    expected = classifier.model.predict(plan.dataset.pixels(plan.indices("val")).astype(np.float32), verbose=0)
+    for each in (images, feed, head):
+        np.testing.assert_allclose(each.model.predict(each.validation(), verbose=0), expected, atol=1e-4)
+
+
+def test_epochs_are_shuffled_and_the_same_for_the_same_seed(config: TrainConfig) -> None:
+    plan = make_plan(config.data, quiet=True)
+    feeds = [ImageFeed(build(plan, config), plan, config) for _ in range(2)]
+
+    def targets(feed: ImageFeed, number: int) -> list[int]:
+        return [int(t) for _, one_hot, _ in feed.epoch(number) for t in np.argmax(one_hot, axis=1)]
+
+    assert targets(feeds[0], 1) == targets(feeds[1], 1) != targets(feeds[0], 2)
+    assert sorted(targets(feeds[0], 1)) == sorted(plan.targets[plan.epoch].tolist())
+
+
+def test_features_without_room_are_not_cached(config: TrainConfig) -> None:
+    plan = make_plan(config.data, quiet=True)
+    classifier = build(plan, config)
+    small = replace(config, fit=replace(config.fit, feature_space=1e-6))
+    assert isinstance(make_feed(classifier, plan, small, "block5", 9), ImageFeed)
+    never = replace(config, fit=replace(config.fit, variants=0))
+    assert isinstance(make_feed(classifier, plan, never, "block5", 9), ImageFeed)
+    config.data.cache.rename(config.data.cache.with_name("elsewhere"))
+    config.data.cache.touch()
+    with pytest.raises(CacheError, match="--variants 0"):
+        make_feed(classifier, plan, config, "block5", 9)
+
+
+def test_only_what_is_unfrozen_changes_and_all_epochs_are_told(config: TrainConfig, tmp_path: Path) -> None:
+    plan = make_plan(config.data, quiet=True)
+    classifier = build(plan, config)
+    before = {layer.name: layer.get_weights() for layer in classifier.backbone.layers}
+    history = fit(classifier, plan, config, Checkpoint(tmp_path / "checkpoint"))
+    assert [(epoch.phase, epoch.epoch) for epoch in history] == [
+        ("head", 1), ("head", 2), ("fine-tuning", 1), ("fine-tuning", 2),
+    ]  # fmt: skip
+    for epoch in history:
+        assert epoch.val_loss is not None
+        assert epoch.val_calibrated is not None
+        assert epoch.val_calibrated <= epoch.val_loss + 1e-3
+    changed = {
+        layer.name
+        for layer in classifier.backbone.layers
+        for old, new in zip(before[layer.name], layer.get_weights(), strict=True)
+        if not np.array_equal(old, new)
+    }
+    assert changed <= {"block5_conv1", "block5_conv2", "block5_conv3"}
+
+
+def test_the_best_weights_are_kept(config: TrainConfig, tmp_path: Path) -> None:
+    """Fine-tuning at a rate that wrecks everything leaves what the head's phase had reached."""
+    config = replace(config, fit=replace(config.fit, rate=100.0, schedule="constant", epochs=2))
+    plan = make_plan(config.data, quiet=True)
+    classifier = build(plan, config)
+    before = classifier.backbone.get_weights()
+    history = fit(classifier, plan, config, Checkpoint(tmp_path / "checkpoint"))
+    assert history[-1].loss > 100
+    for old, new in zip(before, classifier.backbone.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_lower_precision_trains_the_same_model(config: TrainConfig, tmp_path: Path) -> None:
+    plan = make_plan(config.data, quiet=True)
+    classifier = build(plan, config, "mixed_bfloat16")
+    feed = make_feed(classifier, plan, config, "block5", epochs=2)
+    assert isinstance(feed, FeatureFeed)
+    assert feed.features.dtype == "bfloat16"
+    exact = make_feed(build(plan, config), plan, config, "block5", epochs=2)
+    assert isinstance(exact, FeatureFeed)
+    np.testing.assert_allclose(
+        feed.features.astype(np.float32), exact.features, atol=0.05 * float(np.abs(exact.features).max())
+    )
+    history = fit(classifier, plan, config, Checkpoint(tmp_path / "checkpoint"))
+    assert np.isfinite(history[-1].loss)
+    assert {weight.dtype for weight in classifier.model.get_weights()} == {np.dtype("float32")}
+
+
+def test_several_devices_train_one_model(tmp_path: Path, dataset: Path) -> None:
+    code = """
+import sys, numpy as np, tensorflow as tf
+from pathlib import Path
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+from classify_training.checkpoint import Checkpoint
+from classify_training.config import DataConfig, FitConfig, TrainConfig
+from classify_training.fit import fit
+from classify_training.model import build_classifier
+from classify_training.plan import make_plan
+folder, dataset = map(Path, sys.argv[1:])
+data = DataConfig(dataset=dataset, size=32, val=0.2, test=0.2, min_images=4, cache=folder)
+config = TrainConfig(data=data, fit=FitConfig(weights="random", epochs=1, batch_size=8), output=folder, quiet=True)
+plan = make_plan(data, quiet=True)
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    classifier = build_classifier(4, 32, "random")
+    before = classifier.model.get_weights()
+    (epoch,) = fit(classifier, plan, config, Checkpoint(folder / "checkpoint"))
+assert np.isfinite(epoch.loss) and epoch.val_loss is not None
+assert not np.array_equal(before[0], classifier.model.get_weights()[0])
+"""
+    command = [sys.executable, "-c", code, str(tmp_path), str(dataset)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_phases_follow_the_weights_and_what_is_unfrozen() -> None:
+    def names(**options: object) -> list[tuple[str, str]]:
+        return [(phase.name, phase.unfreeze) for phase in phases(FitConfig(**options))]  # type: ignore[arg-type]
+
+    assert names() == [("head", "none"), ("fine-tuning", "block5")]
+    assert names(unfreeze="none") == [("head", "none")]
+    assert names(weights="random") == [("fine-tuning", "all")]
+    assert names(head_epochs=0, unfreeze="all") == [("fine-tuning", "all")]
+
+
+def test_precision_is_chosen_by_what_the_processor_says(tmp_path: Path) -> None:
+    assert choose_policy("float32") == "float32"
+    assert choose_policy("bfloat16") == "mixed_bfloat16"
+    assert choose_policy("auto") in ("float32", "mixed_bfloat16", "mixed_float16")
+    (tmp_path / "cpuinfo").write_text("model name : x\nflags\t\t: fpu avx512_bf16 sse\n")
+    assert "avx512_bf16" in processor_flags(tmp_path / "cpuinfo")
+    assert processor_flags(tmp_path / "absent") == set()

@@ -1,0 +1,156 @@
+"""What a training leaves can be read, run again, and gone on with after a kill."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from classify_training.checkpoint import Epoch
+from classify_training.cli import main
+from classify_training.figures import draw_confusion, draw_curves
+
+OPTIONS = ["--size", "32", "--min-images", "4", "--batch-size", "8", "--val", "0.2", "--test", "0.2"]
+
+
+@pytest.fixture(scope="module")
+def run(model: Path) -> Path:
+    """The run that made the `model` fixture."""
+    (folder,) = (model.parents[1] / "runs").iterdir()
+    return folder
+
+
+def load(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def test_a_finished_run_leaves_what_is_documented(run: Path) -> None:
+    assert run.name.endswith("Z-classifier")
+    left = {path.name for path in run.iterdir()}
+    assert left >= {"config.json", "history.csv", "curves.png", "metrics.json", "confusion.png", "left_out.csv"}
+    assert "checkpoint" not in left
+    for picture in ("curves.png", "confusion.png"):
+        with Image.open(run / picture) as image:
+            assert image.width > 300
+
+
+def test_metrics_agree_with_themselves_and_with_the_misses(run: Path) -> None:
+    metrics = load(run / "metrics.json")
+    matrix = np.array(metrics["confusion"]["matrix"])
+    assert matrix.sum() == metrics["images"] == 5
+    assert metrics["correct"] == np.trace(matrix)
+    low, high = metrics["accuracy_interval"]
+    assert 0 <= low <= metrics["accuracy"] <= high <= 1
+    assert set(metrics["classes"]) == {"black", "grey", "others", "white"}
+    assert set(metrics["calibration"]) == {"temperature", "before", "after"}
+    misses = [path.name for path in run.glob("miss/*")]
+    assert len(misses) == metrics["images"] - metrics["correct"]
+    names = metrics["confusion"]["classes"]
+    expected = [
+        f"{names[true]}_to_{names[predicted]}_"
+        for true, predicted in zip(*np.nonzero(matrix), strict=True)
+        if true != predicted
+    ]
+    for name in misses:
+        assert any(name.startswith(start) for start in expected)
+
+
+def test_the_history_has_a_row_an_epoch(run: Path) -> None:
+    with (run / "history.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["phase"], row["epoch"]) == ("fine-tuning", "1")
+    assert float(row["val_calibrated"]) <= float(row["val_loss"]) + 1e-3
+
+
+def test_a_config_is_enough_to_train_again(run: Path, tmp_path: Path) -> None:
+    """From another folder, with one option changed by hand; shown without training."""
+    command = ["export", "--config", str(run / "config.json"), "--runs", str(tmp_path), "--dry-run"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    assert "4 classes" in result.stdout
+    result = CliRunner().invoke(main, [*command, "--min-images", "0"])
+    assert "5 classes" in result.stdout
+
+
+def test_a_recipe_gives_defaults_that_options_override(dataset: Path, tmp_path: Path) -> None:
+    seen = {}
+    for extra in ([], ["--epochs", "7"]):
+        command = ["export", str(dataset), "--recipe", "article", *extra, *OPTIONS, "--weights", str(tmp_path / "w.h5")]
+        (tmp_path / "w.h5").write_text("stops the training where weights are read")
+        command += ["-o", str(tmp_path / "m"), "--runs", str(tmp_path / "runs"), "--no-resume"]
+        assert CliRunner().invoke(main, command).exit_code == 1
+        newest = max((tmp_path / "runs").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+        seen[len(extra)] = load(newest / "config.json")
+    assert (seen[0]["unfreeze"], seen[0]["rate"], seen[0]["erase"]) == ("all", 1e-3, 0.0)
+    assert (seen[0]["epochs"], seen[2]["epochs"]) == (40, 7)
+
+
+def command(dataset: Path, folder: Path) -> list[str]:
+    options = ["--weights", "random", "--epochs", "4", "--patience", "9", "--precision", "float32", *OPTIONS]
+    folders = ["--output", str(folder / "m"), "--runs", str(folder / "runs")]
+    return [sys.executable, "-m", "classify_training", "export", str(dataset), *options, *folders]
+
+
+def history(run: Path) -> list[tuple[int, float]]:
+    with (run / "history.csv").open(newline="") as file:
+        return [(int(row["epoch"]), float(row["val_loss"])) for row in csv.DictReader(file)]
+
+
+def test_a_killed_training_goes_on_and_ends_like_an_undisturbed_one(dataset: Path, tmp_path: Path) -> None:
+    with subprocess.Popen(command(dataset, tmp_path / "killed"), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("fine-tuning  2/4"):
+                os.kill(process.pid, signal.SIGKILL)
+                break
+    assert not list((tmp_path / "killed/m").glob("*"))
+    for folder in ("killed", "undisturbed"):
+        result = subprocess.run(command(dataset, tmp_path / folder), capture_output=True, text=True, check=True)
+        assert ("going on after epoch" in result.stderr) == (folder == "killed")
+        assert "fine-tuning  4/4" in result.stderr
+        assert ("fine-tuning  1/4" in result.stderr) == (folder == "undisturbed")
+        assert [path.name for path in (tmp_path / folder / "m").iterdir()] == ["1"]
+    (killed,), (undisturbed,) = ((tmp_path / folder / "runs").iterdir() for folder in ("killed", "undisturbed"))
+    assert [epoch for epoch, _ in history(killed)] == [1, 2, 3, 4]
+    # Threads add in another order each time, which is all that may differ.
+    np.testing.assert_allclose(
+        [loss for _, loss in history(killed)], [loss for _, loss in history(undisturbed)], rtol=0.05
+    )
+    again = subprocess.run(command(dataset, tmp_path / "killed"), capture_output=True, text=True, check=True)
+    assert "going on" not in again.stderr, "a finished run is not gone on with"
+    assert {path.name for path in (tmp_path / "killed/m").iterdir()} == {"1", "2"}
+
+
+def test_an_interrupted_training_says_how_to_go_on(dataset: Path, tmp_path: Path) -> None:
+    with subprocess.Popen(command(dataset, tmp_path), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if line.startswith("fine-tuning  1/4"):
+                process.send_signal(signal.SIGINT)
+    assert process.returncode == 130
+    assert lines[-1].startswith("Interrupted")
+    assert not list((tmp_path / "m").glob("*"))
+
+
+def test_pictures_of_many_classes_grow_with_them(tmp_path: Path) -> None:
+    names = [f"class ${number} with a rather long name" for number in range(50)]
+    draw_confusion(np.eye(50, dtype=np.int64) * 7, names, "all right", tmp_path / "many.png")
+    draw_confusion(np.eye(2, dtype=np.int64), ["a", "b"], "all right", tmp_path / "few.png")
+    with Image.open(tmp_path / "many.png") as many, Image.open(tmp_path / "few.png") as few:
+        assert many.height > 2000
+        assert few.height < 700
+
+
+def test_curves_are_drawn_without_a_validation_split(tmp_path: Path) -> None:
+    draw_curves([Epoch(phase="head", epoch=1, loss=1.0, accuracy=0.5, seconds=1)], tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 5000
