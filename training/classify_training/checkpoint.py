@@ -2,7 +2,8 @@
 
 import os
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -109,22 +110,29 @@ class Checkpoint:
             ) from error
 
     def restore_last(self, state: State, model: keras.Model) -> None:
-        """Put the weights and the optimiser of a saved state into a model compiled like the saved one."""
-        arrays = self._load(self._last(state))
-        _assign(arrays, model)
-        model.optimizer.build(model.trainable_variables)
-        start = len("optimizer_")
-        model.optimizer.load_own_variables({k[start:]: v for k, v in arrays.items() if k.startswith("optimizer_")})
+        """Put the weights and the optimiser of a saved state into a model compiled like the saved one.
+
+        Raises:
+            RunError: they cannot be read, or are not of such a model.
+        """
+        with self._loaded(self._last(state)) as arrays:
+            _assign(arrays, model)
+            model.optimizer.build(model.trainable_variables)
+            start = len("optimizer_")
+            model.optimizer.load_own_variables({k[start:]: v for k, v in arrays.items() if k.startswith("optimizer_")})
 
     def restore_best(self, state: State, model: keras.Model) -> None:
-        """Put the best weights of the state's phase into a model."""
-        _assign(self._load(self._best(state)), model)
+        """Put the best weights of the state's phase into a model; raises as `restore_last`."""
+        with self._loaded(self._best(state)) as arrays:
+            _assign(arrays, model)
 
-    def _load(self, path: Path) -> dict[str, NDArray[Any]]:
+    @contextmanager
+    def _loaded(self, path: Path) -> Iterator[dict[str, NDArray[Any]]]:
         try:
             with np.load(path) as arrays:
-                return dict(arrays)
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
+                yield dict(arrays)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            # ValueError and KeyError: arrays of another model, saved by another version of this program.
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: Exception) -> RunError:

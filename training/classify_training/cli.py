@@ -42,7 +42,8 @@ class _Group(click.Group):
             click.echo(f"Error: {error}", err=True)
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
-            click.echo("Interrupted: nothing was published; the same command goes on after the last epoch.", err=True)
+            again = "; the same command goes on after the last epoch" if ctx.invoked_subcommand == "export" else ""
+            click.echo(f"Interrupted: nothing was published{again}.", err=True)
             sys.exit(130)
 
 

@@ -51,7 +51,15 @@ def _mark_phases(axes: Axes, names: Sequence[str]) -> None:
         if position == 0 or name != names[position - 1]:
             axes.axvline(position + 0.5, color="grey", linewidth=0.8, linestyle=":")
             axes.text(
-                position + 0.6, 0.02, name, transform=axes.get_xaxis_transform(), color="grey", fontsize=8, rotation=90
+                position + 0.6,
+                0.97,
+                name,
+                transform=axes.get_xaxis_transform(),
+                color="grey",
+                fontsize=8,
+                rotation=90,
+                va="top",
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
             )
 
 
