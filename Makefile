@@ -2,6 +2,7 @@
 PYTHON ?= python3
 DATA   ?= ./dataset
 MODEL  ?= models/classifier
+WEIGHTS ?= imagenet
 ARGS   ?=
 
 VENV := .venv
@@ -11,7 +12,7 @@ PARTS := --editable ./serving[embedded] --editable ./training --editable ./clien
 PYPROJECTS := serving/pyproject.toml training/pyproject.toml client/pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format train-export install wire bench bench-train clean
+.PHONY: help demo test lint format train-export install wire bench bench-train bench-serve clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 16
@@ -36,14 +37,17 @@ train-export: $(VENV)/.installed  ## train on DATA=./dataset, export the next ve
 
 install: $(VENV)/.installed  ## only set up .venv, with classify-train, classify-serve and classify-client
 
-wire: $(VENV)/.developing  ## generate wire_pb2.py from wire.proto
-	$(BIN)/python -m grpc_tools.protoc -I serving --python_out=serving --pyi_out=serving serving/classify_serving/wire.proto
+wire: $(VENV)/.developing  ## generate the _pb2.py of our .proto files
+	$(BIN)/python -m grpc_tools.protoc -I serving --python_out=serving --pyi_out=serving serving/classify_serving/wire.proto serving/classify_serving/embedded/batching.proto
 
 bench: $(VENV)/.installed  ## measure the client's start
 	$(BIN)/python bench/startup.py
 
 bench-train: $(VENV)/.installed  ## compare recipes, balancing and erasing on DATA= from WEIGHTS=
 	$(BIN)/python bench/training.py "$(DATA)" --weights "$(WEIGHTS)" $(ARGS)
+
+bench-serve: $(VENV)/.installed  ## throughput and latency of the embedded server
+	$(BIN)/python bench/serving.py
 
 clean:  ## remove .venv and caches; data, models and results stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

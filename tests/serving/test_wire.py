@@ -100,9 +100,10 @@ def test_every_field_is_upstreams(ours: Any, official: Any) -> None:
 def test_the_generated_code_is_that_of_the_proto(tmp_path: Path) -> None:
     serving = Path(wire_pb2.__file__).parents[1]
     command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{serving}", f"--python_out={tmp_path}"]
-    subprocess.run([*command, str(serving / "classify_serving/wire.proto")], check=True)
-    generated = tmp_path / "classify_serving/wire_pb2.py"
-    assert generated.read_bytes() == Path(wire_pb2.__file__).read_bytes(), "run make wire"
+    for name in ("wire", "embedded/batching"):
+        subprocess.run([*command, str(serving / f"classify_serving/{name}.proto")], check=True)
+        generated, ours = (root / f"classify_serving/{name}_pb2.py" for root in (tmp_path, serving))
+        assert generated.read_bytes() == ours.read_bytes(), "run make wire"
 
 
 def test_data_types_are_upstreams() -> None:

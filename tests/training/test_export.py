@@ -134,6 +134,14 @@ def test_an_export_that_fails_leaves_nothing(tmp_path: Path) -> None:
         export(classifier, metadata, PICTURES, tmp_path / "file")
 
 
+def test_probabilities_are_scaled_with_the_temperature(tmp_path: Path) -> None:
+    classifier = build_classifier(3, 32, "random")
+    path = export(classifier, make_metadata(image_size=32, temperature=3.0), PICTURES, tmp_path / "scaled")
+    logits = classifier.model.predict(PICTURES.astype(np.float32), verbose=0)
+    served = ask(tf.saved_model.load(str(path)), "serving_default", images=PICTURES)
+    np.testing.assert_allclose(served["probabilities"], tf.nn.softmax(logits / 3.0), atol=1e-5)
+
+
 def test_what_killed_exports_left_is_removed_and_a_running_one_is_not(tmp_path: Path) -> None:
     held, left = tmp_path / ".incoming-held", tmp_path / ".incoming-left"
     for folder in (held, left):

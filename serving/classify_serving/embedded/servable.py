@@ -15,6 +15,7 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from classify_serving.contract import WARMUP_FILE
+from classify_serving.embedded.batching import Batching, batched
 from classify_serving.embedded.versions import SAVED_MODEL, ServableError, find_version
 
 Arrays = Mapping[str, NDArray[np.generic]]
@@ -40,12 +41,26 @@ class Servable:
     predict: Predict
 
 
-def load_servable(folder: Path, name: str | None = None) -> Servable:
+class Servables:
+    """The version that answers now; a new one takes its place in one step.
+
+    Requests that run on the old one keep it until they are done, and then its memory is freed.
+
+    Args:
+        servable: the first.
+    """
+
+    def __init__(self, servable: Servable) -> None:
+        self.current = servable
+
+
+def load_servable(folder: Path, name: str | None = None, batching: Batching | None = None) -> Servable:
     """Load the newest version below `folder` and run its warm-up requests.
 
     Args:
         folder: a model's folder `<name>/`, or a version's `<name>/<number>/`.
         name: the name to serve it under; the folder's by default.
+        batching: how concurrent requests are merged; None runs each by itself.
 
     Raises:
         ServableError: no version there, or it cannot be loaded or fails its own warm-up.
@@ -58,7 +73,7 @@ def load_servable(folder: Path, name: str | None = None) -> Servable:
             name=name or version.resolve().parent.name,
             version=int(version.name),
             signatures=signatures,
-            predict=_predictor(loaded, {key: frozenset(signatures[key].outputs) for key in signatures}),
+            predict=_predictor(loaded, signatures, batching),
         )
         _warm_up(servable, version / WARMUP_FILE)
     except (DecodeError, OSError, ValueError, KeyError, tf.errors.OpError) as error:
@@ -77,12 +92,17 @@ def _read_signatures(path: Path) -> dict[str, SignatureDef]:
     return {key: value for key, value in graphs[0].signature_def.items() if not key.startswith("__")}
 
 
-def _predictor(loaded: Any, outputs_of: Mapping[str, frozenset[str]]) -> Predict:
-    # `loaded` is kept alive by the closure: its variables go when it does.
+def _predictor(loaded: Any, signatures: Mapping[str, SignatureDef], batching: Batching | None) -> Predict:
+    functions = {
+        key: batched(loaded.signatures[key], signature, batching) if batching else loaded.signatures[key]
+        for key, signature in signatures.items()
+    }
+
     def predict(signature: str, inputs: Arrays) -> Arrays:
-        function = loaded.signatures[signature]
-        results = function(**{key: tf.constant(value) for key, value in inputs.items()})
-        return {key: results[key].numpy() for key in outputs_of[signature]}
+        # A function does not keep its variables alive; what they were loaded with does.
+        assert loaded
+        results = functions[signature](**{key: tf.constant(value) for key, value in inputs.items()})
+        return {key: results[key].numpy() for key in signatures[signature].outputs}
 
     return predict
 

@@ -9,7 +9,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from tensorflow_serving.apis.prediction_service_pb2_grpc import add_PredictionServiceServicer_to_server
 
-from classify_serving.embedded.servable import Servable
+from classify_serving.embedded.servable import Servable, Servables
 from classify_serving.embedded.services import ModelService, PredictionService
 
 _OPTIONS: Final = (
@@ -27,22 +27,26 @@ class AddressError(Exception):
 
 
 class EmbeddedServer:
-    """A gRPC server over one servable, listening from construction to `stop`; a context manager.
+    """A gRPC server over one servable at a time, listening from construction to `stop`; a context manager.
+
+    `servables` holds the one that answers, and may be given another while it runs.
 
     Args:
         servable: what to serve; it is loaded and warm, so listening means ready.
         host: address or name to listen on.
         port: 0 for a free one.
-        threads: requests worked on at once; TensorFlow itself uses all cores for each.
+        threads: requests worked on at once; TensorFlow itself uses all cores for each. With batching, as many as
+            there are to be merged.
 
     Raises:
         AddressError: the port is taken or the host is not of this machine.
     """
 
     def __init__(self, servable: Servable, host: str = "127.0.0.1", port: int = 0, threads: int = 4) -> None:
+        self.servables = Servables(servable)
         self._server = grpc.server(ThreadPoolExecutor(threads, "grpc"), options=_OPTIONS)
-        add_PredictionServiceServicer_to_server(PredictionService(servable), self._server)
-        add_ModelServiceServicer_to_server(ModelService(servable), self._server)
+        add_PredictionServiceServicer_to_server(PredictionService(self.servables), self._server)
+        add_ModelServiceServicer_to_server(ModelService(self.servables), self._server)
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         try:

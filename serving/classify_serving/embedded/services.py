@@ -29,7 +29,7 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceServicer
 
 from classify_serving.contract import SERVING_DEFAULT
-from classify_serving.embedded.servable import Servable
+from classify_serving.embedded.servable import Servable, Servables
 
 _SIGNATURE_DEF = "signature_def"
 
@@ -45,70 +45,98 @@ class RequestError(Exception):
 class PredictionService(PredictionServiceServicer):  # type: ignore[misc]  # untyped generated code
     """`Predict` and `GetModelMetadata` over one servable."""
 
-    def __init__(self, servable: Servable) -> None:
-        self._servable = servable
+    def __init__(self, servables: Servables) -> None:
+        self._servables = servables
 
     def Predict(self, request: PredictRequest, context: grpc.ServicerContext) -> PredictResponse:  # noqa: N802
         """Run a signature on the inputs; outputs are those of `output_filter`, or all."""
+        left = context.time_remaining()
+        if left is not None and left <= 0:
+            context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed before the request was begun")
         try:
-            return self._predict(request)
+            return predict(self._servables.current, request)
         except RequestError as error:
             _abort(context, error)
-        except tf.errors.OpError as error:
-            # TensorFlow's error codes are gRPC's by number.
-            codes = {code.value[0]: code for code in grpc.StatusCode}
-            context.abort(codes.get(error.error_code, grpc.StatusCode.INTERNAL), error.message)
 
     def GetModelMetadata(  # noqa: N802
         self, request: GetModelMetadataRequest, context: grpc.ServicerContext
     ) -> GetModelMetadataResponse:
         """Describe the signatures: the only metadata field there is, `signature_def`."""
         try:
-            spec = _resolve(self._servable, request)
+            servable = self._servables.current
+            spec = _resolve(servable, request)
             _check_metadata_fields(request.metadata_field)
         except RequestError as error:
             _abort(context, error)
         response = GetModelMetadataResponse(model_spec=spec)
-        response.metadata[_SIGNATURE_DEF].Pack(SignatureDefMap(signature_def=self._servable.signatures))
+        response.metadata[_SIGNATURE_DEF].Pack(SignatureDefMap(signature_def=servable.signatures))
         return response
-
-    def _predict(self, request: PredictRequest) -> PredictResponse:
-        spec = _resolve(self._servable, request)
-        spec.signature_name = request.model_spec.signature_name or SERVING_DEFAULT
-        if spec.signature_name not in self._servable.signatures:
-            raise RequestError(
-                grpc.StatusCode.FAILED_PRECONDITION,
-                f'Serving signature key "{spec.signature_name}" not found.',
-            )
-        signature = self._servable.signatures[spec.signature_name]
-        inputs = _read_inputs(request.inputs, signature)
-        wanted = _wanted_outputs(request.output_filter, signature)
-        outputs = self._servable.predict(spec.signature_name, inputs)
-        return PredictResponse(model_spec=spec, outputs={alias: _typed_values(outputs[alias]) for alias in wanted})
 
 
 class ModelService(ModelServiceServicer):  # type: ignore[misc]  # untyped generated code
     """`GetModelStatus` over one servable."""
 
-    def __init__(self, servable: Servable) -> None:
-        self._servable = servable
+    def __init__(self, servables: Servables) -> None:
+        self._servables = servables
 
     def GetModelStatus(  # noqa: N802
         self, request: GetModelStatusRequest, context: grpc.ServicerContext
     ) -> GetModelStatusResponse:
-        """Say which version is there; it is `AVAILABLE`, or this server would not be listening."""
-        name = request.model_spec.name
-        if name != self._servable.name:
-            context.abort(grpc.StatusCode.NOT_FOUND, f"Could not find any versions of model {name}")
+        """Say which version is there."""
         try:
-            _resolve(self._servable, request)
+            return model_status(self._servables.current, request)
         except RequestError as error:
-            if error.code == grpc.StatusCode.NOT_FOUND:
-                version = request.model_spec.version.value
-                context.abort(error.code, f"Could not find version {version} of model {name}")
             _abort(context, error)
-        status = ModelVersionStatus(version=self._servable.version, state=ModelVersionStatus.AVAILABLE)
-        return GetModelStatusResponse(model_version_status=[status])
+
+
+def predict(servable: Servable, request: PredictRequest) -> PredictResponse:
+    """Run a signature on a request's inputs; outputs are those of `output_filter`, or all.
+
+    Raises:
+        RequestError: the request is refused, or fails in the model.
+    """
+    spec = _resolve(servable, request)
+    spec.signature_name = request.model_spec.signature_name or SERVING_DEFAULT
+    if spec.signature_name not in servable.signatures:
+        raise RequestError(
+            grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{spec.signature_name}" not found.'
+        )
+    signature = servable.signatures[spec.signature_name]
+    inputs = _read_inputs(request.inputs, signature)
+    wanted = _wanted_outputs(request.output_filter, signature)
+    try:
+        outputs = servable.predict(spec.signature_name, inputs)
+    except tf.errors.OpError as error:
+        # TensorFlow's error codes are gRPC's by number.
+        codes = {code.value[0]: code for code in grpc.StatusCode}
+        raise RequestError(codes.get(error.error_code, grpc.StatusCode.INTERNAL), _said(error)) from error
+    return PredictResponse(model_spec=spec, outputs={alias: _typed_values(outputs[alias]) for alias in wanted})
+
+
+def _said(error: tf.errors.OpError) -> str:
+    """The line that says what is wrong, out of the Python that traced the graph and the node's name."""
+    lines: list[str] = error.message.partition("\n\t [[")[0].splitlines()
+    return lines[-1].strip() if lines else ""
+
+
+def model_status(servable: Servable, request: GetModelStatusRequest) -> GetModelStatusResponse:
+    """Which version is there; it is `AVAILABLE`, or it would not be the one to ask.
+
+    Raises:
+        RequestError: another model or version is asked for.
+    """
+    name = request.model_spec.name
+    if name != servable.name:
+        raise RequestError(grpc.StatusCode.NOT_FOUND, f"Could not find any versions of model {name}")
+    try:
+        _resolve(servable, request)
+    except RequestError as error:
+        if error.code != grpc.StatusCode.NOT_FOUND:
+            raise
+        version = request.model_spec.version.value
+        raise RequestError(error.code, f"Could not find version {version} of model {name}") from error
+    status = ModelVersionStatus(version=servable.version, state=ModelVersionStatus.AVAILABLE)
+    return GetModelStatusResponse(model_version_status=[status])
 
 
 def _abort(context: grpc.ServicerContext, error: RequestError) -> NoReturn:

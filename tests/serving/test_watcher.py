@@ -1,0 +1,77 @@
+"""A new version takes over without a request failing; one that is broken does not."""
+
+import logging
+import threading
+from pathlib import Path
+
+import grpc
+import pytest
+import tensorflow as tf
+from saved_models import ask_for, save_model
+from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
+
+from classify_serving.embedded.servable import load_servable
+from classify_serving.embedded.server import EmbeddedServer
+from classify_serving.embedded.watcher import Watcher
+
+
+def test_versions_come_and_go_while_requests_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "m"
+    save_model(folder, 1)
+    server = EmbeddedServer(load_servable(folder))
+    watcher = Watcher(server.servables, folder, None)
+    with server, grpc.insecure_channel(server.address) as channel:
+        predict = PredictionServiceStub(channel).Predict
+
+        def version() -> int:
+            response = predict(ask_for([1.0], "m"), timeout=20)
+            assert tf.make_ndarray(response.outputs["version"])[0] == response.model_spec.version.value
+            return int(response.model_spec.version.value)
+
+        watcher.look()
+        assert version() == 1
+        seen: list[int] = []
+        stop = threading.Event()
+
+        def keep_asking() -> None:
+            while not stop.is_set():
+                seen.append(version())
+
+        asking = threading.Thread(target=keep_asking)
+        asking.start()
+        save_model(folder, 2)
+        watcher.look()
+        assert version() == 2
+        stop.set()
+        asking.join()
+        assert seen == sorted(seen), "each request was answered, by the old version and then by the new"
+
+        (folder / "3").mkdir()
+        (folder / "3/saved_model.pb").write_bytes(b"no model")
+        with caplog.at_level(logging.WARNING):
+            watcher.look()
+            watcher.look()
+        assert version() == 2
+        assert [record.message for record in caplog.records if "version 2 goes on serving" in record.message] == [
+            caplog.records[-1].message
+        ], "told once"
+
+        (folder / "3").rename(tmp_path / "gone")
+        (folder / "2").rename(tmp_path / "rolled back")
+        watcher.look()
+        assert version() == 1
+
+
+def test_watching_finds_versions_by_itself(tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    save_model(folder, 1)
+    server = EmbeddedServer(load_servable(folder))
+    with server, Watcher(server.servables, folder, None):
+        save_model(folder, 2)
+        found = threading.Event()
+        for _ in range(300):
+            if server.servables.current.version == 2:
+                found.set()
+                break
+            found.wait(0.1)
+        assert found.is_set()
