@@ -29,6 +29,14 @@ if TYPE_CHECKING:
 SIZE = 32
 
 
+_TABLES = {
+    "recipes": ("default", "article"),
+    "balance": ("default", "weights", "no balancing"),
+    "erasing": ("default", "one colour", "no erasing"),
+    "speed": ("default", "frozen layers in every epoch", "float32"),
+}
+
+
 @dataclass(frozen=True)
 class Outcome:
     """One training: marks on the test split in 0-1, and seconds from reading the dataset to the exported model.
@@ -47,13 +55,13 @@ class Outcome:
 @click.argument("dataset", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--weights", required=True, help="Weights of VGG16(include_top=False).")
 @click.option("--seeds", type=click.IntRange(1), default=5)
-@click.option("--only", type=click.Choice(["recipes", "balance", "erasing", "pipeline"]), multiple=True)
+@click.option("--only", type=click.Choice([*_TABLES, "pipeline"]), multiple=True)
 def main(dataset: Path, weights: str, seeds: int, only: tuple[str, ...]) -> None:
     """Compare recipes, balancing and erasing over several seeds, and the input pipeline with Keras' old one."""
     import_tensorflow()
     # Many models in one process make it warn of retracing.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    parts = only or ("recipes", "balance", "erasing", "pipeline")
+    parts = only or (*_TABLES, "pipeline")
     with tempfile.TemporaryDirectory() as folder:
         base = TrainConfig(
             data=DataConfig(dataset=dataset, size=SIZE, cache=Path(folder) / "cache"),
@@ -71,19 +79,14 @@ def main(dataset: Path, weights: str, seeds: int, only: tuple[str, ...]) -> None
                 _compare(part, {name: variants[name] for name in _TABLES[part]}, seeds)
 
 
-_TABLES = {
-    "recipes": ("default", "article"),
-    "balance": ("default", "weights", "no balancing"),
-    "erasing": ("default", "one colour", "no erasing"),
-}
-
-
 def _variants(base: TrainConfig) -> Iterator[tuple[str, TrainConfig]]:
     yield "default", base
     yield "article", _article(base)
     yield "weights", replace(base, data=replace(base.data, balance="weights"))
     yield "no balancing", replace(base, data=replace(base.data, balance="none"))
     yield "one colour", replace(base, augment=AugmentConfig(erase_fill="colour"))
+    yield "frozen layers in every epoch", replace(base, fit=replace(base.fit, variants=0))
+    yield "float32", replace(base, fit=replace(base.fit, precision="float32"))
     yield "no erasing", replace(base, augment=AugmentConfig(erase=0.0))
 
 

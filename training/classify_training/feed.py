@@ -69,7 +69,7 @@ class FeatureFeed:
     pooling, without dropout or batch statistics, so their result depends on their input alone; and it is kept in
     the number format in which it was computed. What differs is that augmentation repeats: epoch e trains on
     variant e modulo V of every entry of the epoch's list, so with V variants of 1,160 entries there are V x 1,160
-    different pictures instead of a new one each time. With V not less than the epochs, nothing differs.
+    different pictures instead of a new one each time. With V not less than the epochs, none repeats.
 
     Args:
         model: features -> logits.

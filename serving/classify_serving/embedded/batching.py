@@ -48,8 +48,8 @@ def read_batching(path: Path) -> Batching:
     """Read a `--batching_parameters_file`, text format of `BatchingParameters`.
 
     Raises:
-        BatchingError: it cannot be read, has a field that does not exist or that only TensorFlow Serving knows, or sizes
-            that contradict each other.
+        BatchingError: it cannot be read, has a field that does not exist or that only TensorFlow Serving knows, or
+            sizes that contradict each other.
     """
     try:
         parameters = text_format.Parse(path.read_text(), BatchingParameters())
