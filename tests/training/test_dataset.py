@@ -40,6 +40,24 @@ def test_a_class_may_be_called_test(tmp_path: Path) -> None:
     assert {file.label for file in scan(tmp_path)} == {"train", "test", "bus"}
 
 
+def test_splits_beside_other_folders_are_ambiguous(tmp_path: Path) -> None:
+    for name in ("train/cat/1.png", "test/cat/2.png", "bird/3.png"):
+        write_picture(tmp_path / name, 9)
+    with pytest.raises(DatasetError, match="bird"):
+        scan(tmp_path)
+
+
+def test_what_would_be_missed_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_picture(tmp_path / "cat/1.png", 9)
+    write_picture(tmp_path / "loose.png", 9)
+    (tmp_path / "dog").mkdir()
+    assert len(scan(tmp_path)) == 1
+    assert {record.message for record in caplog.records} == {
+        f"no images in {tmp_path / 'dog'}",
+        f"left out, in no label's folder: {tmp_path / 'loose.png'}",
+    }
+
+
 def test_broken_repeated_and_contradictory_files_are_left_out(tmp_path: Path) -> None:
     write_picture(tmp_path / "data/cat/1.png", 10)
     write_picture(tmp_path / "data/cat/again.png", 10)

@@ -10,7 +10,7 @@ import pytest
 
 from classify_training.checkpoint import Checkpoint
 from classify_training.config import AugmentConfig, DataConfig, FitConfig, TrainConfig
-from classify_training.errors import CacheError
+from classify_training.errors import CacheError, FitError
 from classify_training.feed import FeatureFeed, ImageFeed, head_feed, make_feed
 from classify_training.fit import fit, phases
 from classify_training.model import Classifier, build_classifier
@@ -123,6 +123,13 @@ def test_the_best_weights_are_kept(config: TrainConfig, tmp_path: Path) -> None:
     assert history[-1].loss > 100
     for old, new in zip(before, classifier.backbone.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def test_a_training_that_diverges_says_so(config: TrainConfig, tmp_path: Path) -> None:
+    config = replace(config, fit=replace(config.fit, head_rate=1e30, schedule="constant", head_epochs=3))
+    plan = make_plan(config.data, quiet=True)
+    with pytest.raises(FitError, match="--head-rate"):
+        fit(build(plan, config), plan, config, Checkpoint(tmp_path / "checkpoint"))
 
 
 def test_lower_precision_trains_the_same_model(config: TrainConfig, tmp_path: Path) -> None:

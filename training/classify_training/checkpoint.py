@@ -51,14 +51,14 @@ class State:
     Attributes:
         phase: number of the phase it is in, from 0.
         epoch: epochs of that phase that are done.
-        best_loss: lowest `val_calibrated` of the phase.
+        best_loss: lowest `val_calibrated` of the phase; None before there is one.
         best_epoch: after how many epochs that was; 0 is what the phase started from.
         history: all epochs of all phases.
     """
 
     phase: int = 0
     epoch: int = 0
-    best_loss: float = float("inf")
+    best_loss: float | None = None
     best_epoch: int = 0
     history: tuple[Epoch, ...] = ()
 

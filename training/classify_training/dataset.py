@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classify_serving.folders import folder_label, walk_images
-from classify_serving.images import ImageError
+from classify_serving.images import ImageError, is_image_name
 from classify_training.cache import ImageCache
 from classify_training.config import DataConfig
 from classify_training.duplicates import drop_duplicates, drop_leaks
@@ -27,6 +28,7 @@ from classify_training.similar import similar_groups
 _SPLIT_FOLDERS: Final[Mapping[str, Split]] = {
     "train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
 }  # fmt: skip
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,18 +77,19 @@ class Dataset:
 def scan(root: Path) -> list[ImageFile]:
     """List the images below `root` with their labels and, where the layout says so, their splits.
 
+    Images in no label's folder, and labels without an image, are logged as warnings.
+
     Raises:
-        DatasetError: no such folder, no images in it, or images that are in no label's folder.
+        DatasetError: no such folder, no images in it, or folders of splits beside others.
     """
     if not root.is_dir():
         raise DatasetError(f"no dataset folder {root}: give one with a folder of images for each label")
     try:
         folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-        files = [
-            ImageFile(path, label, split)
-            for folder, label, split in _label_folders(folders)
-            for path in walk_images(folder)
-        ]
+        files = [file for found in _label_folders(root, folders) for file in _images_of(*found)]
+        for path in sorted(root.iterdir()):
+            if is_image_name(path.name) and path.is_file():
+                _log.warning("left out, in no label's folder: %s", path)
     except OSError as error:
         raise DatasetError(f"cannot list {error.filename}: {error.strerror}") from error
     if not files:
@@ -94,10 +97,15 @@ def scan(root: Path) -> list[ImageFile]:
     return files
 
 
-def _label_folders(folders: Sequence[Path]) -> Iterator[tuple[Path, str, Split | None]]:
-    has_splits = any(folder.name == "train" for folder in folders) and all(
-        folder.name in _SPLIT_FOLDERS for folder in folders
-    )
+def _images_of(folder: Path, label: str, split: Split | None) -> list[ImageFile]:
+    files = [ImageFile(path, label, split) for path in walk_images(folder)]
+    if not files:
+        _log.warning("no images in %s", folder)
+    return files
+
+
+def _label_folders(root: Path, folders: Sequence[Path]) -> Iterator[tuple[Path, str, Split | None]]:
+    has_splits = _has_splits(root, folders)
     for folder in folders:
         if not has_splits:
             yield folder, folder_label(folder.name), None
@@ -105,6 +113,25 @@ def _label_folders(folders: Sequence[Path]) -> Iterator[tuple[Path, str, Split |
         for label in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
             if not label.name.startswith("."):
                 yield label, folder_label(label.name), _SPLIT_FOLDERS[folder.name]
+
+
+def _has_splits(root: Path, folders: Sequence[Path]) -> bool:
+    """Whether the folders are splits: `train` and no other kind of folder. Classes may be called train and test too.
+
+    Raises:
+        DatasetError: both readings make sense.
+    """
+    names = {folder.name for folder in folders}
+    strangers = sorted(names - set(_SPLIT_FOLDERS))
+    if "train" not in names or not strangers:
+        return "train" in names
+    inside = list((root / "train").iterdir())
+    if len(names) - len(strangers) > 1 and inside and all(path.is_dir() for path in inside):
+        raise DatasetError(
+            f"{root} holds folders of splits, train and others, and beside them {strangers[0]}: move that away,"
+            " or into train if it is a class"
+        )
+    return False
 
 
 def load(config: DataConfig, quiet: bool = False) -> Dataset:

@@ -4,6 +4,7 @@ TrainingError
 ├── DatasetError   the dataset cannot be trained on
 ├── CacheError     decoded images or features cannot be written to disk
 ├── RunError       the folder of a run cannot be written, or a configuration not be read
+├── FitError       the training diverged
 ├── WeightsError   the pretrained weights cannot be had or do not fit
 └── ExportError    the model cannot be written, or is not what was trained
 """
@@ -27,6 +28,10 @@ class CacheError(TrainingError):
 
 class RunError(TrainingError):
     """The folder of a run cannot be written, or its configuration not be read."""
+
+
+class FitError(TrainingError):
+    """The training diverged."""
 
 
 class WeightsError(TrainingError):

@@ -1,6 +1,7 @@
 """The two phases: first the head on frozen convolutions, then fine-tuning at a low rate."""
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from classify_training.balance import class_weights
 from classify_training.calibration import fit_temperature, negative_log_likelihood
 from classify_training.checkpoint import Checkpoint, Epoch, State
 from classify_training.config import FitConfig, TrainConfig, Unfreeze
+from classify_training.errors import FitError
 from classify_training.feed import Feed, head_feed, make_feed
 from classify_training.model import Classifier, reseed_dropout, set_trainable
 from classify_training.plan import Plan
@@ -57,6 +59,7 @@ def fit(classifier: Classifier, plan: Plan, config: TrainConfig, checkpoint: Che
 
     Raises:
         CacheError: features of frozen layers cannot be kept.
+        FitError: the loss became infinite.
         RunError: the checkpoint cannot be written or read.
     """
     planned = phases(config.fit)
@@ -146,6 +149,8 @@ class _Trainer:
         reseed_dropout(self._classifier, (self._config.data.seed, self._number, state.epoch))
         batches = self._feed.epoch(state.epoch)
         fitted = self._feed.model.fit(batches, callbacks=[report], shuffle=False, verbose=0).history
+        if not math.isfinite(fitted["loss"][0]):
+            raise FitError(f"the loss of the phase {self._phase.name} became infinite: lower --rate or --head-rate")
         marks = self._validate() if len(self._targets) else {}
         done = Epoch(
             phase=self._phase.name,
@@ -156,8 +161,8 @@ class _Trainer:
             seconds=time.monotonic() - start,
         )
         state = replace(state, epoch=done.epoch, history=(*state.history, done))
-        if done.val_calibrated is None or done.val_calibrated < state.best_loss:
-            state = replace(state, best_epoch=done.epoch, best_loss=done.val_calibrated or 0.0)
+        if done.val_calibrated is None or state.best_loss is None or done.val_calibrated < state.best_loss:
+            state = replace(state, best_epoch=done.epoch, best_loss=done.val_calibrated)
         self._checkpoint.save(state, self._feed.model)
         _log.info("%s", _line(done, self._phase.epochs))
         return state

@@ -44,6 +44,7 @@ def train(plan: Plan, config: TrainConfig) -> Trained:
 
     Raises:
         CacheError: features of frozen layers cannot be kept.
+        FitError: the training diverged.
         RunError: the run's folder cannot be written.
         WeightsError: the pretrained weights cannot be had.
         ExportError: the version cannot be written, or is not what was trained.
