@@ -10,7 +10,7 @@ def import_tensorflow() -> None:
 
     The lines about oneDNN and absent GPUs come from C++ before any log level is heard, so the only place to
     hold them back is the file descriptor. They are shown after all if the import fails. Devices are looked for
-    at once, because that prints too. Afterwards TensorFlow logs warnings and errors, unless
+    at once, because that prints too. Afterwards TensorFlow's kernels log errors only, unless
     `TF_CPP_MIN_LOG_LEVEL` asks for something else.
 
     Raises:
@@ -18,7 +18,7 @@ def import_tensorflow() -> None:
     """
     if "tensorflow" in sys.modules:
         return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as banner:

@@ -67,12 +67,18 @@ def export(classifier: Classifier, metadata: ModelMetadata, images: NDArray[np.u
             written.chmod(0o755)
             os.rename(written, target)
     except (OSError, tf.errors.OpError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise ExportError(
-            f"cannot write the model to {target} ({reason}): free space, or choose another --output"
+            f"cannot write the model to {target} ({_reason(error)}): free space, or choose another --output"
         ) from error
     _log.info("exported %s", target)
     return target
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the file and the operation that TensorFlow's errors put around it."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).splitlines()[0].rpartition(";")[2].partition(" [Op:")[0].strip()
 
 
 def _verify(path: Path, model: keras.Model, metadata: ModelMetadata, images: NDArray[np.uint8]) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import fcntl
+import glob
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,7 +46,7 @@ class Run:
         Raises:
             RunError: they cannot be written.
         """
-        with _writing(self.folder / "history.csv") as path, path.open("w", newline="") as file:
+        with _writing(self.folder / "history.csv") as path, path.open("w", encoding="utf-8", newline="") as file:
             table = csv.DictWriter(file, [field.name for field in fields(Epoch)])
             table.writeheader()
             table.writerows(msgspec.to_builtins(epoch) for epoch in history)
@@ -91,7 +92,10 @@ class Run:
         rows += [(file.path, "same content as another file") for file in dataset.duplicates]
         rows += [(file.path, "near-duplicate of an image kept for validation or testing") for file in dataset.leaks]
         rows += [(file.path, "same content under another label") for group in dataset.conflicts for file in group]
-        with _writing(self.folder / "left_out.csv") as path, path.open("w", newline="", errors="backslashreplace") as f:
+        with (
+            _writing(self.folder / "left_out.csv") as path,
+            path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as f,
+        ):
             csv.writer(f).writerows([("path", "reason"), *rows])
 
     def finish(self) -> None:
@@ -114,7 +118,7 @@ def open_run(config: TrainConfig, fingerprint: str) -> Iterator[Run]:
     name = config.output.resolve().name
     with _writing(config.runs) as runs:
         runs.mkdir(parents=True, exist_ok=True)
-        found = sorted(runs.glob(f"*-{name}"), reverse=True) if config.resume else []
+        found = sorted(runs.glob(f"*-{glob.escape(name)}"), reverse=True) if config.resume else []
         unfinished = [folder for folder in found if _matches(folder, settings, fingerprint)]
         held = next((lock for folder in unfinished if (lock := _hold(folder)) is not None), None)
         folder = held[0] if held else _new_folder(runs, name)
