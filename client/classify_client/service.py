@@ -133,7 +133,7 @@ class Service:
         match error.code():
             case grpc.StatusCode.UNAVAILABLE:
                 return ServiceError(
-                    f"no server answers at {self.server}: start one (docker compose up, or classify-serve),"
+                    f"no server answers at {self.server}: start one (TensorFlow Serving, or classify-serve),"
                     " or correct --server"
                 )
             case grpc.StatusCode.DEADLINE_EXCEEDED:

@@ -1,5 +1,6 @@
 """classify-serve: serve a SavedModel over gRPC on a machine without Docker."""
 
+import logging
 import signal
 import sys
 import threading
@@ -46,6 +47,8 @@ def main(model: Path, **options: Any) -> None:
     """
     from classify_serving.embedded.versions import ServableError, find_version
 
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger(__package__).setLevel(logging.INFO)
     try:
         find_version(model)
         _require_tensorflow()

@@ -10,8 +10,8 @@ def import_tensorflow() -> None:
 
     The lines about oneDNN and absent GPUs come from C++ before any log level is heard, so the only place to
     hold them back is the file descriptor. They are shown after all if the import fails. Devices are looked for
-    at once, because that prints too. Afterwards TensorFlow's kernels log errors only, unless
-    `TF_CPP_MIN_LOG_LEVEL` asks for something else.
+    at once, because that prints too. Afterwards TensorFlow logs errors only; its kernels more, if
+    `TF_CPP_MIN_LOG_LEVEL` asks for it.
 
     Raises:
         ImportError: TensorFlow is not installed, or broken.
@@ -28,7 +28,8 @@ def import_tensorflow() -> None:
             from tensorflow_serving.apis import predict_pb2  # noqa: F401
 
             tensorflow.config.list_physical_devices()
-        except BaseException:
+            tensorflow.get_logger().setLevel("ERROR")
+        except Exception:
             banner.seek(0)
             os.write(stderr, banner.read())
             raise

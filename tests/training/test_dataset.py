@@ -143,6 +143,14 @@ def test_folders_that_look_alike_are_one_class(tmp_path: Path) -> None:
     assert read(tmp_path / "data").found == {"caf\u00e9": 2}
 
 
+def test_links_back_and_in_circles_survive(tmp_path: Path) -> None:
+    for label, brightness in (("cat", 1), ("dog", 2)):
+        write_picture(tmp_path / f"data/{label}/1.png", brightness)
+    for name, target in (("up", ".."), ("self", "."), ("top", "../..")):
+        (tmp_path / "data/cat" / name).symlink_to(target)
+    assert [file.label for file in scan(tmp_path / "data")] == ["cat", "dog"]
+
+
 def test_strict_refuses_what_cannot_be_read(tmp_path: Path) -> None:
     write_picture(tmp_path / "data/cat/1.png", 1)
     (tmp_path / "data/cat/2.png").write_bytes(b"x")

@@ -96,7 +96,7 @@ def test_only_what_is_unfrozen_changes_and_all_epochs_are_told(config: TrainConf
     plan = make_plan(config.data, quiet=True)
     classifier = build(plan, config)
     before = {layer.name: layer.get_weights() for layer in classifier.backbone.layers}
-    history = fit(classifier, plan, config, Checkpoint(tmp_path / "checkpoint"))
+    history = fit(classifier, plan, config, Checkpoint(tmp_path / "checkpoint")).history
     assert [(epoch.phase, epoch.epoch) for epoch in history] == [
         ("head", 1), ("head", 2), ("fine-tuning", 1), ("fine-tuning", 2),
     ]  # fmt: skip
@@ -119,8 +119,9 @@ def test_the_best_weights_are_kept(config: TrainConfig, tmp_path: Path) -> None:
     plan = make_plan(config.data, quiet=True)
     classifier = build(plan, config)
     before = classifier.backbone.get_weights()
-    history = fit(classifier, plan, config, Checkpoint(tmp_path / "checkpoint"))
-    assert history[-1].loss > 100
+    state = fit(classifier, plan, config, Checkpoint(tmp_path / "checkpoint"))
+    assert state.history[-1].loss > 100
+    assert state.best_epoch == 0
     for old, new in zip(before, classifier.backbone.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
 
@@ -143,7 +144,7 @@ def test_lower_precision_trains_the_same_model(config: TrainConfig, tmp_path: Pa
     np.testing.assert_allclose(
         feed.features.astype(np.float32), exact.features, atol=0.05 * float(np.abs(exact.features).max())
     )
-    history = fit(classifier, plan, config, Checkpoint(tmp_path / "checkpoint"))
+    history = fit(classifier, plan, config, Checkpoint(tmp_path / "checkpoint")).history
     assert np.isfinite(history[-1].loss)
     assert {weight.dtype for weight in classifier.model.get_weights()} == {np.dtype("float32")}
 
@@ -167,7 +168,7 @@ plan = make_plan(data, quiet=True)
 with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
     classifier = build_classifier(4, 32, "random")
     before = classifier.model.get_weights()
-    (epoch,) = fit(classifier, plan, config, Checkpoint(folder / "checkpoint"))
+    (epoch,) = fit(classifier, plan, config, Checkpoint(folder / "checkpoint")).history
 assert np.isfinite(epoch.loss) and epoch.val_loss is not None
 assert not np.array_equal(before[0], classifier.model.get_weights()[0])
 """

@@ -1,6 +1,7 @@
 """classify-train: tables, the sample, and one sentence for whatever a user can get wrong."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -162,4 +163,22 @@ def test_a_preview_shows_originals_above_and_augmented_below(dataset: Path, tmp_
     with Image.open(picture) as image:
         assert image.width > 400
         assert image.height > 400
-    assert run("preview", dataset, "-o", tmp_path / "absent" / "p.png", "--quiet").exit_code == 1
+    assert run("preview", dataset, "-o", tmp_path / "absent" / "p.png", "--quiet").exit_code == 2
+
+
+def test_a_class_that_vanishes_is_told(tmp_path: Path) -> None:
+    for number in range(3):
+        write_picture(tmp_path / f"data/cat/{number}.png", number)
+        write_picture(tmp_path / f"data/dog/{number}.png", 100 + number)
+    (tmp_path / "data/emu").mkdir()
+    (tmp_path / "data/emu/bad.png").write_bytes(b"x")
+    assert "can be trained on: emu" in run("inspect", tmp_path / "data").stderr
+    shutil.rmtree(tmp_path / "data/dog")
+    result = run("inspect", tmp_path / "data")
+    assert result.exit_code == 2
+    assert "none of the images in emu can be used" in result.stderr
+    assert "bad.png: not an image" in result.stderr
+
+
+def test_what_is_no_number_is_refused(dataset: Path) -> None:
+    assert run("export", dataset, "--rate", "nan").exit_code == 2

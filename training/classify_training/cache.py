@@ -99,7 +99,8 @@ class ImageCache:
                 return outcomes, self._map(index.pixels)
         except OSError as error:
             raise CacheError(
-                f"cannot write the image cache {self.folder} ({error.strerror}): free space, or choose another --cache"
+                f"cannot write the image cache {self.folder} ({error.strerror}): free space, mend permissions,"
+                " or choose another --cache"
             ) from error
 
     def _load_index(self, files: int) -> _Index:

@@ -106,7 +106,8 @@ class Checkpoint:
             self._remove_others(state)
         except OSError as error:
             raise RunError(
-                f"cannot write the checkpoint {self._folder} ({error.strerror}): free space, or choose other --runs"
+                f"cannot write the checkpoint {self._folder} ({error.strerror}): free space, mend permissions,"
+                " or choose other --runs"
             ) from error
 
     def restore_last(self, state: State, model: keras.Model) -> None:
@@ -136,7 +137,7 @@ class Checkpoint:
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: Exception) -> RunError:
-        return RunError(f"cannot read the checkpoint {self._folder} ({error}): remove it to start afresh")
+        return RunError(f"cannot read the checkpoint {self._folder} ({error}): start afresh with --no-resume")
 
     def _last(self, state: State) -> Path:
         return self._folder / f"last-{state.phase}-{state.epoch}.npz"

@@ -19,9 +19,10 @@ from classify_training.options import (
     data_options,
     fit_config,
     fit_options,
-    model_folder,
+    new_file,
     use_config,
     use_recipe,
+    writable_folder,
 )
 
 if TYPE_CHECKING:
@@ -42,8 +43,10 @@ class _Group(click.Group):
             click.echo(f"Error: {error}", err=True)
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
-            again = "; the same command goes on after the last epoch" if ctx.invoked_subcommand == "export" else ""
-            click.echo(f"Interrupted: nothing was published{again}.", err=True)
+            again = "; the same command goes on after the last epoch that was finished"
+            click.echo(
+                f"Interrupted: nothing was published{again if ctx.invoked_subcommand == 'export' else ''}.", err=True
+            )
             sys.exit(130)
 
 
@@ -86,7 +89,7 @@ def inspect(quiet: bool, **options: Any) -> None:
 @main.command()
 @data_options
 @augment_options
-@click.option("--output", "-o", type=FOLDER, default=Path("preview.png"), help="The picture to write.")
+@click.option("--output", "-o", type=FOLDER, default=Path("preview.png"), callback=new_file, help="The PNG to write.")
 @click.option("--images", type=click.IntRange(1, 20), default=8, help="How many images it shows.")
 @click.option("--repeats", type=click.IntRange(1, 10), default=4, help="How often each is augmented.")
 def preview(output: Path, images: int, repeats: int, quiet: bool, **options: Any) -> None:
@@ -112,14 +115,14 @@ def preview(output: Path, images: int, repeats: int, quiet: bool, **options: Any
     "-o",
     type=FOLDER,
     default=Path("models/classifier"),
-    callback=model_folder,
+    callback=writable_folder,
     help="The model's folder; its name is the model's.",
 )
 @click.option(
     "--runs",
     type=FOLDER,
     default=Path("runs"),
-    callback=model_folder,
+    callback=writable_folder,
     help="Folder for what a run leaves besides the model.",
 )
 @click.option(
@@ -178,7 +181,7 @@ def _report(trained: "Trained") -> None:
     else:
         click.echo("No test images to mark it on.")
     click.echo(f"Exported {trained.metadata.model_name} version {trained.metadata.model_version} to {trained.path}")
-    click.echo(f"Curves, confusion matrix, misses: {trained.run}")
+    click.echo(f"More about this training: {trained.run}")
 
 
 def _import_tensorflow() -> None:
@@ -205,6 +208,9 @@ def _show(data: DataConfig, quiet: bool) -> "Plan":
     if not plan.merges and max(plan.folder_counts("train").values()) < data.min_images:
         click.echo(f"nothing merged: every class has fewer than {data.min_images} training images", err=True)
     dataset = plan.dataset
+    for label, count in plan.folder_counts("train").items():
+        if not count:
+            click.echo(f"no class of the model, none of its images can be trained on: {label}", err=True)
     for _, error in dataset.corrupt:
         click.echo(f"left out, cannot be read: {error}", err=True)
     for group in dataset.conflicts:

@@ -98,7 +98,10 @@ def scan(root: Path) -> list[ImageFile]:
 
 
 def _images_of(folder: Path, label: str, split: Split | None) -> list[ImageFile]:
-    files = [ImageFile(path, label, split) for path in walk_images(folder)]
+    # A link back to a folder around this one would bring in all other labels' images as this one's.
+    real = folder.resolve()
+    found = walk_images(folder, lambda below: real.is_relative_to(below.resolve()))
+    files = [ImageFile(path, label, split) for path in found]
     if not files:
         _log.warning("no images in %s", folder)
     return files
@@ -178,7 +181,7 @@ def _check_readable(config: DataConfig, corrupt: Sequence[tuple[ImageFile, Image
     if corrupt and config.strict:
         raise DatasetError(
             f"{len(corrupt)} of the {total} images in {config.dataset} cannot be read, the first because:"
-            f" {corrupt[0][1]}: mend or remove them (inspect lists them all), or leave out --strict"
+            f" {corrupt[0][1]}: mend or remove them, or leave out --strict, which lists them all"
         )
 
 

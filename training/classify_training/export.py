@@ -68,7 +68,8 @@ def export(classifier: Classifier, metadata: ModelMetadata, images: NDArray[np.u
             os.rename(written, target)
     except (OSError, tf.errors.OpError) as error:
         raise ExportError(
-            f"cannot write the model to {target} ({_reason(error)}): free space, or choose another --output"
+            f"cannot write the model to {target} ({_reason(error)}): free space, mend permissions,"
+            " or choose another --output"
         ) from error
     _log.info("exported %s", target)
     return target

@@ -162,7 +162,7 @@ def _store(results: Iterable[NDArray[Any]], model: keras.Model, count: int, conf
             return stored.reshape(count, *model.output_shape[1:])
     except OSError as error:
         raise CacheError(
-            f"cannot keep features in {cache} ({error.strerror}): free space, choose another --cache,"
+            f"cannot keep features in {cache} ({error.strerror}): free space, mend permissions, choose another --cache,"
             " or set --variants 0"
         ) from error
 

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from classify_training.checkpoint import Epoch
@@ -27,8 +27,12 @@ def draw_curves(history: Sequence[Epoch], path: Path) -> None:
     figure = Figure(figsize=(10, 4), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     _curves(loss, "loss", [epoch.loss for epoch in history], [epoch.val_loss for epoch in history])
+    if any(epoch.val_calibrated is not None for epoch in history):
+        calibrated = np.array([epoch.val_calibrated for epoch in history], float)
+        label = "validation, calibrated: decides what is kept"
+        loss.plot(np.arange(1, len(history) + 1), calibrated, color=_ORANGE, linestyle="--", label=label)
     _curves(accuracy, "accuracy", [epoch.accuracy for epoch in history], [epoch.val_accuracy for epoch in history])
-    accuracy.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
     for axes in (loss, accuracy):
         _mark_phases(axes, [epoch.phase for epoch in history])
         axes.legend(loc="best")
@@ -140,4 +144,6 @@ def _save(figure: Figure, path: Path) -> None:
     try:
         figure.savefig(path, dpi=_DPI, format="png")
     except OSError as error:
-        raise RunError(f"cannot write {path} ({error.strerror}): free space, or choose another place") from error
+        raise RunError(
+            f"cannot write {path} ({error.strerror}): free space, mend permissions, or choose another place"
+        ) from error

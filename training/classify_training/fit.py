@@ -50,8 +50,8 @@ def phases(config: FitConfig) -> list[Phase]:
     return [phase for phase in planned if phase.epochs]
 
 
-def fit(classifier: Classifier, plan: Plan, config: TrainConfig, checkpoint: Checkpoint) -> tuple[Epoch, ...]:
-    """Train in place, from the checkpoint on if it holds a state; returns all epochs.
+def fit(classifier: Classifier, plan: Plan, config: TrainConfig, checkpoint: Checkpoint) -> State:
+    """Train in place, from the checkpoint on if it holds a state; returns the last state, with all epochs.
 
     Afterwards the weights are those of the lowest validation loss, fine-tuning being kept only where it is lower than
     what it started from. What counts is the loss after temperature scaling, since that is what is exported: an
@@ -76,7 +76,7 @@ def fit(classifier: Classifier, plan: Plan, config: TrainConfig, checkpoint: Che
             feed = make_feed(classifier, plan, config, last.unfreeze, max(p.epochs for p in planned[number:]))
         own = feed if phase is planned[-1] else head_feed(feed, classifier, plan, config)
         state = _Trainer(classifier, own, plan, config, number, phase, checkpoint).run(state)
-    return state.history
+    return state
 
 
 class _Trainer:
@@ -130,6 +130,7 @@ class _Trainer:
                 state = self._epoch(state, report)
         if len(self._targets):
             self._checkpoint.restore_best(state, model)
+            _log.info("%s: kept epoch %d of %d", self._phase.name, state.best_epoch, state.epoch)
         return state
 
     def _start(self, state: State) -> State:
@@ -178,8 +179,8 @@ class _Trainer:
 
 
 def _line(epoch: Epoch, epochs: int) -> str:
-    figures = {"loss": epoch.loss, "accuracy": epoch.accuracy, "val_loss": epoch.val_loss}
-    figures["val_accuracy"] = epoch.val_accuracy
+    names = ("loss", "accuracy", "val_loss", "val_calibrated", "val_accuracy")
+    figures = {name: getattr(epoch, name) for name in names}
     shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items() if value is not None)
     return f"{epoch.phase} {epoch.epoch:2d}/{epochs}  {shown}  {epoch.seconds:.1f} s"
 

@@ -1,5 +1,6 @@
 """The command-line options of the parts of a training's configuration."""
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,15 +27,34 @@ from classify_training.settings import read_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
+class Real(click.FloatRange):
+    """A number in a range; click itself takes `nan` for one in any."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """As click's, refusing what is no number."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a number", param, ctx)
+        return number
+
+
 FOLDER: Final = click.Path(path_type=Path)
-_FRACTION: Final = click.FloatRange(0, 1, max_open=True)
-_POSITIVE: Final = click.FloatRange(0, min_open=True)
+_FRACTION: Final = Real(0, 1, max_open=True)
+_POSITIVE: Final = Real(0, min_open=True)
 _DATA: Final = DataConfig(dataset=Path())
 _AUGMENT: Final = AugmentConfig()
 _FIT: Final = FitConfig()
 
 
-def model_folder(ctx: click.Context, option: click.Parameter, folder: Path) -> Path:
+def new_file(ctx: click.Context, option: click.Parameter, path: Path) -> Path:
+    """Refuse a file that could not be written."""
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise click.BadParameter(f"{path} cannot be written: choose another")
+    return path
+
+
+def writable_folder(ctx: click.Context, option: click.Parameter, folder: Path) -> Path:
     """Refuse, before any training, a folder that could not be written to after it."""
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
@@ -102,7 +122,7 @@ _DATA_OPTIONS: Final = [
     ),
     click.option(
         "--max-ratio",
-        type=click.FloatRange(1),
+        type=Real(1),
         default=_DATA.max_ratio,
         help="Thin classes to this many times the median.",
     ),
@@ -114,22 +134,24 @@ _DATA_OPTIONS: Final = [
     ),
     click.option("--strict", is_flag=True, help="Refuse a dataset with corrupt files instead of leaving them out."),
     click.option("--seed", type=click.IntRange(0), default=_DATA.seed, help="Of splits, weights and random changes."),
-    click.option("--cache", type=FOLDER, default=_DATA.cache, help="Folder for decoded images; may be deleted."),
+    click.option(
+        "--cache",
+        type=FOLDER,
+        default=_DATA.cache,
+        callback=writable_folder,
+        help="Folder for decoded images; may be deleted.",
+    ),
     click.option("--quiet", is_flag=True, help="No progress on stderr."),
 ]
 
 _AUGMENT_OPTIONS: Final = [
     click.option("--flip/--no-flip", default=_AUGMENT.flip, help="Mirror images left to right."),
     click.option("--shift", type=_FRACTION, default=_AUGMENT.shift, help="Largest shift, as a share of the side."),
-    click.option(
-        "--rotate", type=click.FloatRange(0, 180), default=_AUGMENT.rotate, help="Largest rotation in degrees."
-    ),
-    click.option(
-        "--erase", type=click.FloatRange(0, 1), default=_AUGMENT.erase, help="Probability of erasing a rectangle."
-    ),
+    click.option("--rotate", type=Real(0, 180), default=_AUGMENT.rotate, help="Largest rotation in degrees."),
+    click.option("--erase", type=Real(0, 1), default=_AUGMENT.erase, help="Probability of erasing a rectangle."),
     click.option(
         "--erase-area",
-        type=(click.FloatRange(0, 1), click.FloatRange(0, 1)),
+        type=(Real(0, 1), Real(0, 1)),
         default=_AUGMENT.erase_area,
         callback=_range,
         help="Range of its area, as shares of the image.",
@@ -143,7 +165,7 @@ _AUGMENT_OPTIONS: Final = [
     ),
     click.option(
         "--erase-values",
-        type=(click.FloatRange(0, 255), click.FloatRange(0, 255)),
+        type=(Real(0, 255), Real(0, 255)),
         default=_AUGMENT.erase_values,
         callback=_range,
         help="Range of what is painted, in 0-255 as the images.",
@@ -181,7 +203,7 @@ _FIT_OPTIONS: Final = [
     click.option("--head-rate", type=_POSITIVE, default=_FIT.head_rate, help="Peak learning rate for the head alone."),
     click.option(
         "--rate",
-        type=click.FloatRange(0),
+        type=Real(0),
         default=_FIT.rate,
         help="Peak learning rate of fine-tuning; 0 for 1e-5, or 1e-4 from random weights.",
     ),
@@ -204,7 +226,7 @@ _FIT_OPTIONS: Final = [
         "--patience",
         type=click.IntRange(1),
         default=_FIT.patience,
-        help="Epochs without a better validation loss that end a phase.",
+        help="Epochs without a better calibrated validation loss that end a phase.",
     ),
     click.option(
         "--variants",

@@ -80,10 +80,7 @@ def make_plan(config: DataConfig, quiet: bool = False) -> Plan:
     merges = plan_merges(counts, config.min_images, config.others, config.merge)
     class_names = tuple(sorted(merge_counts(counts, merges)))
     if len(class_names) < 2:
-        raise DatasetError(
-            f"{config.dataset} has one class only ({', '.join(class_names) or 'none'}):"
-            " a classifier needs images of at least two, each in a folder of its own"
-        )
+        raise DatasetError(_too_few(dataset, class_names))
     _check_known(dataset, merges, class_names)
     targets = np.array([class_names.index(merges.get(file.label, file.label)) for file in files], np.int64)
     train = np.flatnonzero(np.array(splits) == "train")
@@ -97,6 +94,21 @@ def make_plan(config: DataConfig, quiet: bool = False) -> Plan:
     sizes = np.bincount(targets[epoch], minlength=len(class_names))
     weights = class_weights(sizes) if config.balance == "weights" else np.ones(len(class_names), np.float32)
     return Plan(dataset, merges, class_names, targets, epoch, weights)
+
+
+def _too_few(dataset: Dataset, class_names: tuple[str, ...]) -> str:
+    message = f"{dataset.root} has one class only ({', '.join(class_names) or 'none'}):"
+    unusable = sorted(set(dataset.found) - {example.file.label for example in dataset.examples})
+    if not unusable:
+        return f"{message} a classifier needs images of at least two, each in a folder of its own"
+    reasons = [str(error) for file, error in dataset.corrupt if file.label == unusable[0]]
+    reasons += [
+        f"{file.path}: the same picture is filed under another label"
+        for group in dataset.conflicts
+        for file in group
+        if file.label == unusable[0]
+    ]
+    return f"{message} none of the images in {unusable[0]} can be used, the first because: {reasons[0]}; mend them"
 
 
 def _check_known(dataset: Dataset, merges: Mapping[str, str], class_names: tuple[str, ...]) -> None:

@@ -168,5 +168,6 @@ def _writing(path: Path) -> Iterator[Path]:
         yield path
     except OSError as error:
         raise RunError(
-            f"cannot write {error.filename or path} ({error.strerror}): free space, or choose other --runs"
+            f"cannot write {error.filename or path} ({error.strerror}): free space, mend permissions,"
+            " or choose other --runs"
         ) from error

@@ -65,8 +65,8 @@ def train(plan: Plan, config: TrainConfig) -> Trained:
                 policy=policy,
                 seed=config.data.seed,
             )
-            history = fit(classifier, plan, config, run.checkpoint)
-        run.write_history(history)
+            state = fit(classifier, plan, config, run.checkpoint)
+        run.write_history(state.history)
         fitted = time.monotonic()
         final = classifier if policy == "float32" else in_float32(classifier)
         trained = _publish(final, plan, config, run)
@@ -77,8 +77,14 @@ def train(plan: Plan, config: TrainConfig) -> Trained:
                 "model": trained.metadata.model_name,
                 "version": trained.metadata.model_version,
                 "precision": policy,
-                "epochs": len(history),
-                "seconds": {"fit": fitted - start, "total": time.monotonic() - start},
+                "epochs": len(state.history),
+                "kept": {"phase": state.history[-1].phase if state.history else None, "epoch": state.best_epoch},
+                # Those of the epochs count the processes that were killed too.
+                "seconds": {
+                    "epochs": sum(epoch.seconds for epoch in state.history),
+                    "fit": fitted - start,
+                    "total": time.monotonic() - start,
+                },
             },
         )
         run.finish()
