@@ -4,11 +4,12 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from classify_training.checkpoint import Checkpoint
+from classify_training.checkpoint import Checkpoint, State
 from classify_training.config import AugmentConfig, DataConfig, FitConfig, TrainConfig
 from classify_training.errors import CacheError, FitError
 from classify_training.feed import FeatureFeed, ImageFeed, head_feed, make_feed
@@ -126,6 +127,28 @@ def test_the_best_weights_are_kept(config: TrainConfig, tmp_path: Path) -> None:
         np.testing.assert_array_equal(old, new)
 
 
+class KilledBetweenPhases(Checkpoint):
+    """Saves, and then ends the training as a kill would, when the second phase is about to begin."""
+
+    def save(self, state: State, model: Any) -> None:
+        super().save(state, model)
+        if (state.phase, state.epoch) == (1, 0):
+            raise KeyboardInterrupt
+
+
+def test_a_kill_between_the_phases_loses_nothing(config: TrainConfig, tmp_path: Path) -> None:
+    config = replace(config, fit=replace(config.fit, rate=1e-12))
+    plan = make_plan(config.data, quiet=True)
+    killed = build(plan, config)
+    with pytest.raises(KeyboardInterrupt):
+        fit(killed, plan, config, KilledBetweenPhases(tmp_path / "checkpoint"))
+    resumed = build(plan, config)
+    state = fit(resumed, plan, config, Checkpoint(tmp_path / "checkpoint"))
+    assert [epoch.phase for epoch in state.history] == ["head", "head", "fine-tuning", "fine-tuning"]
+    for before, after in zip(killed.head.get_weights(), resumed.head.get_weights(), strict=True):
+        np.testing.assert_allclose(before, after, atol=1e-6)
+
+
 def test_a_training_that_diverges_says_so(config: TrainConfig, tmp_path: Path) -> None:
     config = replace(config, fit=replace(config.fit, head_rate=1e30, schedule="constant", head_epochs=3))
     plan = make_plan(config.data, quiet=True)
@@ -153,10 +176,11 @@ def test_several_devices_train_one_model(tmp_path: Path, dataset: Path) -> None:
     code = """
 import sys, numpy as np, tensorflow as tf
 from pathlib import Path
+from typing import Any
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
-from classify_training.checkpoint import Checkpoint
+from classify_training.checkpoint import Checkpoint, State
 from classify_training.config import DataConfig, FitConfig, TrainConfig
 from classify_training.fit import fit
 from classify_training.model import build_classifier

@@ -122,6 +122,9 @@ class _Trainer:
         model = self._feed.model
         if state.phase == self._number and state.epoch:
             self._checkpoint.restore_last(state, model)
+        elif state.phase == self._number and state.history:
+            # Killed before the first epoch of this phase: what it starts from is the best so far.
+            self._checkpoint.restore_best(state, model)
         else:
             state = self._start(state)
         with progress_bar(self._config.quiet) as bar:
