@@ -76,10 +76,11 @@ def _transforms(
     return tf.stack([a0, a1, a2], axis=1), tf.stack([b0, b1, b2], axis=1)
 
 
-@tf.function(jit_compile=True, reduce_retracing=True)  # type: ignore[untyped-decorator]
+# The number of channels must be known when it is traced: a gather of rows of unknown length takes twice the time.
+@tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
 def _resample(images: tf.Tensor, across: tf.Tensor, down: tf.Tensor) -> tf.Tensor:
     """Bilinear sampling of [N,H,W,C] at the places that the transforms, float32 [N,3], give; float32."""
-    count, height, width, channels = (tf.shape(images)[axis] for axis in range(4))
+    count, height, width = (tf.shape(images)[axis] for axis in range(3))
     x, y = tf.range(tf.cast(width, tf.float32))[None, None, :], tf.range(tf.cast(height, tf.float32))[None, :, None]
     place_x, place_y = _within(across, x, y, width), _within(down, x, y, height)
     left, top = tf.floor(place_x), tf.floor(place_y)
@@ -87,7 +88,7 @@ def _resample(images: tf.Tensor, across: tf.Tensor, down: tf.Tensor) -> tf.Tenso
     pairs = tf.concat([images, tf.concat([images[:, :, 1:], images[:, :, -1:]], axis=2)], axis=3)
     fours = tf.concat([pairs, tf.concat([pairs[:, 1:], pairs[:, -1:]], axis=1)], axis=3)
     rows = tf.range(count)[:, None, None] * height + tf.cast(top, tf.int32)
-    fetched = tf.gather(tf.reshape(fours, [-1, 4 * channels]), rows * width + tf.cast(left, tf.int32))
+    fetched = tf.gather(tf.reshape(fours, [-1, 4 * images.shape[3]]), rows * width + tf.cast(left, tf.int32))
     top_left, top_right, low_left, low_right = tf.split(tf.cast(fetched, tf.float32), 4, axis=3)
     weight_x, weight_y = (place_x - left)[..., None], (place_y - top)[..., None]
     upper = top_left + weight_x * (top_right - top_left)
