@@ -5,13 +5,11 @@ content of which SHA-256. Changed files are other contents, so nothing is ever o
 as the last step; rows of a reading that was killed are simply written again.
 """
 
-import fcntl
 import hashlib
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -25,6 +23,7 @@ from PIL import Image
 
 from classify_serving.images import ImageError, Resize, decode_image
 from classify_training.errors import CacheError
+from classify_training.files import locked, replace_file
 
 Pixels = NDArray[np.uint8]
 _INDEX: Final = "index.json"
@@ -89,7 +88,8 @@ class ImageCache:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with _exclusive(self.folder):
+            # Other trainings that read the same dataset wait.
+            with locked(self.folder, wait=True):
                 index = self._load_index(len(paths))
                 outcomes = self._decode(paths, index, track)
                 # Rows of contents that have gone stay until they are the larger part: `_load_index`.
@@ -114,9 +114,7 @@ class ImageCache:
         return index if is_whole and rows <= 2 * files + 1000 else new
 
     def _store_index(self, index: _Index) -> None:
-        temporary = self.folder / f".{_INDEX}.tmp"
-        temporary.write_bytes(msgspec.json.encode(index))
-        os.replace(temporary, self.folder / _INDEX)
+        replace_file(self.folder / _INDEX, msgspec.json.encode(index))
         for path in self.folder.glob("pixels-*"):
             if path.name != index.pixels:
                 path.unlink()
@@ -173,15 +171,3 @@ def _write_all(descriptor: int, data: bytes, offset: int) -> None:
     while data:
         written = os.pwrite(descriptor, data, offset)
         data, offset = data[written:], offset + written
-
-
-@contextmanager
-def _exclusive(folder: Path) -> Iterator[None]:
-    """Wait for other trainings that read the same dataset; the lock ends with this process, however that ends."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        with suppress(OSError):
-            os.close(descriptor)

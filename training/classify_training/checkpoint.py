@@ -1,6 +1,5 @@
 """What a training that is killed goes on from: written after every epoch, whole or not at all."""
 
-import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classify_training.errors import RunError
+from classify_training.files import replace_file
 
 _STATE: Final = "state.json"
 
@@ -100,9 +100,7 @@ class Checkpoint:
                 optimizer: dict[str, Any] = {}
                 model.optimizer.save_own_variables(optimizer)
                 _save(self._last(state), weights | {f"optimizer_{key}": v for key, v in optimizer.items()})
-            temporary = self._folder / f".{_STATE}.tmp"
-            temporary.write_bytes(msgspec.json.encode(state))
-            os.replace(temporary, self._folder / _STATE)
+            replace_file(self._folder / _STATE, msgspec.json.encode(state))
             self._remove_others(state)
         except OSError as error:
             raise RunError(

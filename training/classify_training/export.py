@@ -1,13 +1,11 @@
 """Writing a SavedModel version: complete and verified before anyone can see it."""
 
-import fcntl
 import io
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +20,7 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog, PredictLog
 from classify_serving import contract
 from classify_serving.contract import ModelMetadata
 from classify_training.errors import ExportError
+from classify_training.files import locked
 from classify_training.model import Classifier
 from classify_training.signatures import Signatures
 
@@ -57,7 +56,7 @@ def export(classifier: Classifier, metadata: ModelMetadata, images: NDArray[np.u
     target = folder / str(metadata.model_version)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=folder) as temporary, _locked(Path(temporary)):
+        with tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=folder) as temporary, locked(Path(temporary)):
             written = Path(temporary) / "version"
             signatures = Signatures(classifier, metadata)
             tf.saved_model.save(signatures, str(written), signatures=signatures.functions())
@@ -131,19 +130,8 @@ def _record(metadata: ModelMetadata, signature: str, alias: str, value: Any) -> 
     return content
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a lock that ends with this process, however that ends; BlockingIOError if another holds it."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def remove_leftovers(folder: Path) -> None:
     """Delete what killed exports left in a model's folder; one that is still running is let be."""
     for leftover in folder.glob(f"{_TEMPORARY}*"):
-        with suppress(OSError), _locked(leftover):
+        with suppress(OSError), locked(leftover):
             shutil.rmtree(leftover)

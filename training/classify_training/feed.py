@@ -18,7 +18,6 @@ from classify_training.model import HEAD, Classifier, first_trained_block, secti
 from classify_training.plan import Plan
 from classify_training.progress import track
 
-Images = NDArray[np.uint8]
 _FREE_SHARE: Final = 0.8
 _LEAST_VARIANTS: Final = 2
 _log = logging.getLogger(__name__)

@@ -1,12 +1,10 @@
 """`runs/<UTC time>-<name>/`: what a training leaves besides its model, and what a killed one goes on from."""
 
 import csv
-import fcntl
 import glob
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields
 from datetime import UTC, datetime
 from itertools import count
@@ -21,6 +19,7 @@ from classify_training.config import TrainConfig
 from classify_training.errors import RunError
 from classify_training.evaluate import Evaluation
 from classify_training.figures import draw_confusion, draw_curves
+from classify_training.files import locked
 from classify_training.plan import Plan
 from classify_training.settings import settings_json
 
@@ -116,22 +115,19 @@ def open_run(config: TrainConfig, fingerprint: str) -> Iterator[Run]:
     """
     settings = settings_json(config)
     name = config.output.resolve().name
-    with _writing(config.runs) as runs:
-        runs.mkdir(parents=True, exist_ok=True)
-        found = sorted(runs.glob(f"*-{glob.escape(name)}"), reverse=True) if config.resume else []
-        unfinished = [folder for folder in found if _matches(folder, settings, fingerprint)]
-        held = next((lock for folder in unfinished if (lock := _hold(folder)) is not None), None)
-        folder = held[0] if held else _new_folder(runs, name)
-        held = held or _hold(folder)
-        if not (folder / _CHECKPOINT).exists():
-            (folder / CONFIG).write_bytes(settings)
-            (folder / _CHECKPOINT).mkdir()
-            (folder / _CHECKPOINT / _FINGERPRINT).write_text(fingerprint)
-    try:
+    with ExitStack() as stack:
+        with _writing(config.runs) as runs:
+            runs.mkdir(parents=True, exist_ok=True)
+            found = sorted(runs.glob(f"*-{glob.escape(name)}"), reverse=True) if config.resume else []
+            unfinished = (folder for folder in found if _matches(folder, settings, fingerprint))
+            folder = next((folder for folder in unfinished if _hold(folder, stack)), None)
+            if folder is None:
+                folder = _new_folder(runs, name)
+                _hold(folder, stack)
+                (folder / CONFIG).write_bytes(settings)
+                (folder / _CHECKPOINT).mkdir()
+                (folder / _CHECKPOINT / _FINGERPRINT).write_text(fingerprint)
         yield Run(folder)
-    finally:
-        if held:
-            os.close(held[1])
 
 
 def _matches(folder: Path, settings: bytes, fingerprint: str) -> bool:
@@ -151,15 +147,13 @@ def _new_folder(runs: Path, name: str) -> Path:
     return folder
 
 
-def _hold(folder: Path) -> tuple[Path, int] | None:
-    """Lock a folder until the descriptor is closed or this process ends; None if another holds it."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _hold(folder: Path, stack: ExitStack) -> bool:
+    """Lock a folder until the stack ends; False if another process holds it."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        stack.enter_context(locked(folder))
     except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return folder, descriptor
+        return False
+    return True
 
 
 @contextmanager
