@@ -17,7 +17,9 @@ PYPROJECTS := serving/pyproject.toml training/pyproject.toml client/pyproject.to
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 16
 
-demo: $(VENV)/.installed | dataset $(MODEL)/1  ## sample data -> train -> serve -> classify -> misses, on this machine
+demo: $(VENV)/.installed  ## sample data -> train -> serve -> classify -> misses, on this machine
+	$(BIN)/classify-train sample ./dataset --images ./images --needed-for "$(MODEL)"
+	$(BIN)/classify-train export ./dataset --output "$(MODEL)" --if-none
 	$(BIN)/classify-client ./images --embedded "$(MODEL)" --overwrite
 
 test: $(VENV)/.developing  ## all tests
@@ -51,13 +53,6 @@ bench-serve: $(VENV)/.installed  ## throughput and latency of the embedded serve
 
 clean:  ## remove .venv and caches; data, models and results stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
-
-# Folders are made whole or not at all, so that their being there is enough.
-dataset: | $(VENV)/.installed
-	$(BIN)/classify-train sample ./dataset --images ./images
-
-$(MODEL)/1: | $(VENV)/.installed dataset
-	$(BIN)/classify-train export ./dataset --output $(MODEL) --size 32 --weights random --no-flip
 
 $(VENV)/.installed: constraints.txt $(PYPROJECTS) | $(VENV)/bin/python
 	@echo "Installing TensorFlow and the three parts into $(VENV) (a minute or two, once) ..."

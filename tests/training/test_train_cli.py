@@ -25,7 +25,7 @@ def test_the_sample_is_unbalanced_and_never_overwrites(tmp_path: Path) -> None:
     result = run("sample", tmp_path / "dataset", "--images", tmp_path / "images")
     assert result.exit_code == 0
     assert "828 labelled images" in result.stdout
-    counts = {folder.name: len(list(folder.iterdir())) for folder in (tmp_path / "dataset").iterdir()}
+    counts = {folder.name: len(list(folder.iterdir())) for folder in (tmp_path / "dataset").glob("*/")}
     assert (len(counts), counts["zero"], counts["nine"]) == (10, 142, 9)
     trained = {path.name for path in (tmp_path / "dataset").rglob("*.png")}
     held_out = {path.name for path in (tmp_path / "images").rglob("*.png")}
@@ -35,6 +35,35 @@ def test_the_sample_is_unbalanced_and_never_overwrites(tmp_path: Path) -> None:
     assert again.exit_code == 2
     assert str(tmp_path / "dataset") in again.stderr
     assert not (tmp_path / "other").exists()
+
+
+def test_the_sample_brings_the_options_to_train_on_it_with(tmp_path: Path) -> None:
+    run("sample", tmp_path / "dataset", "--images", tmp_path / "images")
+    result = run("export", tmp_path / "dataset", "--output", tmp_path / "m", "--dry-run", "--size", "48")
+    assert "weights random" in result.stderr
+    assert result.exit_code == 0
+    (tmp_path / "dataset/config.json").write_text('{"sizes": 32}')
+    refused = run("inspect", tmp_path / "dataset")
+    assert refused.exit_code == 2
+    assert "sets sizes, which is no option" in refused.stderr
+
+
+def test_a_first_training_is_only_done_where_there_is_none(tmp_path: Path) -> None:
+    dataset, images, model = (tmp_path / name for name in ("dataset", "images", "models/classifier"))
+    for folder in (dataset, images):
+        folder.mkdir()
+        (folder / ".gitignore").touch()
+    (images / "mine.jpg").touch()
+    sample = ("sample", dataset, "--images", images, "--needed-for", model)
+    assert "828 labelled images" in run(*sample).stdout
+    assert [path.name for path in images.iterdir() if not path.name.startswith(".")] == ["mine.jpg"]
+    assert "no sample needed" in run(*sample).stdout
+    shutil.rmtree(dataset)
+    (model / "3").mkdir(parents=True)
+    assert "no sample needed" in run(*sample).stdout
+    assert not dataset.exists()
+    write_picture(dataset / "cat/1.png", 1)
+    assert "has version 3" in run("export", dataset, "--output", model, "--if-none").stdout
 
 
 def test_inspect_shows_what_would_be_trained_on(dataset: Path) -> None:

@@ -24,6 +24,7 @@ from classify_training.options import (
     use_recipe,
     writable_folder,
 )
+from classify_training.versions import newest_version
 
 if TYPE_CHECKING:
     from classify_training.plan import Plan
@@ -64,16 +65,26 @@ def main() -> None:
 @main.command()
 @click.argument("dataset", type=FOLDER, default=Path("dataset"))
 @click.option("--images", type=FOLDER, default=Path("images"), help="Folder for the images held out.")
-def sample(dataset: Path, images: Path) -> None:
+@click.option(
+    "--needed-for",
+    type=FOLDER,
+    metavar="MODEL",
+    help="Only if DATASET is empty and this model has no version yet; what is in --images stays.",
+)
+def sample(dataset: Path, images: Path, needed_for: Path | None) -> None:
     """Write a sample dataset: handwritten digits in DATASET, and some more, held out, to classify.
 
     The 1,797 scans come with scikit-learn, so nothing is downloaded. Three of the ten classes are too small on
     purpose.
     """
-    from classify_training.sample import write_sample
+    from classify_training.sample import holds_something, write_sample
 
-    train, held_out = write_sample(dataset, images)
-    click.echo(f"{train} labelled images in {dataset}, {held_out} held out in {images}")
+    if needed_for and (holds_something(dataset) or newest_version(needed_for)):
+        click.echo(f"no sample needed: {dataset if holds_something(dataset) else needed_for} is there")
+        return
+    keep_images = needed_for is not None and holds_something(images)
+    train, held_out = write_sample(dataset, None if keep_images else images)
+    click.echo(f"{train} labelled images in {dataset}" + (f", {held_out} held out in {images}" if held_out else ""))
 
 
 @main.command()
@@ -145,13 +156,17 @@ def preview(output: Path, images: int, repeats: int, quiet: bool, **options: Any
     callback=use_config,
     help="Take options, and DATASET, from the config.json of a run.",
 )
+@click.option("--if-none", is_flag=True, help="Only if OUTPUT has no version yet.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be trained on.")
-def export(output: Path, runs: Path, resume: bool, dry_run: bool, quiet: bool, **options: Any) -> None:
+def export(output: Path, runs: Path, resume: bool, if_none: bool, dry_run: bool, quiet: bool, **options: Any) -> None:
     """Train on DATASET and export the model as the next version of OUTPUT.
 
     TensorFlow Serving and classify-serve pick the new version up from there. RUNS gets a folder with curves,
     confusion matrix, metrics, the misses on the test split and the configuration.
     """
+    if if_none and (version := newest_version(output)):
+        click.echo(f"nothing to train: {output} has version {version}")
+        return
     config = TrainConfig(
         data=data_config(options),
         augment=augment_config(options),

@@ -32,12 +32,6 @@ _TEMPORARY: Final = ".incoming-"
 _log = logging.getLogger(__name__)
 
 
-def next_version(folder: Path) -> int:
-    """One more than the highest version in a model's folder; 1 if there is none."""
-    versions = [int(path.name) for path in folder.glob("*") if path.name.isdecimal()]
-    return max(versions, default=0) + 1
-
-
 def export(classifier: Classifier, metadata: ModelMetadata, images: NDArray[np.uint8], folder: Path) -> Path:
     """Write version `metadata.model_version` of a model below `folder`, and return its path.
 

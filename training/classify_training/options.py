@@ -23,7 +23,7 @@ from classify_training.config import (
     check_weights,
 )
 from classify_training.errors import RunError, WeightsError
-from classify_training.settings import read_settings
+from classify_training.settings import DATASET_OPTIONS, dataset_settings, read_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -78,6 +78,19 @@ def use_config(ctx: click.Context, option: click.Parameter, path: Path | None) -
     ctx.default_map = {**(ctx.default_map or {}), **settings}
 
 
+def use_dataset(ctx: click.Context, argument: click.Parameter, dataset: Path) -> Path:
+    """Let the options that a dataset brings along be defaults, below those of `--recipe` and `--config`."""
+    try:
+        settings = dataset_settings(dataset)
+    except RunError as error:
+        raise click.BadParameter(str(error)) from error
+    if settings:
+        told = ", ".join(f"{name} {value}" for name, value in settings.items())
+        click.echo(f"options of {dataset / DATASET_OPTIONS}, unless you give others: {told}", err=True)
+    ctx.default_map = {**settings, **(ctx.default_map or {})}
+    return dataset
+
+
 def _merge(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     pairs = [value.partition("=") for value in values]
     for folder, equals, target in pairs:
@@ -101,7 +114,7 @@ def _range(ctx: click.Context, option: click.Parameter, bounds: tuple[float, flo
 
 
 _DATA_OPTIONS: Final = [
-    click.argument("dataset", type=FOLDER),
+    click.argument("dataset", type=FOLDER, is_eager=True, callback=use_dataset),
     click.option("--size", type=click.IntRange(32, 1024), default=_DATA.size, help="Side of the images in pixels."),
     click.option("--resize", type=click.Choice(RESIZE_MODES), default=_DATA.resize, help="How images become square."),
     click.option("--val", type=_FRACTION, default=_DATA.val, help="Share for validation if DATASET has no val folder."),

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -14,6 +15,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from classify_training.errors import DatasetError
+from classify_training.settings import DATASET_OPTIONS
 
 COUNTS: Final = {
     "zero": 178, "one": 160, "two": 150, "three": 140, "four": 130, "five": 120, "six": 110,
@@ -21,39 +23,57 @@ COUNTS: Final = {
 }  # fmt: skip
 """Scans taken of each digit, held-out ones included: the last three are too few for classes of their own."""
 
+OPTIONS: Final = {"size": 32, "weights": "random", "flip": False}
+"""How to train on it: ImageNet's photographs teach nothing about digits, and a mirrored digit is none."""
+
 HELD_OUT: Final = 0.2
 _SIDE: Final = 64
 _SEED: Final = 7
+_TEMPORARY: Final = ".sample-"
 
 
-def write_sample(dataset: Path, images: Path) -> tuple[int, int]:
+def holds_something(folder: Path) -> bool:
+    """Whether there is anything in a folder but hidden files."""
+    return folder.exists() and (not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir()))
+
+
+def write_sample(dataset: Path, images: Path | None) -> tuple[int, int]:
     """Write `dataset/<digit>/NNNN.png` to train on and `images/<digit>/NNNN.png`, held out, to classify.
 
     The 8 x 8 scans (E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, 1998) are enlarged
-    to 64 x 64 so that a person can look at them. Each folder appears whole or not at all.
+    to 64 x 64 so that a person can look at them. The dataset gets the options to train on it with. Both are written
+    aside first and moved at the end.
+
+    Args:
+        dataset: folder for the dataset; it may exist, with no more than hidden files in it.
+        images: likewise for the others; None to leave them out.
 
     Returns:
         How many images each of the two holds.
 
     Raises:
-        DatasetError: one of the folders exists already and is not empty.
+        DatasetError: one of the folders is not empty, or cannot be written to.
     """
-    for folder in (dataset, images):
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    folders = [folder for folder in (images, dataset) if folder]
+    for folder in folders:
+        if holds_something(folder):
             raise DatasetError(f"{folder} exists and is not empty: name another folder, or remove it")
     digits = load_digits()
     chosen = _choose(digits.target)
     train, held_out = train_test_split(chosen, test_size=HELD_OUT, stratify=digits.target[chosen], random_state=_SEED)
-    with ExitStack() as stack:
-        written = [
-            (folder, stack.enter_context(_written_beside(folder, digits.images, digits.target, indices)))
-            for folder, indices in ((images, held_out), (dataset, train))
-        ]
-        for folder, temporary in written:
-            if folder.exists():
-                folder.rmdir()
-            shutil.move(temporary, folder)
-    return len(train), len(held_out)
+    try:
+        with ExitStack() as stack:
+            if images:
+                written = stack.enter_context(_written_within(images))
+                _write_scans(written, digits.images, digits.target, held_out)
+            written = stack.enter_context(_written_within(dataset))
+            _write_scans(written, digits.images, digits.target, train)
+            (written / DATASET_OPTIONS).write_bytes(msgspec.json.format(msgspec.json.encode(OPTIONS)) + b"\n")
+    except OSError as error:
+        raise DatasetError(
+            f"cannot write {error.filename} ({error.strerror}): mend that, or name another folder"
+        ) from error
+    return len(train), len(held_out) if images else 0
 
 
 def _choose(targets: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -62,17 +82,27 @@ def _choose(targets: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 @contextmanager
-def _written_beside(
+def _written_within(folder: Path) -> Iterator[Path]:
+    """Give a hidden folder to write to, whose content moves up into `folder` when the block ends well.
+
+    `folder` itself stays, because it may be the place where another file system is mounted.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob(f"{_TEMPORARY}*"):
+        shutil.rmtree(leftover)
+    with tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=folder) as temporary:
+        yield Path(temporary)
+        for path in sorted(Path(temporary).iterdir()):
+            path.rename(folder / path.name)
+
+
+def _write_scans(
     folder: Path, scans: NDArray[np.float64], targets: NDArray[np.int64], indices: NDArray[np.int64]
-) -> Iterator[Path]:
-    """Write scans as PNGs below a temporary folder on the same disk as `folder`."""
+) -> None:
+    """Write scans as PNGs into a folder for each digit."""
     names = list(COUNTS)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-        written = Path(temporary) / "images"
-        for index in indices.tolist():
-            path = written / names[targets[index]] / f"{index:04}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            grey = Image.fromarray(np.rint(scans[index] * (255 / 16)).astype(np.uint8))
-            grey.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC).save(path)
-        yield written
+    for index in indices.tolist():
+        path = folder / names[targets[index]] / f"{index:04}.png"
+        path.parent.mkdir(exist_ok=True)
+        grey = Image.fromarray(np.rint(scans[index] * (255 / 16)).astype(np.uint8))
+        grey.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC).save(path)

@@ -1,14 +1,17 @@
-"""A configuration as the options that give it: what `config.json` holds, and `--config` reads."""
+"""A configuration as the options that give it: what `config.json` holds, a run's or a dataset's own."""
 
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from classify_training.config import TrainConfig
+from classify_training.config import AugmentConfig, DataConfig, FitConfig, TrainConfig
 from classify_training.errors import RunError
+
+DATASET_OPTIONS: Final = "config.json"
+"""File in a dataset's folder with options for whoever trains on it."""
 
 
 def settings_json(config: TrainConfig) -> bytes:
@@ -44,3 +47,17 @@ def read_settings(path: Path, known: Mapping[str, object]) -> dict[str, Any]:
         if name not in known:
             raise RunError(f"{path} sets {name}, which is no option: correct or remove it")
     return settings
+
+
+def dataset_settings(dataset: Path) -> dict[str, Any]:
+    """The options that a dataset brings along, in its `config.json`; none without that file.
+
+    Raises:
+        RunError: as `read_settings`.
+    """
+    path = dataset / DATASET_OPTIONS
+    if not path.is_file():
+        return {}
+    names = {field.name: None for part in (DataConfig, AugmentConfig, FitConfig) for field in fields(part)}
+    del names["dataset"]
+    return read_settings(path, names)

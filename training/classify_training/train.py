@@ -16,12 +16,13 @@ from classify_serving.contract import SCHEMA_VERSION, ModelMetadata
 from classify_training.config import TrainConfig
 from classify_training.dataset import fingerprint
 from classify_training.evaluate import Evaluation, evaluate
-from classify_training.export import export, next_version, remove_leftovers
+from classify_training.export import export, remove_leftovers
 from classify_training.fit import fit
 from classify_training.model import Classifier, build_classifier, in_float32
 from classify_training.plan import Plan
 from classify_training.precision import choose_policy
 from classify_training.runs import Run, open_run
+from classify_training.versions import newest_version
 
 _log = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ def _metadata(plan: Plan, config: TrainConfig, evaluation: Evaluation) -> ModelM
     return ModelMetadata(
         schema_version=SCHEMA_VERSION,
         model_name=config.output.resolve().name,
-        model_version=next_version(config.output),
+        model_version=newest_version(config.output) + 1,
         class_names=plan.class_names,
         merges=dict(plan.merges),
         image_size=config.data.size,
