@@ -30,6 +30,11 @@ EXIT_INTERRUPTED = 130
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Merge concurrent requests as this file says, one of TensorFlow Serving's.",
 )
+@click.option(
+    "--ssl-config-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Encrypt gRPC, and check clients, as this file says, one of TensorFlow Serving's.",
+)
 @click.option("--watch/--no-watch", default=True, help="Whether to serve new versions of MODEL as they appear.")
 @click.option("--until-stdin-closes", is_flag=True, hidden=True, help="Stop when standard input ends.")
 @click.version_option(__version__)
@@ -82,6 +87,7 @@ class ServeConfig:
     name: str | None
     threads: int
     batching_parameters_file: Path | None
+    ssl_config_file: Path | None
     watch: bool
     until_stdin_closes: bool
 
@@ -96,17 +102,21 @@ def serve(model: Path, config: ServeConfig) -> None:
     from classify_serving.embedded.rest import RestServer
     from classify_serving.embedded.servable import load_servable
     from classify_serving.embedded.server import AddressError, EmbeddedServer
+    from classify_serving.embedded.tls import SslError, read_credentials
     from classify_serving.embedded.watcher import Watcher
 
     try:
         parameters = config.batching_parameters_file
         batching = read_batching(parameters) if parameters else None
+        credentials = read_credentials(config.ssl_config_file) if config.ssl_config_file else None
         servable = load_servable(model, config.name, batching)
         stopped = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopped.set())
         with ExitStack() as stack:
-            server = stack.enter_context(EmbeddedServer(servable, config.host, config.port, config.threads))
+            server = stack.enter_context(
+                EmbeddedServer(servable, config.host, config.port, config.threads, credentials)
+            )
             if config.rest_port is not None:
                 rest = stack.enter_context(RestServer(server.servables, config.host, config.rest_port))
                 click.echo(f"REST on {rest.address}", err=True)
@@ -118,7 +128,7 @@ def serve(model: Path, config: ServeConfig) -> None:
             if config.until_stdin_closes:
                 threading.Thread(target=_set_at_end_of_input, args=(stopped,), daemon=True).start()
             stopped.wait()
-    except (AddressError, BatchingError) as error:
+    except (AddressError, BatchingError, SslError) as error:
         _fail(str(error), EXIT_USAGE)
 
 

@@ -37,31 +37,45 @@ class EmbeddedServer:
         port: 0 for a free one.
         threads: requests worked on at once; TensorFlow itself uses all cores for each. With batching, as many as
             there are to be merged.
+        credentials: to encrypt and to check clients with; None for neither.
 
     Raises:
         AddressError: the port is taken or the host is not of this machine.
     """
 
-    def __init__(self, servable: Servable, host: str = "127.0.0.1", port: int = 0, threads: int = 4) -> None:
+    def __init__(
+        self,
+        servable: Servable,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        threads: int = 4,
+        credentials: grpc.ServerCredentials | None = None,
+    ) -> None:
         self.servables = Servables(servable)
         self._server = grpc.server(ThreadPoolExecutor(threads, "grpc"), options=_OPTIONS)
         add_PredictionServiceServicer_to_server(PredictionService(self.servables), self._server)
         add_ModelServiceServicer_to_server(ModelService(self.servables), self._server)
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self.address = f"{host}:{self._listen(f'{host}:{port}', credentials)}"
+        for name in _HEALTH_NAMES:
+            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        self._server.start()
+
+    def _listen(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
         try:
-            bound = self._server.add_insecure_port(f"{host}:{port}")
+            if credentials:
+                bound = self._server.add_secure_port(address, credentials)
+            else:
+                bound = self._server.add_insecure_port(address)
         except RuntimeError:
             bound = 0
         if not bound:
             raise AddressError(
-                f"cannot listen on {host}:{port}: the port is taken, or the host is not of this machine;"
-                " choose others with --port and --host"
+                f"cannot listen on {address}: the port is taken, the host is not of this machine,"
+                " or the certificate and its key are unusable; see --port, --host and --ssl-config-file"
             )
-        self.address = f"{host}:{bound}"
-        for name in _HEALTH_NAMES:
-            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
-        self._server.start()
+        return int(bound)
 
     def stop(self, grace: float = 30.0) -> None:
         """Refuse new requests, finish those under way for up to `grace` seconds, and close the port."""
