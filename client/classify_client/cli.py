@@ -1,6 +1,5 @@
 """classify-client: parse, run, report."""
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,45 +8,20 @@ import click
 
 from classify_client import __version__
 from classify_client.errors import ClassifyError, InputError
+from classify_client.options import input_options, output_options, pipeline_options, server_options
 
 if TYPE_CHECKING:
     from classify_client.run import Outcome
 
-_PATH = click.Path(path_type=Path)
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
 
 @click.command(context_settings={"auto_envvar_prefix": "CLASSIFY", "show_default": True})
-@click.argument("inputs", type=_PATH, nargs=-1, required=True)
-@click.option("--output", "-o", type=_PATH, default=Path("classified"), help="Folder for the results.")
-@click.option("--server", default="localhost:8500", metavar="HOST:PORT", help="gRPC address of the model server.")
-@click.option("--model", default="classifier", help="Name of the model there.")
-@click.option(
-    "--embedded", type=_PATH, metavar="MODEL", help="Serve this model's folder for the run, instead of --server."
-)
-@click.option(
-    "--labels",
-    type=click.Choice(["folder", "none"]),
-    default="folder",
-    help="Whether a file's folder names its true class.",
-)
-@click.option("--batch-size", type=click.IntRange(1), default=32, help="Images a request.")
-@click.option("--in-flight", type=click.IntRange(1), default=2, help="Requests sent and not yet answered, at most.")
-@click.option(
-    "--threads",
-    type=click.IntRange(1),
-    default=os.cpu_count() or 1,
-    show_default="cores",
-    help="Threads that decode images.",
-)
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=60.0, help="Seconds for one request.")
-@click.option("--max-failures", type=click.IntRange(0), default=0, help="Images that may fail without exit code 1.")
-@click.option(
-    "--fail-under", type=click.FloatRange(0, 1), metavar="ACCURACY", help="Exit with 1 below this accuracy, 0-1."
-)
-@click.option("--overwrite", is_flag=True, help="Classify everything anew instead of going on from earlier results.")
-@click.option("--quiet", is_flag=True, help="No progress bar.")
+@input_options
+@output_options
+@server_options
+@pipeline_options
 @click.version_option(__version__)
 def main(labels: str, max_failures: int, fail_under: float | None, **options: Any) -> None:  # fmt: skip
     """Classify images in batches with a model server, and copy what it got wrong into a miss folder.
