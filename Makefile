@@ -12,7 +12,7 @@ PARTS := --editable ./serving[embedded] --editable ./training --editable ./clien
 PYPROJECTS := serving/pyproject.toml training/pyproject.toml client/pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format train-export install wire bench bench-train bench-serve clean
+.PHONY: help demo test test-containers lint format train-export install wire bench bench-train bench-serve clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 16
@@ -24,6 +24,9 @@ demo: $(VENV)/.installed  ## sample data -> train -> serve -> classify -> misses
 
 test: $(VENV)/.developing  ## all tests
 	$(BIN)/python -m pytest
+
+test-containers: $(VENV)/.developing  ## docker compose from nothing to results, for real; needs Docker
+	$(BIN)/python -m pytest tests/containers -m containers
 
 lint: $(VENV)/.developing  ## style and types
 	$(BIN)/ruff format --check .

@@ -1,0 +1,35 @@
+"""One project for all tests here, in their order; the first one builds the images."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from containers.compose import Project, make_project, tensorflow_serving, why_not
+
+
+def pytest_report_header() -> str:
+    """Say what is tested."""
+    if why_not():
+        return f"containers: none ({why_not()})"
+    return f"containers: with {'TensorFlow Serving' if tensorflow_serving() else 'the embedded server in its place'}"
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    if why_not():
+        pytest.skip(why_not())
+    folder = tmp_path_factory.mktemp("containers") / "classify"
+    # Docker's users have to get there.
+    for parent in folder.parents:
+        if parent.owner() != "root" or parent.stat().st_mode & 0o077 == 0:
+            parent.chmod(0o755)
+        if parent.name.startswith("pytest-of-"):
+            break
+    project = make_project(folder)
+    yield project
+    project.shell("docker compose --profile '*' down --volumes --timeout 10")
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "log"

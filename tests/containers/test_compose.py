@@ -1,0 +1,222 @@
+"""docker compose from nothing to results, and what may happen to it on the way. The tests build on each other."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from containers.compose import OWNER, ROOT, Project, documented_commands, tensorflow_serving, wait_for
+
+pytestmark = pytest.mark.containers
+PAGE = ROOT / "docs/serving.md"
+
+
+def rows(project: Project) -> list[dict[str, str]]:
+    with (project.folder / "classified/predictions.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def many_images(project: Project, copies: int) -> int:
+    """A folder `many` within the images, of so many copies of one class; how many files that is."""
+    files = sorted((project.folder / "images/two").iterdir())
+    for copy in range(copies):
+        folder = project.folder / f"images/many/{copy:03}/two"
+        folder.mkdir(parents=True)
+        for path in files:
+            os.link(path, folder / path.name)
+    project.own(project.folder / "images/many")
+    return copies * len(files)
+
+
+def classify_many(project: Project, log: Path) -> "subprocess.Popen[bytes]":
+    """A run of the client that takes a while, under way when this returns."""
+    shutil.rmtree(project.folder / "classified/many", ignore_errors=True)
+    command = "docker compose run --rm -T --no-deps client /images/many --output /classified/many --batch-size 16"
+    client = project.start(f"{command} --overwrite", log)
+    results = project.folder / "classified/many/predictions.csv"
+    wait_for("the first results", lambda: results.is_file() and len(results.read_bytes().splitlines()) > 50)
+    return client
+
+
+def finished(client: "subprocess.Popen[bytes]", log: Path, project: Project, images: int) -> set[str]:
+    """Every image was answered; the versions that answered."""
+    assert client.wait() == 0, log.read_text()
+    summary = json.loads((project.folder / "classified/many/summary.json").read_text())
+    assert (summary["images"], summary["failed"], summary["complete"]) == (images, 0, True)
+    return set(summary["model"]["versions"])
+
+
+@pytest.fixture(scope="module")
+def images(project: Project) -> int:
+    return many_images(project, 250)
+
+
+@pytest.fixture(scope="module")
+def up(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What `docker compose up` says; it goes on running."""
+    log = tmp_path_factory.mktemp("up") / "log"
+    process = project.start("docker compose up", log)
+    wait_for("the client", lambda: b"client-1 exited with code" in log.read_bytes() or process.poll() is not None)
+    yield log
+    process.send_signal(signal.SIGINT)
+    process.wait()
+
+
+def test_from_nothing_to_results(project: Project, up: Path) -> None:
+    said = up.read_text()
+    assert "client-1 exited with code 0" in said, said
+    last = [line for line in said.splitlines() if "|" in line][-8:]
+    assert all("client-1" in line for line in last), "the summary is the last thing on the screen"
+    assert any("Predictions  classified/predictions.csv" in line for line in last)
+    assert len(rows(project)) == 208
+    summary = json.loads((project.folder / "classified/summary.json").read_text())
+    assert summary["accuracy"] > 0.95
+    assert len(list((project.folder / "classified/miss").iterdir())) == summary["misses"]
+
+
+def test_nothing_of_another_user_is_left(project: Project, up: Path) -> None:
+    assert project.owners() == {OWNER if os.getuid() == 0 else os.getuid()}
+
+
+def test_only_this_machine_reaches_the_ports(project: Project, up: Path) -> None:
+    for inside, outside in ((8500, project.grpc), (8501, project.rest)):
+        assert project.shell(f"docker compose port gateway {inside}").stdout.strip() == f"127.0.0.1:{outside}"
+
+
+def test_the_client_image_is_light(project: Project, up: Path) -> None:
+    sizes = [
+        int(project.shell(f"docker image inspect --format '{{{{.Size}}}}' {image}").stdout)
+        for image in ("classify-client", "python:3.11-slim-bookworm")
+    ]
+    assert sizes[0] - sizes[1] <= 150e6
+    found = project.shell("docker compose run --rm -T --no-deps --entrypoint python3 client -c 'import tensorflow'")
+    assert "No module named 'tensorflow'" in found.stderr
+
+
+def test_containers_cannot_write_where_they_only_read(project: Project, up: Path) -> None:
+    for service, place in (("training", "/dataset"), ("client", "/images"), ("client", "/parts")):
+        found = project.shell(f"docker compose run --rm -T --no-deps --entrypoint touch {service} {place}/x")
+        assert "Read-only file system" in found.stderr
+    assert project.shell("docker compose exec -T serving touch /models/x").returncode != 0
+
+
+def test_a_second_run_sends_nothing_again(project: Project, up: Path) -> None:
+    again = project.run("docker compose run --rm client /images")
+    assert again.returncode == 0, again.stderr
+    assert "208 answered before, not sent again" in again.stdout
+    anew = project.run("docker compose run --rm client /images --overwrite")
+    assert anew.returncode == 0, anew.stderr
+    assert "answered before" not in anew.stdout
+
+
+def test_other_commands_of_training(project: Project, up: Path) -> None:
+    table = project.run("docker compose run --rm training inspect dataset")
+    assert table.returncode == 0, table.stderr
+    assert re.search(r"total +828 ", table.stdout)
+
+
+def test_clients_outside_come_through_the_gateway(project: Project, up: Path, tmp_path: Path) -> None:
+    status = project.shell(f"curl --silent --fail localhost:{project.rest}/v1/models/classifier")
+    assert '"AVAILABLE"' in status.stdout
+    project.ran |= {"classify-client ./images", "curl localhost:8501/v1/models/classifier"}
+    command = f"{sys.executable} -m classify_client ./images --output {tmp_path} --server localhost:{project.grpc}"
+    outside = project.shell(command)
+    assert outside.returncode == 0, outside.stderr
+    assert "Images       208" in outside.stdout
+
+
+def test_a_new_version_appears_during_a_run(project: Project, up: Path, images: int, log: Path) -> None:
+    client = classify_many(project, log)
+    project.publish(2)
+    assert finished(client, log, project, images) == {"1", "2"}
+
+
+def test_back_to_the_version_before(project: Project, up: Path) -> None:
+    wait_for("version 2", lambda: project.serves(2))
+    assert project.run("mv models/classifier/2 models/classifier/2.bad").returncode == 0
+    wait_for("version 1", lambda: project.serves(1))
+
+
+def test_a_server_that_is_killed_comes_back_and_the_run_goes_on(
+    project: Project, up: Path, images: int, log: Path
+) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can kill a container's process as a crash would")
+    client = classify_many(project, log)
+    (server,) = project.containers("serving")
+    os.kill(int(project.shell(f"docker inspect --format '{{{{.State.Pid}}}}' {server}").stdout), signal.SIGKILL)
+    finished(client, log, project, images)
+    assert int(project.shell(f"docker inspect --format '{{{{.RestartCount}}}}' {server}").stdout) == 1
+
+
+def test_several_servers_share_the_work(project: Project, up: Path, images: int, log: Path, tmp_path: Path) -> None:
+    scaled = project.start("docker compose up --scale serving=3", tmp_path / "scaled")
+    wait_for("three servers", lambda: len(project.containers("serving")) == 3)
+    wait_for("their health", lambda: project.shell("docker compose ps serving").stdout.count("(healthy)") == 3)
+    servers = project.containers("serving")
+    before = [received(server) for server in servers]
+    client = classify_many(project, log)
+    finished(client, log, project, images)
+    work = [received(server) - earlier for server, earlier in zip(servers, before, strict=True)]
+    assert min(work) > sum(work) / 6, f"bytes received: {work}"
+    scaled.send_signal(signal.SIGINT)
+    scaled.wait()
+
+
+def received(container: str) -> int:
+    """Bytes that a container's network received so far."""
+    command = ["docker", "exec", container, "cat", "/proc/net/dev"]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    return sum(int(line.split(":")[1].split()[0]) for line in lines if "eth" in line)
+
+
+def test_tls_both_ways(project: Project, up: Path, tmp_path: Path) -> None:
+    made = project.run("serving/tls/make-tls")
+    assert made.returncode == 0, made.stderr
+    project.own(project.folder / "serving/tls")
+    settings = re.search(r"```text\n(SERVING_ARGS=--ssl.*?)```", PAGE.read_text(), re.DOTALL)
+    assert settings
+    with (project.folder / ".env").open("a") as file:
+        file.write(settings[1])
+    started = project.shell("docker compose up --detach --scale serving=1 serving gateway --wait")
+    assert started.returncode == 0, started.stderr
+    secret = project.shell("docker compose up --no-deps client")
+    assert "client-1 exited with code 0" in secret.stdout, secret.stdout
+    files = "--ca serving/tls/ca.crt --cert serving/tls/client.crt --key serving/tls/client.key"
+    project.ran.add(f"classify-client ./images {files}")
+    command = f"{sys.executable} -m classify_client ./images --server localhost:{project.grpc}"
+    outside = project.shell(f"{command} {files} --output {tmp_path}/tls")
+    assert outside.returncode == 0, outside.stderr
+    for lacking in ("", "--ca serving/tls/ca.crt"):
+        refused = project.shell(f"{command} {lacking} --output {tmp_path}/plain --patience 2s")
+        assert refused.returncode == 3, refused.stdout
+
+
+def test_a_next_training_is_served_when_it_is_ready(project: Project, up: Path) -> None:
+    shutil.rmtree(project.folder / "models/classifier/2.bad")
+    command = "docker compose run --rm training export dataset"
+    project.ran.add(command)
+    # One epoch will do.
+    trained = project.shell(f"{command} --epochs 1")
+    assert trained.returncode == 0, trained.stderr
+    wait_for("version 2", lambda: project.serves(2))
+    assert project.owners() == {OWNER if os.getuid() == 0 else os.getuid()}
+
+
+def test_down(project: Project, up: Path) -> None:
+    assert project.run("docker compose down").returncode == 0
+    assert not project.containers("serving")
+
+
+def test_every_documented_command_was_run(project: Project, up: Path) -> None:
+    if not tensorflow_serving():
+        project.ran.add("docker compose -f docker-compose.yml -f serving/embedded.compose.yml up")
+    for command, remark in documented_commands(PAGE):
+        assert command in project.ran or remark.startswith("needs "), f"{command} is not tested"
