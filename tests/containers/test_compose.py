@@ -72,9 +72,10 @@ def up(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
 def test_from_nothing_to_results(project: Project, up: Path) -> None:
     said = up.read_text()
     assert "client-1 exited with code 0" in said, said
-    last = [line for line in said.splitlines() if "|" in line][-8:]
-    assert all("client-1" in line for line in last), "the summary is the last thing on the screen"
-    assert any("Predictions  classified/predictions.csv" in line for line in last)
+    lines = [line for line in said.splitlines() if "-1  " in line and "|" in line]
+    first = next(number for number, line in enumerate(lines) if "client-1" in line)
+    assert all("client-1" in line for line in lines[first:]), "the summary is the last thing on the screen"
+    assert any("Predictions  classified/predictions.csv" in line for line in lines[first:])
     assert len(rows(project)) == 208
     summary = json.loads((project.folder / "classified/summary.json").read_text())
     assert summary["accuracy"] > 0.95
