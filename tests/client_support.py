@@ -25,7 +25,8 @@ class Client:
     def run(self, *arguments: str, inputs: tuple[Path, ...] = ()) -> Result:
         """Run the command over real gRPC; a traceback is an error of the test."""
         paths = [str(path) for path in inputs or (self.images,)]
-        command = [*paths, "--output", str(self.output), "--server", self.address, *arguments]
+        server = [] if "--server" in arguments or not self.address else ["--server", self.address]
+        command = [*paths, "--output", str(self.output), *server, *arguments]
         result = CliRunner().invoke(main, command)
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception

@@ -1,6 +1,7 @@
 """classify-client: parse, run, report."""
 
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ import click
 
 from classify_client import __version__
 from classify_client.errors import ClassifyError, InputError
+from classify_client.notices import notices
 from classify_client.options import input_options, output_options, pipeline_options, server_options
 
 if TYPE_CHECKING:
@@ -36,14 +38,14 @@ def main(labels: str, max_failures: int, fail_under: float | None, **options: An
     Exit codes: 0 all images answered, 1 some failed or --fail-under, 2 wrong usage,
     3 no server or no such model, 130 interrupted.
     """
-    ctx = click.get_current_context()
-    for name in ("server", "model"):
-        if options["embedded"] and ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--embedded serves a model of its own: leave --{name} out")
+    _check_embedded(options["embedded"])
     try:
+        from classify_client.connection import Connection
         from classify_client.run import RunConfig, run
 
-        outcome = run(RunConfig(labels=labels == "folder", **options))
+        connection = Connection(**{field.name: options.pop(field.name) for field in fields(Connection)})
+        with notices():
+            outcome = run(RunConfig(labels=labels == "folder", connection=connection, **options))
     except ClassifyError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
@@ -52,6 +54,15 @@ def main(labels: str, max_failures: int, fail_under: float | None, **options: An
         sys.exit(EXIT_INTERRUPTED)
     _report(outcome, options["output"])
     sys.exit(_exit_code(outcome, max_failures, fail_under))
+
+
+def _check_embedded(embedded: Path | None) -> None:
+    """Refuse what is about other servers next to --embedded; variables of the environment may be for other runs."""
+    ctx = click.get_current_context()
+    for name in ("servers", "model", "tls", "ca", "cert", "key", "tls_name", "token_file"):
+        if embedded and ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            option = "server" if name == "servers" else name.replace("_", "-")
+            raise click.UsageError(f"--embedded serves a model of its own: leave --{option} out")
 
 
 def _report(outcome: "Outcome", output: Path) -> None:

@@ -3,8 +3,14 @@
 ClassifyError
 ├── InputError        nothing to classify, or a path that does not exist
 ├── OutputError       the output folder cannot be used
+├── SettingsError     options that do not fit together, or a file of keys that cannot be used
 └── ServiceError      no server, no such model, or one that does not keep the contract
 """
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from classify_client.faults import Remedy
 
 
 class ClassifyError(Exception):
@@ -25,6 +31,12 @@ class OutputError(ClassifyError):
     exit_code = 2
 
 
+class SettingsError(ClassifyError):
+    """What is asked for makes no sense, or a file that it names is not what it should be."""
+
+    exit_code = 2
+
+
 class ServiceError(ClassifyError):
     """The server cannot be reached, or does not have the model that is asked for."""
 
@@ -32,4 +44,12 @@ class ServiceError(ClassifyError):
 
 
 class RequestRefused(Exception):
-    """The server is there but refuses one request; its images fail, the run goes on."""
+    """The server is there but refuses one request; the run goes on. `remedy` says what may still help."""
+
+    def __init__(self, message: str, remedy: "Remedy") -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+class Stopped(Exception):
+    """The run is to end before this request was answered."""

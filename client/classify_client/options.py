@@ -7,6 +7,8 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from classify_client.parameters import Address, Duration
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _PATH: Final = click.Path(path_type=Path)
@@ -34,12 +36,38 @@ _OUTPUTS: Final = [
 ]
 
 _SERVER: Final = [
-    click.option("--server", default="localhost:8500", metavar="HOST:PORT", help="gRPC address of the model server."),
+    click.option(
+        "--server",
+        "servers",
+        type=Address(),
+        multiple=True,
+        envvar="CLASSIFY_SERVER",
+        default=["localhost:8500"],
+        metavar="HOST:PORT",
+        help="gRPC address of a model server. Several share the work, and so do all addresses of one name.",
+    ),
     click.option("--model", default="classifier", help="Name of the model there."),
     click.option(
         "--embedded", type=_PATH, metavar="MODEL", help="Serve this model's folder for the run, instead of --server."
     ),
-    click.option("--timeout", type=click.FloatRange(0, min_open=True), default=60.0, help="Seconds for one request."),
+    click.option("--tls", is_flag=True, help="Encrypt, and check certificates with this system's authorities."),
+    click.option("--ca", type=_PATH, metavar="FILE", help="Authorities to check certificates with (PEM); means --tls."),
+    click.option("--cert", type=_PATH, metavar="FILE", help="Certificate to show to the server (PEM); means --tls."),
+    click.option("--key", type=_PATH, metavar="FILE", help="Private key of --cert (PEM, without passphrase)."),
+    click.option("--tls-name", metavar="NAME", help="Name that the server's certificate must have, if not its host's."),
+    click.option(
+        "--token-file",
+        type=_PATH,
+        metavar="FILE",
+        help="File of a bearer token to show to the server.  [default: the environment variable CLASSIFY_TOKEN]",
+    ),
+    click.option("--timeout", type=Duration(), default="60s", help="Time for one attempt of a request."),
+    click.option(
+        "--patience",
+        type=Duration(),
+        show_default="20s at the start, then 5m",
+        help="How long to go on without an answer from any server, such as 90s, 5m or 1h.",
+    ),
 ]
 
 _PIPELINE: Final = [

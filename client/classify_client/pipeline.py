@@ -6,22 +6,25 @@ Every stage is bounded, so a slow server slows the decoders down instead of fill
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from classify_client.errors import RequestRefused
-from classify_client.service import Answer
+from classify_client.errors import Stopped
+from classify_client.service import Prediction
 from classify_client.sources import Source
 from classify_serving.images import ImageError, Resize, decode_image
 
 Image = NDArray[np.uint8]
-Classify = Callable[[Image], Callable[[], Answer]]
-"""Sends uint8 [N,S,S,3] and returns at once; the function it returns waits for the answer."""
+_WINDOW: Final = 4
+"""Batches kept in order, answered ones included, for each that may be in flight."""
+Classify = Callable[[Image], list[Prediction]]
+"""Sends uint8 [N,S,S,3] and waits for N predictions; called from several threads at once."""
 
 
 @dataclass(frozen=True)
@@ -85,18 +88,46 @@ def run_pipeline(
 ) -> Iterator[list[Result]]:
     """Classify every file, one result each, in their order; a list for each batch.
 
-    A file that cannot be decoded, or whose batch the server refuses, gives a result with an error. ServiceError
-    of `classify` ends the stream.
+    A file that cannot be decoded, or that the server refuses, gives a result with an error. ServiceError of
+    `classify` ends the stream; what it raises Stopped for is left out. When the consumer stops early, whoever owns
+    `classify` has to make the calls under way return.
     """
-    in_flight: deque[tuple[_Batch, Callable[[], Answer] | None]] = deque()
-    with ThreadPoolExecutor(config.threads, "decode") as pool:
-        decoded = _decode(pool, sources, config)
+    decoders = ThreadPoolExecutor(config.threads, "decode")
+    senders = ThreadPoolExecutor(config.in_flight, "send")
+    window: deque[tuple[_Batch, Future[list[Prediction]]]] = deque()
+    try:
+        decoded = _decode(decoders, sources, config)
         while batch := _next_batch(decoded, config.batch_size, times):
-            if len(in_flight) == config.in_flight:
-                yield _results(*in_flight.popleft(), times)
-            in_flight.append((batch, classify(np.stack(batch.images)) if batch.images else None))
-    while in_flight:
-        yield _results(*in_flight.popleft(), times)
+            while _is_full(window, config.in_flight, times):
+                yield from _results(*window.popleft(), times)
+            window.append((batch, senders.submit(_classify, classify, batch.images)))
+        while window:
+            yield from _results(*window.popleft(), times)
+    finally:
+        for pool in (decoders, senders):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _classify(classify: Classify, images: list[Image]) -> list[Prediction]:
+    return classify(np.stack(images)) if images else []
+
+
+def _is_full(window: deque[tuple[_Batch, Future[list[Prediction]]]], in_flight: int, times: Times) -> bool:
+    """Wait until another batch may be sent; true if results have to be taken out before.
+
+    Batches that are answered wait in the window for an earlier one that is not, so that one slow server does not
+    leave the others without work; there is an end to that as well.
+    """
+    if not window:
+        return False
+    if window[0][1].done() or len(window) >= _WINDOW * in_flight:
+        return True
+    unanswered = [future for _, future in window if not future.done()]
+    if len(unanswered) >= in_flight:
+        with times.measure("server"):
+            wait(unanswered, return_when=FIRST_COMPLETED)
+        return window[0][1].done()
+    return False
 
 
 def _decode(
@@ -139,25 +170,17 @@ def _next_batch(decoded: Iterator[tuple[Source, Image | str]], batch_size: int, 
     return batch if batch.sources else None
 
 
-def _results(batch: _Batch, wait: Callable[[], Answer] | None, times: Times) -> list[Result]:
-    refusal = ""
-    answer: Answer | None = None
-    if wait is not None:
-        try:
-            with times.measure("server"):
-                answer = wait()
-        except RequestRefused as error:
-            refusal = str(error)
-    results = []
-    answers = iter(range(len(batch.images)))
-    for index, source in enumerate(batch.sources):
-        reason = batch.errors.get(index, refusal)
-        if reason or answer is None:
-            results.append(Result(source, error=reason))
-        else:
-            results.append(Result(source, _top(answer, next(answers)), answer.version))
-    return results
+def _results(batch: _Batch, answer: "Future[list[Prediction]]", times: Times) -> Iterator[list[Result]]:
+    try:
+        with times.measure("server"):
+            predictions = iter(answer.result())
+    except Stopped:
+        return
+    yield [
+        Result(source, error=batch.errors[index]) if index in batch.errors else _result(source, next(predictions))
+        for index, source in enumerate(batch.sources)
+    ]
 
 
-def _top(answer: Answer, position: int) -> tuple[tuple[str, float], ...]:
-    return tuple(zip(answer.labels[position], answer.probabilities[position].tolist(), strict=True))
+def _result(source: Source, prediction: Prediction) -> Result:
+    return Result(source, prediction.top, prediction.version, prediction.error)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from classify_client.balancer import Patience
+from classify_client.connection import Connection
 from classify_client.embedded import embedded_server
 from classify_client.errors import InputError, OutputError, ServiceError
 from classify_client.interrupt import Interrupt
@@ -28,21 +30,22 @@ class RunConfig:
     Attributes:
         inputs: folders and files to classify.
         output: folder for the results.
-        server: `host:port` of a model server.
+        connection: the model servers.
         model: the model's name there.
-        embedded: a model's folder to serve for this run, instead of `server` and `model`.
+        embedded: a model's folder to serve for this run, instead of `connection` and `model`.
         labels: whether folder names are true labels.
         batch_size: images a request.
         in_flight: requests sent and not yet answered, at most.
         threads: decoding threads.
-        timeout: seconds for one request.
+        timeout: seconds for one attempt of a request.
+        patience: seconds to go on without an answer from any server; None is the default.
         overwrite: classify everything anew.
         quiet: no progress bar.
     """
 
     inputs: Sequence[Path]
     output: Path
-    server: str
+    connection: Connection
     model: str
     embedded: Path | None
     labels: bool
@@ -50,6 +53,7 @@ class RunConfig:
     in_flight: int
     threads: int
     timeout: float
+    patience: float | None
     overwrite: bool
     quiet: bool
 
@@ -72,11 +76,12 @@ def run(config: RunConfig) -> Outcome:
         raise InputError(f"the input {config.output} is the output folder as well: give another --output")
     sources = list_sources(config.inputs, config.output)
     with ExitStack() as stack:
-        server, model = config.server, config.model
+        connection, model = config.connection, config.model
         if config.embedded:
             with waiting("Starting the embedded server", config.quiet):
                 server, model = stack.enter_context(embedded_server(config.embedded))
-        service = stack.enter_context(Service(server, model, config.timeout))
+            connection = Connection(servers=(server,))
+        service = stack.enter_context(Service(connection, model, Patience.of(config.patience), config.timeout))
         metadata = service.metadata()
         try:
             return _Run(config, service, metadata).classify(sources)
@@ -172,7 +177,7 @@ class _Run:
         config = self._config
         arguments = {
             "inputs": [str(path) for path in config.inputs],
-            "server": str(config.embedded) if config.embedded else config.server,
+            "servers": [str(config.embedded)] if config.embedded else list(config.connection.servers),
             "labels": config.labels,
             "batch_size": config.batch_size,
             "in_flight": config.in_flight,

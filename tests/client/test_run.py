@@ -208,10 +208,10 @@ def test_nothing_to_classify(client: Client, tmp_path: Path) -> None:
 
 
 def test_no_server_no_model_and_another_kind_of_model(client: Client, start: Start) -> None:
-    absent = client.run("--server", "127.0.0.1:1", "--timeout", "20")
+    absent = client.run("--server", "127.0.0.1:1", "--patience", "0")
     assert absent.exit_code == 3
     assert "127.0.0.1:1" in only_line(absent)
-    unknown = client.run("--model", "other")
+    unknown = client.run("--model", "other", "--patience", "0")
     assert unknown.exit_code == 3
     assert "--model" in only_line(unknown)
     foreign = start(BrightnessModel(make_metadata(schema_version=9)))

@@ -1,0 +1,114 @@
+"""Servers in trouble, and servers behind TLS."""
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import trustme
+from numpy.typing import NDArray
+from support import BrightnessModel, make_metadata, make_signatures
+from tensorflow_serving.apis.prediction_service_pb2_grpc import add_PredictionServiceServicer_to_server
+
+from classify_serving import contract
+from classify_serving.embedded.servable import Servable, Servables
+from classify_serving.embedded.server import EmbeddedServer
+from classify_serving.embedded.services import PredictionService
+
+
+class TroubledModel(BrightnessModel):
+    """Raises the next of `faults` for each batch it is asked about, and answers when there are none left."""
+
+    def __init__(self, *faults: Exception, **changes: Any) -> None:
+        super().__init__(make_metadata(**changes))
+        self.faults = list(faults)
+        self.batches: list[int] = []
+
+    def predict(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        if signature != contract.METADATA:
+            self.batches.append(len(inputs[contract.IMAGES]))
+            if self.faults:
+                self.asked.set()
+                raise self.faults.pop(0)
+        return super().predict(signature, inputs)
+
+
+def servable_of(model: BrightnessModel) -> Servable:
+    metadata = model.metadata
+    signatures = make_signatures(metadata.image_size)
+    return Servable(metadata.model_name, metadata.model_version, signatures, model.predict)
+
+
+def start_server(model: BrightnessModel, address: str = "127.0.0.1:0") -> EmbeddedServer:
+    """Serve a model at a given address, such as the one of a server that is gone."""
+    host, _, port = address.rpartition(":")
+    return EmbeddedServer(servable_of(model), host, int(port))
+
+
+@dataclass(frozen=True)
+class Keys:
+    """PEM files of an authority, a server for `localhost` and a client, and of an authority of somebody else."""
+
+    ca: Path
+    server: Path
+    cert: Path
+    key: Path
+    other_ca: Path
+    other_key: Path
+
+    @property
+    def tls(self) -> grpc.ServerCredentials:
+        return grpc.ssl_server_credentials([(self.server.read_bytes(), self.server.read_bytes())])
+
+    @property
+    def mutual_tls(self) -> grpc.ServerCredentials:
+        pair = (self.server.read_bytes(), self.server.read_bytes())
+        return grpc.ssl_server_credentials([pair], self.ca.read_bytes(), require_client_auth=True)
+
+
+def make_keys(folder: Path) -> Keys:
+    authority, other = trustme.CA(), trustme.CA()
+    server, client = authority.issue_cert("localhost", "127.0.0.1"), authority.issue_cert("client@example.org")
+    names = ("ca", "server", "cert", "key", "other_ca", "other_key")
+    keys = Keys(**{name: folder / f"{name}.pem" for name in names})
+    authority.cert_pem.write_to_path(keys.ca)
+    server.private_key_and_cert_chain_pem.write_to_path(keys.server)
+    client.cert_chain_pems[0].write_to_path(keys.cert)
+    client.private_key_pem.write_to_path(keys.key)
+    other.cert_pem.write_to_path(keys.other_ca)
+    other.issue_cert("x.example").private_key_pem.write_to_path(keys.other_key)
+    return keys
+
+
+class _Doorkeeper(grpc.ServerInterceptor):
+    """Lets in who shows the token, and no one else."""
+
+    def __init__(self, token: str) -> None:
+        self._wanted = ("authorization", f"Bearer {token}")
+
+    def intercept_service(self, continuation: Callable[..., Any], details: grpc.HandlerCallDetails) -> Any:
+        if self._wanted in [tuple(pair) for pair in details.invocation_metadata]:
+            return continuation(details)
+
+        def refuse(request: object, context: grpc.ServicerContext) -> None:
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "who are you?")
+
+        return grpc.unary_unary_rpc_method_handler(refuse)
+
+
+@contextmanager
+def secure_server(
+    model: BrightnessModel, credentials: grpc.ServerCredentials | None, token: str | None = None
+) -> Iterator[int]:
+    """Serve a model on 127.0.0.1 behind TLS and a token; gives the port."""
+    interceptors: list[grpc.ServerInterceptor] = [_Doorkeeper(token)] if token else []
+    server = grpc.server(ThreadPoolExecutor(4), interceptors=interceptors)
+    add_PredictionServiceServicer_to_server(PredictionService(Servables(servable_of(model))), server)
+    address = "127.0.0.1:0"
+    port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+    server.start()
+    yield port
+    server.stop(None).wait()
