@@ -25,7 +25,7 @@ EXIT_INTERRUPTED = 130
 @server_options
 @pipeline_options
 @click.version_option(__version__)
-def main(labels: str, max_failures: int, fail_under: float | None, **options: Any) -> None:  # fmt: skip
+def main(labels: str, max_failures: int, fail_under: float | None, as_json: bool, **options: Any) -> None:
     """Classify images in batches with a model server, and copy what it got wrong into a miss folder.
 
     INPUTS are folders, searched with all below them, and image files. The nearest folder around an image that is
@@ -47,12 +47,12 @@ def main(labels: str, max_failures: int, fail_under: float | None, **options: An
         with notices():
             outcome = run(RunConfig(labels=labels == "folder", connection=connection, **options))
     except ClassifyError as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {_shown(str(error))}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         click.echo("Stopped. What was written is complete; run again to go on.", err=True)
         sys.exit(EXIT_INTERRUPTED)
-    _report(outcome, options["output"])
+    _report(outcome, options["output"], as_json)
     sys.exit(_exit_code(outcome, max_failures, fail_under))
 
 
@@ -65,17 +65,25 @@ def _check_embedded(embedded: Path | None) -> None:
             raise click.UsageError(f"--embedded serves a model of its own: leave --{option} out")
 
 
-def _report(outcome: "Outcome", output: Path) -> None:
-    from classify_client.outputs import PREDICTIONS
-    from classify_client.summary import summary_lines
+def _report(outcome: "Outcome", output: Path, as_json: bool) -> None:
+    from classify_client.outputs import predictions_path
+    from classify_client.summary import summary_json, summary_lines
 
-    for name, value in summary_lines(outcome.summary, output):
-        click.echo(click.style(f"{name:<13}", bold=True) + value)
+    if as_json:
+        click.echo(summary_json(outcome.summary), nl=False)
+    for name, value in () if as_json else summary_lines(outcome.summary, output):
+        click.echo(click.style(f"{name:<13}", bold=True) + _shown(value))
     if outcome.summary["failed"]:
         failed = f"{outcome.summary['failed']} of {outcome.summary['images']} images failed"
-        click.echo(f"{failed}: see the column error in {output / PREDICTIONS}", err=True)
+        path = predictions_path(output, outcome.summary["arguments"]["format"])
+        click.echo(f"{failed}: see the column error in {path}", err=True)
     if outcome.interrupted:
         click.echo("Interrupted. Results so far are complete; run again to go on.", err=True)
+
+
+def _shown(text: str) -> str:
+    """Text without what a terminal would obey: labels and messages may come from a server of any kind."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def _exit_code(outcome: "Outcome", max_failures: int, fail_under: float | None) -> int:

@@ -7,9 +7,13 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from classify_client.outputs import FORMATS
 from classify_client.parameters import Address, Duration
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+TOP_K: Final = 5
+"""The contract's, which would need more than the standard library to be imported."""
 
 _PATH: Final = click.Path(path_type=Path)
 
@@ -25,6 +29,23 @@ _INPUTS: Final = [
 
 _OUTPUTS: Final = [
     click.option("--output", "-o", type=_PATH, default=Path("classified"), help="Folder for the results."),
+    click.option(
+        "--format",
+        "file_format",
+        envvar="CLASSIFY_FORMAT",
+        type=click.Choice(FORMATS),
+        default=FORMATS[0],
+        help="Of the predictions; parquet needs classify-client[parquet].",
+    ),
+    click.option("--top-k", type=click.IntRange(1, TOP_K), default=TOP_K, help="Likeliest classes that a row names."),
+    click.option("--link", is_flag=True, help="Hard links instead of copies in miss/ and review/."),
+    click.option("--miss-by-pair", is_flag=True, help="A folder in miss/ for each pair of classes."),
+    click.option(
+        "--review-below",
+        type=click.FloatRange(0, 1),
+        metavar="PROBABILITY",
+        help="Also collect images that the model is less sure of than this, 0-1, in review/.",
+    ),
     click.option("--max-failures", type=click.IntRange(0), default=0, help="Images that may fail without exit code 1."),
     click.option(
         "--fail-under", type=click.FloatRange(0, 1), metavar="ACCURACY", help="Exit with 1 below this accuracy, 0-1."
@@ -33,6 +54,13 @@ _OUTPUTS: Final = [
         "--overwrite", is_flag=True, help="Classify everything anew instead of going on from earlier results."
     ),
     click.option("--quiet", is_flag=True, help="No progress bar."),
+    click.option(
+        "--json",
+        "as_json",
+        envvar="CLASSIFY_JSON",
+        is_flag=True,
+        help="Print the content of summary.json instead of a summary.",
+    ),
 ]
 
 _SERVER: Final = [

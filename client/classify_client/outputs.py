@@ -6,13 +6,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-PREDICTIONS: Final = "predictions.csv"
+FORMATS: Final = ("csv", "jsonl", "parquet")
 SUMMARY: Final = "summary.json"
+
+
+def predictions_path(folder: Path, file_format: str) -> Path:
+    """Where the rows are, in one of `FORMATS`."""
+    return folder / f"predictions.{file_format}"
 
 
 def holds_results(folder: Path) -> bool:
     """Whether a run wrote its results into this folder."""
-    return all((folder / name).is_file() for name in (PREDICTIONS, SUMMARY))
+    return (folder / SUMMARY).is_file() and any(predictions_path(folder, name).is_file() for name in FORMATS)
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """One line of the results: what is known of one file, as text."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from classify_client.pipeline import Result
 from classify_client.sources import Source
 from classify_serving.contract import TOP_K, ModelMetadata
+from classify_serving.misses import MISS, REVIEW
 
 OK: Final = "ok"
 ERROR: Final = "error"
@@ -13,7 +15,7 @@ ERROR: Final = "error"
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A line of `predictions.csv`, every value as it stands there.
+    """A line of the results, every value as it stands in `predictions.csv`.
 
     Attributes:
         path: relative to the input folder, with `/`.
@@ -25,8 +27,8 @@ class Row:
         top_2 ... top_5: the next classes, with their probabilities; empty where the model has fewer.
         error: why there is no prediction.
         model, model_version, model_created: what answered.
-        size, modified: bytes and modification time (ns) of the file, which tell a later run if it changed.
-        miss: name of its copy in `miss/`, if it is one.
+        size, modified: what tells a later run if the file changed, see `Source.stamp`.
+        miss, review: name of its copy in `miss/` and in `review/`, if it has one.
     """
 
     path: str
@@ -51,6 +53,7 @@ class Row:
     size: str = ""
     modified: str = ""
     miss: str = ""
+    review: str = ""
 
     @classmethod
     def of(cls, result: Result, metadata: ModelMetadata, labels: bool) -> Self:
@@ -79,12 +82,63 @@ class Row:
         return replace(self, true_label=label, true_class=true_class, correct=correct)
 
     @property
+    def ranked(self) -> int:
+        """How many classes it names."""
+        return bool(self.probability) + sum(bool(getattr(self, name)) for _, name in _RANKS)
+
+    @property
+    def copies(self) -> tuple[str, ...]:
+        """Its copies, as paths in the output folder."""
+        return tuple(f"{folder}/{name}" for folder, name in ((MISS, self.miss), (REVIEW, self.review)) if name)
+
+    @property
     def is_miss(self) -> bool:
         """Whether the model was wrong about it."""
         return self.correct == "false"
 
 
 COLUMNS: Final = tuple(field.name for field in fields(Row))
+_RANKS: Final = tuple((f"top_{rank}", f"top_{rank}_probability") for rank in range(2, TOP_K + 1))
+REALS: Final = frozenset({"probability", *(probability for _, probability in _RANKS)})
+WHOLES: Final = frozenset({"model_version", "size"})
+
+
+def columns(top_k: int) -> tuple[str, ...]:
+    """The columns of results with the `top_k` likeliest classes, 1-5."""
+    left_out = {name for rank in _RANKS[top_k - 1 :] for name in rank}
+    return tuple(name for name in COLUMNS if name not in left_out)
+
+
+def to_record(row: Row, names: Sequence[str]) -> dict[str, Any]:
+    """The row's columns of these names as values with types: float, int, bool or str, and None where one is empty."""
+    return {name: _value(name, getattr(row, name)) for name in names}
+
+
+def from_record(record: Mapping[str, Any]) -> Row:
+    """The opposite of `to_record`; columns that are not there are empty.
+
+    Raises:
+        TypeError, ValueError: these are no values of a row.
+    """
+    return Row(**{name: _text(name, value) for name, value in record.items()})
+
+
+def _value(name: str, text: str) -> Any:
+    if not text:
+        return None
+    if name in REALS:
+        return float(text)
+    if name in WHOLES:
+        return int(text)
+    return text == "true" if name == "correct" else text
+
+
+def _text(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if name in REALS:
+        return f"{value:.6f}"
+    return str(value).lower() if name == "correct" else str(value)
 
 
 def _ranked(top: tuple[tuple[str, float], ...]) -> dict[str, str]:

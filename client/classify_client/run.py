@@ -3,14 +3,16 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from classify_client.balancer import Patience
+from classify_client.collecting import Collections
 from classify_client.connection import Connection
 from classify_client.embedded import embedded_server
 from classify_client.errors import InputError, OutputError, ServiceError
+from classify_client.formats import check_format
 from classify_client.interrupt import Interrupt
 from classify_client.pipeline import PipelineConfig, Result, Times, run_pipeline
 from classify_client.predictions import Predictions
@@ -20,7 +22,6 @@ from classify_client.service import Service
 from classify_client.sources import Source, list_sources
 from classify_client.summary import Tally, summarise, write_summary
 from classify_serving.contract import ModelMetadata
-from classify_serving.misses import Misses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,11 @@ class RunConfig:
         timeout: seconds for one attempt of a request.
         patience: seconds to go on without an answer from any server; None is the default.
         overwrite: classify everything anew.
+        file_format: of the predictions: `csv`, `jsonl` or `parquet`.
+        top_k: how many classes a row names, 1-5.
+        link: hard links instead of copies in `miss/` and `review/`.
+        miss_by_pair: a folder in `miss/` for each pair of classes.
+        review_below: images of a lower probability are collected in `review/`; None for no such folder.
         quiet: no progress bar.
     """
 
@@ -55,6 +61,11 @@ class RunConfig:
     timeout: float
     patience: float | None
     overwrite: bool
+    file_format: str
+    top_k: int
+    link: bool
+    miss_by_pair: bool
+    review_below: float | None
     quiet: bool
 
 
@@ -74,6 +85,7 @@ def run(config: RunConfig) -> Outcome:
     """
     if config.output.resolve() in {path.resolve() for path in config.inputs}:
         raise InputError(f"the input {config.output} is the output folder as well: give another --output")
+    check_format(config.file_format)
     sources = list_sources(config.inputs, config.output)
     with ExitStack() as stack:
         connection, model = config.connection, config.model
@@ -101,10 +113,14 @@ class _Run:
         self._tally, self._times = Tally(), Times()
         self._start = time.perf_counter()
         config.output.mkdir(parents=True, exist_ok=True)
-        self._misses = Misses(config.output)
-        self._misses.remove_partial()
+        self._collections = Collections(config.output, config.link, config.miss_by_pair, config.review_below)
         self._predictions = Predictions(
-            config.output, metadata, config.overwrite, forget=lambda row: self._misses.remove(row.miss)
+            config.output,
+            metadata,
+            config.overwrite,
+            forget=self._collections.remove,
+            file_format=config.file_format,
+            top_k=config.top_k,
         )
 
     def classify(self, sources: Iterator[Source]) -> Outcome:
@@ -147,31 +163,20 @@ class _Run:
             if earlier is None:
                 yield source
                 continue
-            row = self._with_copy(earlier.with_truth(source, self._metadata, self._config.labels), source)
-            self._predictions.keep(row)
+            row = self._collections.collect(earlier.with_truth(source, self._metadata, self._config.labels), source)
+            self._predictions.keep(row, earlier)
             self._tally.add(row, reused=True)
 
     def _write(self, results: list[Result]) -> None:
         with self._times.measure("write"):
             # A copy without a row is made again by a rerun; a row without its copy would stay so.
             rows = [
-                self._with_copy(Row.of(result, self._metadata, self._config.labels), result.source)
+                self._collections.collect(Row.of(result, self._metadata, self._config.labels), result.source)
                 for result in results
             ]
             self._predictions.append(rows)
         for row in rows:
             self._tally.add(row)
-
-    def _with_copy(self, row: Row, source: Source) -> Row:
-        if not row.is_miss:
-            return replace(row, miss="")
-        try:
-            return replace(row, miss=self._misses.add(source.path, row.true_class, row.predicted))
-        except OSError:
-            if source.path.is_file():
-                raise
-            # The file went away after it was classified: the answer stands, the copy cannot be had.
-            return replace(row, miss="")
 
     def _summarise(self, complete: bool) -> dict[str, Any]:
         config = self._config
@@ -179,6 +184,9 @@ class _Run:
             "inputs": [str(path) for path in config.inputs],
             "servers": [str(config.embedded)] if config.embedded else list(config.connection.servers),
             "labels": config.labels,
+            "format": config.file_format,
+            "top_k": config.top_k,
+            "review_below": config.review_below,
             "batch_size": config.batch_size,
             "in_flight": config.in_flight,
             "threads": config.threads,

@@ -28,6 +28,11 @@ class Source:
     folders: tuple[str, ...]
     stamp: tuple[str, str]
 
+    @property
+    def file_name(self) -> str:
+        """The last part of its name."""
+        return self.name.rpartition("/")[2]
+
 
 def list_sources(inputs: Sequence[Path], output: Path | None = None) -> Iterator[Source]:
     """List the images of all inputs lazily, in the order given and sorted within each folder.

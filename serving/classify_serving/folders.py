@@ -1,6 +1,7 @@
 """Listing the image files below a folder: one order and one set of rules for training and client."""
 
 import os
+import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,7 +44,9 @@ def _may_be_read(entry: "os.DirEntry[str]") -> bool:
 
 def printable(text: str) -> str:
     """Text that can be written as UTF-8: bytes of a file name that are none appear as `\\xNN`."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
+    # Other halves of characters than those that stand for bytes come from no file system, but from anywhere else.
+    whole = re.sub("[\ud800-\udc7f\udd00-\udfff]", "\ufffd", text)
+    return whole.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def folder_label(name: str) -> str:

@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classify_client.predictions import read_rows, write_rows
+from classify_client.formats import read_rows, write_rows
 from classify_client.rows import COLUMNS, Row
 
 texts = st.text(st.characters(codec="utf-8"), max_size=12)
