@@ -51,5 +51,9 @@ class RequestRefused(Exception):
         self.remedy = remedy
 
 
+class ModelChanged(Exception):
+    """The model that answers now wants its images in another way than they were decoded."""
+
+
 class Stopped(Exception):
     """The run is to end before this request was answered."""

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from classify_client.outputs import FORMATS
-from classify_client.parameters import Address, Duration
+from classify_client.parameters import Address, Duration, Number
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -99,8 +99,13 @@ _SERVER: Final = [
 ]
 
 _PIPELINE: Final = [
-    click.option("--batch-size", type=click.IntRange(1), default=32, help="Images a request."),
-    click.option("--in-flight", type=click.IntRange(1), default=2, help="Requests sent and not yet answered, at most."),
+    click.option("--batch-size", type=Number(), default="auto", help="Images a request; auto finds what is fastest."),
+    click.option(
+        "--in-flight",
+        type=Number(),
+        default="auto",
+        help="Requests sent and not yet answered, at most; auto finds what is fastest.",
+    ),
     click.option(
         "--threads",
         type=click.IntRange(1),

@@ -10,6 +10,21 @@ _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _HOST: Final = r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.%]+\])"
 
 
+class Number(click.ParamType[int | None]):
+    """A number from 1, or `auto`, which is None."""
+
+    name = "auto|number"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        """Read it; what is a number already stays it."""
+        text = str(value).strip().lower()
+        if text == "auto":
+            return None
+        if not re.fullmatch(r"\d{1,6}", text) or not int(text):
+            self.fail(f"{value!r} is neither auto nor a number from 1", param, ctx)
+        return int(text)
+
+
 class Duration(click.ParamType[float]):
     """Seconds, from `90`, `90s`, `1.5m`, `1h30m`; a float."""
 

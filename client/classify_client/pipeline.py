@@ -5,55 +5,70 @@ Every stage is bounded, so a slow server slows the decoders down instead of fill
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from classify_client.errors import Stopped
+from classify_client.errors import ModelChanged, Stopped
 from classify_client.service import Prediction
 from classify_client.sources import Source
-from classify_serving.images import ImageError, Resize, decode_image
+from classify_client.tuning import MOST_IN_FLIGHT, Setting, Tuner
+from classify_serving.contract import ModelMetadata
+from classify_serving.images import ImageError, decode_image
 
-Image = NDArray[np.uint8]
+Images = NDArray[np.uint8]
+
 _WINDOW: Final = 4
 """Batches kept in order, answered ones included, for each that may be in flight."""
-Classify = Callable[[Image], list[Prediction]]
-"""Sends uint8 [N,S,S,3] and waits for N predictions; called from several threads at once."""
+_AHEAD: Final = 2
+"""Batches that are decoded, or being decoded, before they can be sent."""
+_TRIES: Final = 3
+"""How often a batch is decoded for a model that changes meanwhile."""
+
+
+class Classifier(Protocol):
+    """What the pipeline asks; `service.Service` is one.
+
+    Attributes:
+        largest_batch: images in the largest request that is not refused for its size; None if any may be.
+    """
+
+    largest_batch: int | None
+
+    @property
+    def eased(self) -> int:
+        """How often a server asked for fewer requests at once."""
+
+    @property
+    def current(self) -> ModelMetadata:
+        """The model that answers now."""
+
+    def classify(self, images: Images, model: ModelMetadata) -> list[Prediction]:
+        """Send uint8 [N,S,S,3] decoded for a model, and wait for N predictions; from several threads at once.
+
+        Raises:
+            ModelChanged: another model answers, whose images are decoded in another way.
+        """
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one file: `top` is (class, probability) best first, or `error` says why there is none."""
+    """What became of one file: `top` is (class, probability) best first, or `error` says why there is none.
+
+    `model` is the one that answered, or would have.
+    """
 
     source: Source
+    model: ModelMetadata
     top: tuple[tuple[str, float], ...] = ()
     version: int | None = None
     error: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PipelineConfig:
-    """How images are decoded and sent.
-
-    Attributes:
-        size: side of the model's input in pixels.
-        resize: how an image is made square.
-        batch_size: images a request.
-        in_flight: requests sent and not yet answered, at most.
-        threads: decoding threads.
-    """
-
-    size: int
-    resize: Resize
-    batch_size: int
-    in_flight: int
-    threads: int
 
 
 @dataclass
@@ -74,113 +89,167 @@ class Times:
             setattr(self, stage, getattr(self, stage) + time.perf_counter() - start)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Batch:
-    """Files in order, with the images of those that could be decoded and the errors of the others."""
+    """Files in order; `images` has a place for each, and `errors` says why one stayed empty."""
 
-    sources: list[Source] = field(default_factory=list)
+    sources: list[Source]
+    model: ModelMetadata
+    setting: Setting
+    images: Images = field(init=False)
     errors: dict[int, str] = field(default_factory=dict)
-    images: list[Image] = field(default_factory=list)
+    decoded: list[Future[None]] = field(default_factory=list)
+    answer: Future[list[Prediction]] = field(init=False)
+    answered_at: float = 0.0
 
+    def __post_init__(self) -> None:
+        self.prepare(self.model)
 
-def run_pipeline(
-    sources: Iterable[Source], classify: Classify, config: PipelineConfig, times: Times
-) -> Iterator[list[Result]]:
-    """Classify every file, one result each, in their order; a list for each batch.
+    def prepare(self, model: ModelMetadata) -> None:
+        """Make room for images as this model wants them."""
+        self.model, self.errors = model, {}
+        self.images = np.empty((len(self.sources), model.image_size, model.image_size, 3), np.uint8)
 
-    A file that cannot be decoded, or that the server refuses, gives a result with an error. ServiceError of
-    `classify` ends the stream; what it raises Stopped for is left out. When the consumer stops early, whoever owns
-    `classify` has to make the calls under way return.
-    """
-    decoders = ThreadPoolExecutor(config.threads, "decode")
-    senders = ThreadPoolExecutor(config.in_flight, "send")
-    window: deque[tuple[_Batch, Future[list[Prediction]]]] = deque()
-    try:
-        decoded = _decode(decoders, sources, config)
-        while batch := _next_batch(decoded, config.batch_size, times):
-            while _is_full(window, config.in_flight, times):
-                yield from _results(*window.popleft(), times)
-            window.append((batch, senders.submit(_classify, classify, batch.images)))
-        while window:
-            yield from _results(*window.popleft(), times)
-    finally:
-        for pool in (decoders, senders):
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _classify(classify: Classify, images: list[Image]) -> list[Prediction]:
-    return classify(np.stack(images)) if images else []
-
-
-def _is_full(window: deque[tuple[_Batch, Future[list[Prediction]]]], in_flight: int, times: Times) -> bool:
-    """Wait until another batch may be sent; true if results have to be taken out before.
-
-    Batches that are answered wait in the window for an earlier one that is not, so that one slow server does not
-    leave the others without work; there is an end to that as well.
-    """
-    if not window:
-        return False
-    if window[0][1].done() or len(window) >= _WINDOW * in_flight:
-        return True
-    unanswered = [future for _, future in window if not future.done()]
-    if len(unanswered) >= in_flight:
-        with times.measure("server"):
-            wait(unanswered, return_when=FIRST_COMPLETED)
-        return window[0][1].done()
-    return False
-
-
-def _decode(
-    pool: ThreadPoolExecutor, sources: Iterable[Source], config: PipelineConfig
-) -> Iterator[tuple[Source, Image | str]]:
-    """Decode ahead of the sender by at most as many images as may be in flight."""
-    remaining = iter(sources)
-    pending: deque[tuple[Source, Future[Image]]] = deque()
-
-    def submit(count: int) -> None:
-        for source in islice(remaining, count):
-            pending.append((source, pool.submit(decode_image, source.path, config.size, config.resize)))
-
-    try:
-        submit(config.batch_size * config.in_flight + config.threads)
-        while pending:
-            source, future = pending.popleft()
+    def decode(self, places: Iterator[int]) -> None:
+        """Decode the files at these places; several threads may share the iterator."""
+        for place in places:
             try:
-                outcome: Image | str = future.result()
+                self.images[place] = decode_image(self.sources[place].path, self.model.image_size, self.model.resize)
             except ImageError as error:
-                outcome = error.reason
-            submit(1)
-            yield source, outcome
-    finally:
-        for _, future in pending:
-            future.cancel()
+                self.errors[place] = error.reason
+
+    @property
+    def places(self) -> Iterator[int]:
+        """All of them."""
+        return iter(range(len(self.sources)))
+
+    def take_images(self) -> Images:
+        """Those that could be decoded."""
+        return np.delete(self.images, list(self.errors), axis=0) if self.errors else self.images
+
+    def results(self, predictions: Iterable[Prediction]) -> list[Result]:
+        """One for each file."""
+        following = iter(predictions)
+        return [
+            Result(source, self.model, error=self.errors[place])
+            if place in self.errors
+            else _result(source, self.model, next(following))
+            for place, source in enumerate(self.sources)
+        ]
 
 
-def _next_batch(decoded: Iterator[tuple[Source, Image | str]], batch_size: int, times: Times) -> _Batch | None:
-    batch = _Batch()
-    with times.measure("decode"):
-        for source, outcome in decoded:
-            if isinstance(outcome, str):
-                batch.errors[len(batch.sources)] = outcome
-            else:
-                batch.images.append(outcome)
-            batch.sources.append(source)
-            if len(batch.images) == batch_size or len(batch.errors) == batch_size:
-                break
-    return batch if batch.sources else None
+class Pipeline:
+    """Decodes, sends and collects; `run` is a generator and may be used once.
+
+    Args:
+        classifier: the model.
+        tuner: how much to send at once.
+        threads: that decode.
+        times: where to add up what was waited for.
+    """
+
+    def __init__(self, classifier: Classifier, tuner: Tuner, threads: int, times: Times) -> None:
+        self._classifier, self._tuner, self._threads, self._times = classifier, tuner, threads, times
+        self._eased = classifier.eased
+        self._decoders = ThreadPoolExecutor(threads, "decode")
+        self._senders = ThreadPoolExecutor(max(MOST_IN_FLIGHT, tuner.setting.in_flight), "send")
+        self._decoding: deque[_Batch] = deque()
+        self._window: deque[_Batch] = deque()
+
+    def run(self, sources: Iterable[Source]) -> Iterator[list[Result]]:
+        """Classify every file, one result each, in their order; a list for each batch.
+
+        A file that cannot be decoded, or that the server refuses, gives a result with an error. ServiceError of the
+        classifier ends the stream; batches that it raises Stopped for are left out. When the consumer stops early,
+        whoever owns the classifier has to make its calls under way return.
+        """
+        remaining = iter(sources)
+        try:
+            while batch := self._next_decoded(remaining):
+                while self._has_to_take():
+                    yield from self._take()
+                self._window.append(batch)
+                batch.answer = self._senders.submit(self._send, batch)
+            while self._window:
+                yield from self._take()
+        finally:
+            for pool in (self._decoders, self._senders):
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _next_decoded(self, remaining: Iterator[Source]) -> _Batch | None:
+        with self._times.measure("decode"):
+            self._decode_ahead(remaining)
+            if not self._decoding:
+                return None
+            batch = self._decoding.popleft()
+            for part in batch.decoded:
+                part.result()
+            # While this one waits for its turn to be sent, the decoders go on.
+            self._decode_ahead(remaining)
+            return batch
+
+    def _decode_ahead(self, remaining: Iterator[Source]) -> None:
+        setting = self._tuner.setting
+        ahead = max(_AHEAD, -(-2 * self._threads // setting.batch_size))
+        while len(self._decoding) < ahead and (sources := list(islice(remaining, setting.batch_size))):
+            batch = _Batch(sources, self._classifier.current, setting)
+            places = batch.places
+            for _ in range(min(self._threads, len(sources))):
+                batch.decoded.append(self._decoders.submit(batch.decode, places))
+            self._decoding.append(batch)
+
+    def _send(self, batch: _Batch) -> list[Prediction]:
+        """In a thread of its own, until it is answered."""
+        for _ in range(_TRIES):
+            current = self._classifier.current
+            if (current.image_size, current.resize) != (batch.model.image_size, batch.model.resize):
+                batch.prepare(current)
+                batch.decode(batch.places)
+            images = batch.take_images()
+            try:
+                predictions = self._classifier.classify(images, batch.model) if len(images) else []
+            except ModelChanged:
+                continue
+            batch.answered_at = time.perf_counter()
+            # Results may wait for their turn; pixels need not.
+            batch.images = images[:0]
+            return predictions
+        return [Prediction(error="the model changed again and again")] * len(batch.take_images())
+
+    def _has_to_take(self) -> bool:
+        """Wait until another batch may be sent; true if results have to be taken out before.
+
+        Batches that are answered wait in the window for an earlier one that is not, so that one slow server does
+        not leave the others without work; there is an end to that as well.
+        """
+        in_flight = self._tuner.setting.in_flight
+        if not self._window:
+            return False
+        if self._window[0].answer.done() or len(self._window) >= _WINDOW * in_flight:
+            return True
+        unanswered = [batch.answer for batch in self._window if not batch.answer.done()]
+        if len(unanswered) < in_flight:
+            return False
+        with self._times.measure("server"):
+            wait(unanswered, return_when=FIRST_COMPLETED)
+        # Once more from the start: there may still be too many, or the first may be there.
+        return self._has_to_take()
+
+    def _take(self) -> Iterator[list[Result]]:
+        batch = self._window.popleft()
+        try:
+            with self._times.measure("server"):
+                predictions = batch.answer.result()
+        except Stopped:
+            return
+        self._tuner.answered(batch.setting, len(predictions), batch.answered_at)
+        if self._classifier.eased > self._eased:
+            self._eased = self._classifier.eased
+            self._tuner.pushed_back()
+        if self._classifier.largest_batch is not None:
+            self._tuner.batch_at_most(self._classifier.largest_batch)
+        yield batch.results(predictions)
 
 
-def _results(batch: _Batch, answer: "Future[list[Prediction]]", times: Times) -> Iterator[list[Result]]:
-    try:
-        with times.measure("server"):
-            predictions = iter(answer.result())
-    except Stopped:
-        return
-    yield [
-        Result(source, error=batch.errors[index]) if index in batch.errors else _result(source, next(predictions))
-        for index, source in enumerate(batch.sources)
-    ]
-
-
-def _result(source: Source, prediction: Prediction) -> Result:
-    return Result(source, prediction.top, prediction.version, prediction.error)
+def _result(source: Source, model: ModelMetadata, prediction: Prediction) -> Result:
+    return Result(source, prediction.model or model, prediction.top, prediction.version, prediction.error)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,14 @@ from classify_client.embedded import embedded_server
 from classify_client.errors import InputError, OutputError, ServiceError
 from classify_client.formats import check_format
 from classify_client.interrupt import Interrupt
-from classify_client.pipeline import PipelineConfig, Result, Times, run_pipeline
+from classify_client.pipeline import Pipeline, Result, Times
 from classify_client.predictions import Predictions
 from classify_client.progress import progress_bar, waiting
 from classify_client.rows import Row
 from classify_client.service import Service
 from classify_client.sources import Source, list_sources
 from classify_client.summary import Tally, summarise, write_summary
+from classify_client.tuning import Tuner
 from classify_serving.contract import ModelMetadata
 
 
@@ -35,8 +36,8 @@ class RunConfig:
         model: the model's name there.
         embedded: a model's folder to serve for this run, instead of `connection` and `model`.
         labels: whether folder names are true labels.
-        batch_size: images a request.
-        in_flight: requests sent and not yet answered, at most.
+        batch_size: images a request; None finds the best.
+        in_flight: requests sent and not yet answered, at most; None finds the best.
         threads: decoding threads.
         timeout: seconds for one attempt of a request.
         patience: seconds to go on without an answer from any server; None is the default.
@@ -55,8 +56,8 @@ class RunConfig:
     model: str
     embedded: Path | None
     labels: bool
-    batch_size: int
-    in_flight: int
+    batch_size: int | None
+    in_flight: int | None
     threads: int
     timeout: float
     patience: float | None
@@ -111,6 +112,9 @@ class _Run:
     def __init__(self, config: RunConfig, service: Service, metadata: ModelMetadata) -> None:
         self._config, self._service, self._metadata = config, service, metadata
         self._tally, self._times = Tally(), Times()
+        self._tuner = Tuner(
+            config.batch_size, config.in_flight, service.servers, image_bytes=3 * metadata.image_size**2
+        )
         self._start = time.perf_counter()
         config.output.mkdir(parents=True, exist_ok=True)
         self._collections = Collections(config.output, config.link, config.miss_by_pair, config.review_below)
@@ -124,19 +128,13 @@ class _Run:
         )
 
     def classify(self, sources: Iterator[Source]) -> Outcome:
-        pipeline = PipelineConfig(
-            size=self._metadata.image_size,
-            resize=self._metadata.resize,
-            batch_size=self._config.batch_size,
-            in_flight=self._config.in_flight,
-            threads=self._config.threads,
-        )
+        pipeline = Pipeline(self._service, self._tuner, self._config.threads, self._times)
         failure: ServiceError | None = None
         with self._predictions, Interrupt() as interrupt, progress_bar(self._config.quiet) as bar:
             task = bar.add_task("Classifying", total=None if bar.disable else self._count())
             try:
                 unanswered = self._unanswered(sources, interrupt)
-                for results in run_pipeline(unanswered, self._service.classify, pipeline, self._times):
+                for results in pipeline.run(unanswered):
                     self._write(results)
                     bar.update(task, completed=self._tally.images)
             except ServiceError as error:
@@ -171,7 +169,7 @@ class _Run:
         with self._times.measure("write"):
             # A copy without a row is made again by a rerun; a row without its copy would stay so.
             rows = [
-                self._collections.collect(Row.of(result, self._metadata, self._config.labels), result.source)
+                self._collections.collect(Row.of(result, result.model, self._config.labels), result.source)
                 for result in results
             ]
             self._predictions.append(rows)
@@ -187,11 +185,12 @@ class _Run:
             "format": config.file_format,
             "top_k": config.top_k,
             "review_below": config.review_below,
-            "batch_size": config.batch_size,
-            "in_flight": config.in_flight,
+            "batch_size": config.batch_size or "auto",
+            "in_flight": config.in_flight or "auto",
             "threads": config.threads,
         }
         seconds = time.perf_counter() - self._start
         summary = summarise(self._tally, self._metadata, self._times, seconds, arguments, complete)
+        summary["requests"] = asdict(self._tuner.setting) | {"settled": self._tuner.settled}
         write_summary(config.output, summary)
         return summary

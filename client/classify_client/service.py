@@ -1,6 +1,8 @@
 """The model as the client sees it: what it says of itself and of batches of images."""
 
-from dataclasses import dataclass
+import logging
+import threading
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Final, Self
 
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 
 from classify_client.balancer import Balancer, Patience
 from classify_client.connection import Connection
-from classify_client.errors import RequestRefused, ServiceError
+from classify_client.errors import ModelChanged, RequestRefused, ServiceError
 from classify_client.faults import Remedy
 from classify_serving import contract
 from classify_serving.contract import ContractError, ModelMetadata
@@ -18,15 +20,23 @@ from classify_serving.wire_pb2 import ModelSpec, PredictRequest, PredictResponse
 
 _LARGEST_REQUEST: Final = 1 << 30
 """Bytes; protobuf cannot write a message of 2 GiB."""
+_ASK_FOR_VERSION: Final = 5
+"""Times that several servers are asked for the version that one of them answered with."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one image: `top` is (class, probability) best first, or `error` says why there is none."""
+    """What the model says of one image: `top` is (class, probability) best first, or `error` says why there is none.
+
+    `model` is what that version says of itself.
+    """
 
     top: tuple[tuple[str, float], ...] = ()
     version: int | None = None
     error: str = ""
+    model: ModelMetadata | None = None
 
 
 class Service:
@@ -47,11 +57,25 @@ class Service:
     ) -> None:
         self.model = model
         self._balancer = Balancer(connection, patience or Patience(), timeout)
-        self._largest_batch: int | None = None
+        self.servers = len(connection.servers)
+        self.largest_batch: int | None = None
         self.finish, self.close = self._balancer.finish, self._balancer.close
+        self._lock = threading.Lock()
+        self._models: dict[int, ModelMetadata] = {}
+        self._current: ModelMetadata | None = None
+
+    @property
+    def eased(self) -> int:
+        """How often a server asked for fewer requests at once."""
+        return self._balancer.eased
+
+    @property
+    def current(self) -> ModelMetadata:
+        """What the version that answers now says of itself; it is asked the first time only."""
+        return self._current or self.metadata()
 
     def metadata(self) -> ModelMetadata:
-        """Ask the model what it is.
+        """Ask the model what it is now; `model_version` is the one it is served under.
 
         Raises:
             ServiceError: no server, no such model, or a model without metadata.
@@ -60,26 +84,51 @@ class Service:
         where = f"the model {self.model} at {self._balancer.addresses}"
         try:
             response = self._balancer.ask(request)
-            return ModelMetadata.from_json(from_tensor(response.outputs[contract.JSON])[0])
+            metadata = ModelMetadata.from_json(from_tensor(response.outputs[contract.JSON])[0])
         except RequestRefused as refusal:
             raise ServiceError(
                 f"{where} does not describe itself ({refusal}): export it with classify-train"
             ) from refusal
         except (ContractError, TensorError, IndexError) as error:
             raise ServiceError(f"{where} is not one of ours: {error}") from error
+        version = response.model_spec.version.value or metadata.model_version
+        return self._take_note(replace(metadata, model_version=version))
 
-    def classify(self, images: NDArray[np.uint8]) -> list[Prediction]:
-        """Send uint8 [N,S,S,3], wait for the answer, and give N predictions.
+    def _take_note(self, metadata: ModelMetadata) -> ModelMetadata:
+        with self._lock:
+            earlier, version = self._current, metadata.model_version
+            if earlier and version not in self._models:
+                log.warning("The model changed from version %d to %d", earlier.model_version, version)
+            self._current = self._models[version] = metadata
+        return metadata
+
+    def _model_of(self, version: int) -> ModelMetadata:
+        """What a version that answered says of itself; the current one, if it is gone already."""
+        for _ in range(_ASK_FOR_VERSION):
+            if version in self._models or not version:
+                break
+            self.metadata()
+        return self._models.get(version) or self.current
+
+    def classify(self, images: NDArray[np.uint8], model: ModelMetadata) -> list[Prediction]:
+        """Send uint8 [N,S,S,3] that were decoded for a model, wait for the answer, and give N predictions.
 
         A batch that is too large is sent in parts, and so are later ones of its size. One that is refused is sent
         in halves until the images at fault are alone: only they get an error.
 
         Raises:
             ServiceError: no server answers; the run ends.
+            ModelChanged: another version answers, which wants its images in another way; it is `current` now.
             Stopped: the service was closed or told to finish.
         """
-        if len(images) > 1 and (images.nbytes > _LARGEST_REQUEST or len(images) > (self._largest_batch or len(images))):
-            return self._in_halves(images)
+        return [
+            replace(prediction, model=self._same_input(self._model_of(prediction.version or 0), model))
+            for prediction in self._classify(images, model)
+        ]
+
+    def _classify(self, images: NDArray[np.uint8], model: ModelMetadata, part: bool = False) -> list[Prediction]:
+        if len(images) > 1 and (images.nbytes > _LARGEST_REQUEST or len(images) > (self.largest_batch or len(images))):
+            return self._in_halves(images, model)
         request = self._request(
             contract.SERVING_DEFAULT, contract.IMAGES, images, contract.TOP_LABELS, contract.TOP_PROBABILITIES
         )
@@ -88,15 +137,25 @@ class Service:
         except TensorError as error:
             return [Prediction(error=f"the server's answer cannot be read: {error}")] * len(images)
         except RequestRefused as refusal:
+            if refusal.remedy is Remedy.ISOLATE and not part:
+                # Of another size than a new version takes, perhaps: then no image is at fault.
+                self._same_input(self.metadata(), model)
             if len(images) > 1 and refusal.remedy in (Remedy.SPLIT, Remedy.ISOLATE):
                 if refusal.remedy is Remedy.SPLIT:
-                    self._largest_batch = min(self._largest_batch or len(images), (len(images) + 1) // 2)
-                return self._in_halves(images)
+                    self.largest_batch = min(self.largest_batch or len(images), (len(images) + 1) // 2)
+                return self._in_halves(images, model)
             return [Prediction(error=str(refusal))] * len(images)
 
-    def _in_halves(self, images: NDArray[np.uint8]) -> list[Prediction]:
+    def _in_halves(self, images: NDArray[np.uint8], model: ModelMetadata) -> list[Prediction]:
         half = (len(images) + 1) // 2
-        return self.classify(images[:half]) + self.classify(images[half:])
+        return self._classify(images[:half], model, part=True) + self._classify(images[half:], model, part=True)
+
+    def _same_input(self, answering: ModelMetadata, model: ModelMetadata) -> ModelMetadata:
+        if (answering.image_size, answering.resize) == (model.image_size, model.resize):
+            return answering
+        with self._lock:
+            self._current = answering
+        raise ModelChanged
 
     def _request(self, signature: str, name: str, value: NDArray[np.generic], *outputs: str) -> PredictRequest:
         return PredictRequest(

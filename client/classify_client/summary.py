@@ -183,6 +183,12 @@ def summary_lines(summary: Mapping[str, Any], output: Path) -> Iterator[tuple[st
         waited = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in summary["waited_seconds"].items())
         speed = f"{summary['images_per_second']:.0f} images/s over {summary['seconds']:.1f} s"
         yield "Speed", f"{speed}  (waited for: {waited})"
+        requests = summary["requests"]
+        yield (
+            "Requests",
+            f"{requests['batch_size']} images each, {requests['in_flight']} in flight"
+            + ("" if requests["settled"] else "  (not settled yet)"),
+        )
     model = summary["model"]
     yield "Model", f"{model['name']} version {', '.join(model['versions']) or '-'}"
     yield "Predictions", str(predictions_path(output, summary["arguments"]["format"]))

@@ -80,7 +80,7 @@ def test_what_may_pass_is_asked_again(start: Start, fault: Exception) -> None:
     model = TroubledModel(fault)
     with Service(Connection(servers=(start(model).address,)), "classifier") as service:
         service.metadata()
-        assert [prediction.top[0][0] for prediction in service.classify(IMAGES)] == ["white"] * 4
+        assert [prediction.top[0][0] for prediction in service.classify(IMAGES, service.current)] == ["white"] * 4
     assert model.batches[0] == model.batches[-1] == 4
 
 
@@ -89,15 +89,18 @@ def test_a_server_that_never_recovers_ends_the_run(start: Start) -> None:
     with Service(Connection(servers=(start(model).address,)), "classifier", Patience.of(0)) as service:
         service.metadata()
         with pytest.raises(ServiceError):
-            service.classify(IMAGES)
+            service.classify(IMAGES, service.current)
         model.faults.clear()
-        assert service.classify(IMAGES)[0].top
+        assert service.classify(IMAGES, service.current)[0].top
 
 
 def test_a_batch_that_is_too_large_is_sent_in_parts_from_then_on(start: Start) -> None:
     model = TroubledModel(error("InvalidArgument", "Task size 4 is larger than maximum input batch size 3"))
     with Service(Connection(servers=(start(model).address,)), "classifier") as service:
-        assert all(prediction.top for prediction in service.classify(IMAGES) + service.classify(IMAGES))
+        assert all(
+            prediction.top
+            for prediction in service.classify(IMAGES, service.current) + service.classify(IMAGES, service.current)
+        )
     assert model.batches == [4, 2, 2, 2, 2]
 
 
@@ -113,7 +116,9 @@ def test_only_the_image_at_fault_gets_the_error(start: Start) -> None:
 def test_what_no_image_is_at_fault_for_is_not_taken_apart(start: Start) -> None:
     model = TroubledModel(error("FailedPrecondition", "batching"))
     with Service(Connection(servers=(start(model).address,)), "classifier") as service:
-        assert [prediction.error for prediction in service.classify(IMAGES)] == ["FAILED_PRECONDITION: batching"] * 4
+        assert [prediction.error for prediction in service.classify(IMAGES, service.current)] == [
+            "FAILED_PRECONDITION: batching"
+        ] * 4
     assert model.batches == [4]
 
 
@@ -176,7 +181,7 @@ def test_all_servers_are_kept_busy(start: Start, one_name: bool) -> None:
     with Service(Connection(servers=servers), "classifier") as service:
         for model in models:
             model.gate.clear()
-        threads = [threading.Thread(target=service.classify, args=(IMAGES,)) for _ in range(4)]
+        threads = [threading.Thread(target=service.classify, args=(IMAGES, service.current)) for _ in range(4)]
         for thread in threads:
             thread.start()
         for model in models:

@@ -1,0 +1,136 @@
+"""Finding the batch size and the number of requests in flight at which this server is fastest, from the run itself.
+
+Pure: it is told what was answered and when, and says what to send next. Each setting is kept until it has been
+seen long enough; then its neighbour in powers of two is tried, and kept if it is clearly faster: batch sizes first,
+requests in flight then. Where decoding is the limit nothing is faster, and so nothing changes.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+_BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_FIRST_BATCH: Final = 16
+_FIRST_IN_FLIGHT: Final = 2
+MOST_IN_FLIGHT: Final = 32
+_BATCH_BYTES: Final = 16 << 20
+_IN_FLIGHT_BYTES: Final = 128 << 20
+_BETTER: Final = 1.05
+_BATCHES_SEEN: Final = 4
+_SECONDS_SEEN: Final = 1.0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Images a request, and requests sent and not yet answered."""
+
+    batch_size: int
+    in_flight: int
+
+
+class _Climb:
+    """Search along rising values for the best rate: upwards while it gets better, else downwards from the start."""
+
+    def __init__(self, values: list[int], first: int) -> None:
+        self._values = values
+        self._best = self._at = values.index(first)
+        self._rate = 0.0
+        self._directions = [1, -1]
+
+    @property
+    def value(self) -> int:
+        return self._values[self._at]
+
+    @property
+    def settled(self) -> bool:
+        return not self._directions
+
+    def observe(self, rate: float) -> None:
+        """Take the rate at `value`, and move on to another value or settle."""
+        if rate > self._rate * _BETTER:
+            if self._rate:
+                # It gets better this way: there is no need to look the other way.
+                del self._directions[1:]
+            self._best, self._rate = self._at, rate
+        else:
+            del self._directions[0]
+        while self._directions and self._best + self._directions[0] not in range(len(self._values)):
+            del self._directions[0]
+        self._at = self._best + self._directions[0] if self._directions else self._best
+
+    def at_most(self, limit: int) -> None:
+        """Give up the values above a limit, at least one stays; if that is where we are, settle below it."""
+        self._values = [value for value in self._values if value <= limit] or self._values[:1]
+        if max(self._at, self._best) >= len(self._values):
+            self._at = self._best = len(self._values) - 1
+            self._directions = []
+
+
+class _Fixed(_Climb):
+    """A value that was asked for, and is kept whatever comes."""
+
+    def __init__(self, value: int) -> None:
+        super().__init__([value], value)
+        self._directions = []
+
+
+class Tuner:
+    """What to send next, as batch size and requests in flight.
+
+    Args:
+        batch_size: a fixed one, or None to find it.
+        in_flight: likewise.
+        servers: how many there are; each gets work from the start.
+        image_bytes: of one decoded image, which bounds what is tried.
+    """
+
+    def __init__(self, batch_size: int | None, in_flight: int | None, servers: int, image_bytes: int) -> None:
+        sizes = [size for size in _BATCH_SIZES if size == 1 or size * image_bytes <= _BATCH_BYTES]
+        first = min(_FIRST_IN_FLIGHT * servers, MOST_IN_FLIGHT)
+        powers = sorted({first, *(1 << power for power in range(MOST_IN_FLIGHT.bit_length()))})
+        self._batch = _Fixed(batch_size) if batch_size else _Climb(sizes, min(_FIRST_BATCH, sizes[-1]))
+        self._flight = _Fixed(in_flight) if in_flight else _Climb(powers, first)
+        self._image_bytes = image_bytes
+        self._since: float | None = None
+        self._images = self._batches = 0
+
+    @property
+    def setting(self) -> Setting:
+        """The one to use now."""
+        return Setting(self._batch.value, self._flight.value)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the setting will stay, unless the server asks for less."""
+        return self._batch.settled and self._flight.settled
+
+    def answered(self, sent_as: Setting, images: int, at: float) -> None:
+        """Take note that a request of `images`, sent under a setting, was answered at a time in seconds."""
+        if self.settled or sent_as != self.setting or not images:
+            return
+        if self._since is None:
+            # The first answers were waited for while other settings were in flight.
+            self._since = at
+            return
+        self._images += images
+        self._batches += 1
+        seconds = at - self._since
+        if self._batches < max(_BATCHES_SEEN, 2 * sent_as.in_flight) or seconds < _SECONDS_SEEN:
+            return
+        climb = self._flight if self._batch.settled else self._batch
+        climb.observe(self._images / seconds)
+        self._flight.at_most(_IN_FLIGHT_BYTES // (self._batch.value * self._image_bytes))
+        self._begin_again()
+
+    def pushed_back(self) -> None:
+        """Take note that the server has more requests than it takes: half of them from now on."""
+        self._flight.at_most(self._flight.value // 2)
+        self._begin_again()
+
+    def batch_at_most(self, images: int) -> None:
+        """Take note that larger batches are refused."""
+        if images < self._batch.value:
+            self._begin_again()
+        self._batch.at_most(images)
+
+    def _begin_again(self) -> None:
+        self._since, self._images, self._batches = None, 0, 0

@@ -1,0 +1,71 @@
+"""A server that gets a new version of the model in the middle of a run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from client_support import Client
+from numpy.typing import NDArray
+from server_support import servable_of, start_server
+from support import BrightnessModel, make_metadata, write_picture
+
+from classify_serving import contract
+from classify_serving.embedded.server import EmbeddedServer
+
+
+class ReplacedModel(BrightnessModel):
+    """Version 1; after so many batches its server gets another one."""
+
+    def __init__(self, successor: BrightnessModel, batches: int) -> None:
+        super().__init__(make_metadata())
+        self.successor, self.batches = successor, batches
+        self.server: EmbeddedServer | None = None
+
+    def predict(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        answer = super().predict(signature, inputs)
+        if signature != contract.METADATA:
+            self.batches -= 1
+            if self.batches == 0 and self.server:
+                self.server.servables.current = servable_of(self.successor)
+        return answer
+
+
+class StrictModel(BrightnessModel):
+    """Refuses images that are not of its size, as a graph of fixed shape does."""
+
+    def predict(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        if signature != contract.METADATA and inputs[contract.IMAGES].shape[1] != self.metadata.image_size:
+            import tensorflow as tf
+
+            raise tf.errors.InvalidArgumentError(None, None, "incompatible shapes")
+        return super().predict(signature, inputs)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"image_size": 16}, {"resize": "pad"}, {"image_size": 4, "class_names": ("black", "grey", "white", "x")}],
+)
+def test_the_run_goes_on_with_the_new_version(changes: dict[str, Any], tmp_path: Path) -> None:
+    for index in range(20):
+        write_picture(tmp_path / f"images/white/{index:02}.png", 250)
+    write_picture(tmp_path / "images/x/0.png", 250)
+    later = StrictModel(make_metadata(model_version=2, created="2026-02-02T00:00:00+00:00", **changes))
+    first = ReplacedModel(later, batches=3)
+    with start_server(first) as server:
+        first.server = server
+        made = Client(first, server.address, tmp_path / "images", tmp_path / "out")
+        result = made.run("--batch-size", "2", "--in-flight", "1")
+        assert result.exit_code == 0, result.output
+        rows = made.rows()
+        assert [row["model_version"] for row in rows] == ["1"] * 6 + ["2"] * 15
+        assert rows[-1]["model_created"] == "2026-02-02T00:00:00+00:00"
+        assert rows[-1]["true_class"] == ("x" if "class_names" in changes else "")
+        assert made.summary()["model"]["versions"] == ["1", "2"]
+        assert result.stderr.splitlines() == ["The model changed from version 1 to 2"]
+        # The first batch that version 2 answered was decoded for version 1.
+        asked = later.images
+        assert asked == 15 + 2 * ("resize" in changes)
+        assert made.run().exit_code == 0
+        assert {row["model_version"] for row in made.rows()} == {"2"}
+        assert later.images == asked + 6, "what version 1 had answered, and no more"
