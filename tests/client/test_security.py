@@ -27,14 +27,15 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Start a server with credentials and a token; gives a client of it, by the name `localhost`."""
+    """Start a server with credentials and a token; gives a client of it."""
     write_picture(tmp_path / "images/white/1.png", 250)
     model = BrightnessModel(make_metadata())
     with ExitStack() as stack:
 
         def start(credentials: grpc.ServerCredentials | None = None, token: str | None = None) -> Client:
             port = stack.enter_context(secure_server(model, credentials, token))
-            return Client(model, f"localhost:{port}", tmp_path / "images", tmp_path / "classified")
+            # By number, because gRPC tells of the last address only, and a name has another in IPv6.
+            return Client(model, f"127.0.0.1:{port}", tmp_path / "images", tmp_path / "classified")
 
         yield start
 
@@ -78,11 +79,7 @@ def test_the_name_in_the_certificate(serve: Serve, keys: Keys) -> None:
     made = serve(keys.tls)
     wrong = made.run("--ca", str(keys.ca), "--tls-name", "elsewhere.example", "--patience", "1h")
     assert "--tls-name" in sentence(wrong, 3)
-    by_number = made.address.replace("localhost", "127.0.0.2")
-    right = made.run("--server", by_number, "--ca", str(keys.ca), "--tls-name", "localhost", "--patience", "0")
-    # The server listens on 127.0.0.1 alone: nobody answers, but the options are good.
-    assert "no server answers" in sentence(right, 3)
-    assert made.run("--ca", str(keys.ca), "--tls-name", "127.0.0.1").exit_code == 0
+    assert made.run("--ca", str(keys.ca), "--tls-name", "localhost").exit_code == 0
 
 
 def test_tls_on_one_side_only(serve: Serve, keys: Keys) -> None:
