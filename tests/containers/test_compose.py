@@ -62,6 +62,9 @@ def images(project: Project) -> int:
 def up(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """What `docker compose up` says; it goes on running."""
     log = tmp_path_factory.mktemp("up") / "log"
+    # Images of an earlier state of the project would be taken as they are.
+    built = project.run("docker compose build")
+    assert built.returncode == 0, built.stderr
     process = project.start("docker compose up", log)
     wait_for("the client", lambda: b"client-1 exited with code" in log.read_bytes() or process.poll() is not None)
     yield log
