@@ -18,6 +18,15 @@ COMMANDS: dict[str, click.Command] = {
     **{f"classify-train {name}": command for name, command in train.commands.items()},
 }
 
+PAGES = [
+    "README.md",
+    "docs/client.md",
+    "docs/contract.md",
+    "docs/mistakes.md",
+    "docs/serving.md",
+    "docs/training.md",
+]
+
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_and_option_has_help(name: str) -> None:
@@ -25,9 +34,6 @@ def test_every_command_and_option_has_help(name: str) -> None:
     assert command.help
     for option in command.params:
         assert not isinstance(option, click.Option) or option.help, option.name
-
-
-PAGES = ["README.md", "docs/client.md", "docs/training.md", "docs/contract.md", "docs/serving.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)

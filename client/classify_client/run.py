@@ -14,6 +14,7 @@ from classify_client.embedded import embedded_server
 from classify_client.errors import InputError, OutputError, ServiceError
 from classify_client.formats import check_format
 from classify_client.interrupt import Interrupt
+from classify_client.mistakes import look_at_mistakes
 from classify_client.pipeline import Pipeline, Result, Times
 from classify_client.predictions import Predictions
 from classify_client.progress import progress_bar, waiting
@@ -143,6 +144,7 @@ class _Run:
             if complete:
                 self._predictions.finish()
         summary = self._summarise(complete)
+        look_at_mistakes(self._config.output, self._config.quiet)
         if failure:
             raise type(failure)(f"{failure} ({self._tally.images} images are done; run again to go on)") from failure
         return Outcome(summary, interrupt.requested)

@@ -67,14 +67,32 @@ def decode_image(source: str | PathLike[str] | BinaryIO, size: int, resize: Resi
         ImageError: the file is missing, unreadable, broken, no image, or has more pixels than Pillow's
             guard against decompression bombs allows (178,956,970).
     """
+    return _decode(source, lambda image: _reduce_scale(image, size, resize), lambda rgb: _RESIZERS[resize](rgb, size))
+
+
+def decode_thumbnail(source: str | PathLike[str] | BinaryIO, side: int) -> NDArray[np.uint8]:
+    """Decode one image to look at: uint8 [H,W,3], RGB, 0-255, as `decode_image` otherwise.
+
+    The aspect ratio is kept and the longer side is at most `side`; a small image is not enlarged.
+
+    Raises:
+        ImageError: as `decode_image`.
+    """
+    return _decode(source, lambda image: _reduce_scale(image, side, "pad"), lambda rgb: _shrink(rgb, side))
+
+
+def _decode(
+    source: str | PathLike[str] | BinaryIO,
+    prepare: Callable[[Image.Image], None],
+    fit: Callable[[Image.Image], Image.Image],
+) -> NDArray[np.uint8]:
     path = _name_of(source)
     try:
         if isinstance(source, str | PathLike) and not S_ISREG(Path(source).stat().st_mode):
             raise OSError(EINVAL, "not a regular file")
         with Image.open(source, formats=_FORMATS) as image:
-            _reduce_scale(image, size, resize)
-            rgb = _to_rgb(_upright(image))
-            return np.asarray(_RESIZERS[resize](rgb, size), dtype=np.uint8)
+            prepare(image)
+            return np.asarray(fit(_to_rgb(_upright(image))), dtype=np.uint8)
     except Image.DecompressionBombError:
         raise ImageError(path, "too many pixels (more than 178,956,970): scale it down") from None
     except FileNotFoundError:
@@ -139,6 +157,11 @@ def _deep_grey_to_rgb(image: Image.Image) -> Image.Image:
     else:
         scale = 1 / 257 if image.mode.startswith("I;16") or peak > 255 else 1.0
     return Image.fromarray(np.clip(np.rint(grey * scale), 0, 255).astype(np.uint8)).convert("RGB")
+
+
+def _shrink(image: Image.Image, side: int) -> Image.Image:
+    image.thumbnail((side, side), Image.Resampling.BICUBIC)
+    return image
 
 
 def _stretch(image: Image.Image, size: int) -> Image.Image:

@@ -13,7 +13,7 @@ def loaded(code: str) -> set[str]:
 
 def test_help_loads_nothing_heavy() -> None:
     code = "from classify_client.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass"
-    assert not loaded(code) & {"numpy", "grpc", "PIL", "google", "rich", "msgspec", "tensorflow"}
+    assert not loaded(code) & {"numpy", "grpc", "PIL", "google", "rich", "msgspec", "jinja2", "tensorflow"}
 
 
 def test_a_run_loads_no_tensorflow() -> None:

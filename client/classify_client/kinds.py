@@ -1,0 +1,58 @@
+"""Kinds of miss, so that it is clear what to do with each."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from classify_client.report.results import Item, Results
+
+CONFUSION: Final = "confusion"
+WRONG_LABEL: Final = "wrong-label"
+KINDS: Final[Mapping[str, str]] = {
+    CONFUSION: "confusion",
+    WRONG_LABEL: "likely wrong label",
+}
+"""Kind -> how it is called in the report."""
+NOTES: Final[Mapping[str, str]] = {
+    CONFUSION: "the model is wrong",
+    WRONG_LABEL: "look at these first",
+}
+
+MARGIN: Final = 0.5
+"""How much more the predicted class must get than the given one for the label to be doubted."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What kind of miss one is, and the reason in a few words."""
+
+    kind: str
+    reason: str
+
+
+def class_thresholds(results: Results) -> dict[str, float]:
+    """How sure the model usually is of each class: mean probability of class j over the files labelled j, 0-1.
+
+    The per-class thresholds of confident learning (Northcutt, Jiang and Chuang 2021, "Confident Learning:
+    Estimating Uncertainty in Dataset Labels", equation 2).
+    """
+    return {name: total / count for name, (count, total) in results.given.items()}
+
+
+def find_kinds(results: Results) -> dict[str, Finding]:
+    """The kind of each miss, by path.
+
+    A label is doubted where the model is at least as sure of another class as it usually is of that class's own
+    images (the off-diagonal of the confident joint), and by `MARGIN` surer than of the given one.
+    """
+    thresholds = class_thresholds(results)
+    return {item.path: _kind(item, thresholds) for item in results.misses}
+
+
+def _kind(item: Item, thresholds: Mapping[str, float]) -> Finding:
+    given = item.probability_of(item.true)
+    usual = thresholds.get(item.predicted, 1.0)
+    reason = f"{item.probability:.1%} {item.predicted}, {given:.1%} {item.true}"
+    if item.probability >= usual and item.probability - given >= MARGIN:
+        return Finding(WRONG_LABEL, f"{reason}; {item.predicted} usually gets {usual:.1%}")
+    return Finding(CONFUSION, reason)

@@ -1,0 +1,47 @@
+"""From what the page shows to one file of HTML."""
+
+import hashlib
+from base64 import b64encode
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """A share of 0-1 as text; what is not quite all or nothing does not look like it."""
+    text = f"{share:.{digits}%}"
+    if share < 1 and text.startswith("100"):
+        return f">{1 - 10 ** -(digits + 2):.{digits}%}"
+    if share > 0 and float(text[:-1]) == 0:
+        return f"<{10 ** -(digits + 2):.{digits}%}"
+    return text
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("classify_client.report", "page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = percent
+    return environment
+
+
+def _part(name: str) -> str:
+    return resources.files("classify_client.report").joinpath("page", name).read_text(encoding="utf-8")
+
+
+def render(view: Mapping[str, Any]) -> str:
+    """The page, with everything it needs inside. All values are escaped; only our own script may run in it."""
+    script = _part("report.js")
+    digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    # Our own files, which hold nothing of the run: the only text that is not escaped.
+    parts = {"style": Markup(_part("report.css")), "script": Markup(script), "script_hash": digest}
+    return _environment().get_template("report.html.j2").render(**view, **parts)

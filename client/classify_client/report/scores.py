@@ -1,0 +1,82 @@
+"""The numbers of the report that are not in `summary.json`: intervals, calibration, McNemar's test."""
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Final
+
+_Z95: Final = NormalDist().inv_cdf(0.975)
+BINS: Final = 10
+
+
+def wilson_interval(correct: int, total: int) -> tuple[float, float]:
+    """The 95% score interval of a proportion, 0-1 (Wilson 1927); (0, 1) of nothing.
+
+    It keeps its level for few images and for accuracies near 1.
+    """
+    if not total:
+        return 0.0, 1.0
+    share, z2 = correct / total, _Z95**2
+    centre = (share + z2 / (2 * total)) / (1 + z2 / total)
+    half = _Z95 / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
+    # Rounding would otherwise leave 1e-17 of a bound that is 0 or 1.
+    return (0.0 if correct == 0 else centre - half), (1.0 if correct == total else centre + half)
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Answers of like probability: how many, their mean probability, and the share that is right, both 0-1."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float
+    accuracy: float
+
+
+class Reliability:
+    """Answers sorted by the probability of their class into ten equal bins.
+
+    The reliability diagram of DeGroot and Fienberg (1983), as in Guo et al. (2017).
+    """
+
+    def __init__(self) -> None:
+        self._counts = [0] * BINS
+        self._confidence = [0.0] * BINS
+        self._right = [0] * BINS
+
+    def add(self, probability: float, is_right: bool) -> None:
+        """Count an answer of this probability, 0-1."""
+        place = min(int(probability * BINS), BINS - 1)
+        self._counts[place] += 1
+        self._confidence[place] += probability
+        self._right[place] += is_right
+
+    @property
+    def bins(self) -> list[Bin]:
+        """Those that are not empty, from improbable to certain."""
+        return [
+            Bin(index / BINS, (index + 1) / BINS, count, self._confidence[index] / count, self._right[index] / count)
+            for index, count in enumerate(self._counts)
+            if count
+        ]
+
+    @property
+    def calibration_error(self) -> float:
+        """Mean distance between probability and accuracy over all answers, 0-1 (ECE; Naeini et al. 2015)."""
+        distance = sum(each.count * abs(each.confidence - each.accuracy) for each in self.bins)
+        return distance / max(1, sum(self._counts))
+
+
+def mcnemar(fixed: int, broken: int) -> float:
+    """Two-sided exact p-value that two models differ, from the images only one of them got right (McNemar 1947).
+
+    Under equality `broken` follows Binomial(fixed + broken, 1/2).
+    """
+    trials = fixed + broken
+    # In logarithms, since 2 ** trials is no float beyond 1,023 images.
+    terms = (
+        math.lgamma(trials + 1) - math.lgamma(k + 1) - math.lgamma(trials - k + 1) - trials * math.log(2)
+        for k in range(min(fixed, broken) + 1)
+    )
+    return min(1.0, 2 * sum(map(math.exp, terms)))

@@ -1,0 +1,177 @@
+"""report.html: what it holds, that it is whole and offline, and that no name can break out of it."""
+
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from client_support import Client, Start
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+from support import BrightnessModel, make_metadata, write_picture
+
+from classify_client.kinds import find_kinds
+from classify_client.pipeline import Times
+from classify_client.report.results import Item, Results, read_results
+from classify_client.report.scores import Reliability, mcnemar, wilson_interval
+from classify_client.report.view import Limits, choose_pictures, group_misses
+from classify_client.report.write import write_report
+from classify_client.summary import Tally, summarise
+
+
+class Page(HTMLParser):
+    """The elements of a page: how many of each tag, their attributes, and all text."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.attributes: list[tuple[str, str]] = []
+        self.words = ""
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+    def values(self, name: str) -> list[str]:
+        return [value for attribute, value in self.attributes if attribute == name]
+
+
+def results_of(items: list[Item], folder: Path, labels: tuple[str, ...]) -> Results:
+    """As a run would leave them, for a model of these classes."""
+    tally = Tally(answered=len(items), pairs=Counter((item.true, item.predicted) for item in items))
+    arguments = {"inputs": ["images"], "labels": True}
+    summary = summarise(tally, make_metadata(class_names=labels), Times(), 1.0, arguments, True)
+    results = Results(folder, summary)
+    for item in items:
+        results.add(item)
+    return results
+
+
+def item(path: str, true: str, predicted: str, probability: float, given_probability: float = 0.0) -> Item:
+    top = ((predicted, probability),) if true == predicted else ((predicted, probability), (true, given_probability))
+    return Item(path=path, file=Path(path), true=true, label=true, top=top)
+
+
+def test_a_run_leaves_a_page_that_needs_nothing_else(client: Client) -> None:
+    (client.images / "white/broken.png").write_bytes(b"no image")
+    client.run()
+    page = Page(client.output / "report.html")
+    assert "2 of 5 wrong" in page.words
+    assert "60.0%" in page.words
+    assert "white/broken.png" in page.words
+    addresses = page.values("src") + page.values("href")
+    assert all(address.startswith(("data:image/webp;base64,", "#", "miss/")) for address in addresses)
+    pictures = [address for address in addresses if address.startswith("data:")]
+    assert len(pictures) == 2
+    for link in (address for address in addresses if address.startswith("#")):
+        assert link[1:] in page.values("id"), link
+    for link in (address for address in addresses if address.startswith("miss/")):
+        assert (client.output / link).is_file()
+    assert not re.search(r"url\(|@import|https?:", (client.output / "report.html").read_text())
+
+
+def test_without_labels_it_says_what_was_answered(client: Client) -> None:
+    client.run("--labels", "none")
+    page = Page(client.output / "report.html")
+    assert "no labels to mark them by" in page.words
+    assert "miss" not in page.values("id")
+
+
+def test_an_interrupted_run_has_a_page_that_says_so(client: Client) -> None:
+    client.run()
+    results = read_results(client.output)
+    results.summary = {**results.summary, "complete": False}
+    write_report(results, find_kinds(results))
+    assert "cut short" in Page(client.output / "report.html").words
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "<script>alert(1)</script>",
+        '"><img src=x onerror=alert(1)>',
+        "a' onclick='x",
+        "line\nbreak",
+        "{{ 7*7 }}",
+        "\udcff",
+    ],
+)
+def test_no_name_breaks_out_of_the_page(tmp_path: Path, name: str) -> None:
+    items = [item(f"{name}/{name}.png", name, "b", 0.9), item("b/1.png", "b", name, 0.8), item("c", "b", "b", 0.5)]
+    results = results_of([*items, Item(path=name, file=Path(name), error=name)], tmp_path, ("b", name))
+    write_report(results, find_kinds(results))
+    page = Page(tmp_path / "report.html")
+    assert page.tags["script"] == 1
+    assert page.tags["img"] == 0
+    assert not [attribute for attribute, _ in page.attributes if attribute.startswith("on")]
+    shown = name.encode(errors="backslashreplace").decode()
+    assert f"{shown}/{shown}.png" in page.words
+    assert "49" not in page.words.replace("49%", "")
+
+
+def test_pictures_are_shared_out_and_the_rest_is_listed(start: Start) -> None:
+    made = start(BrightnessModel(make_metadata()))
+    for number in range(9):
+        write_picture(made.images / f"black/{number}.png", 240 + number)
+    for number in range(2):
+        write_picture(made.images / f"grey/{number}.png", number)
+    made.run()
+    results = read_results(made.output)
+    limits = Limits(pictures=6, each=3, listed=4)
+    groups = group_misses(results.misses)
+    assert [(pair, len(group)) for pair, group in groups.items()] == [(("black", "white"), 9), (("grey", "black"), 2)]
+    chosen = [miss.path for miss in choose_pictures(groups, limits)]
+    assert chosen == ["black/0.png", "black/1.png", "black/2.png", "grey/0.png", "grey/1.png", "black/3.png"]
+    write_report(results, find_kinds(results), limits)
+    page = Page(made.output / "report.html")
+    assert page.tags["img"] == 6
+    assert "black/7.png" in page.words
+    assert "black/8.png" not in page.words
+    assert "1 more: see the results file" in page.words
+    write_report(results, find_kinds(results), Limits(bytes=1))
+    assert Page(made.output / "report.html").tags["img"] == 0
+
+
+def test_a_label_is_doubted_where_the_model_is_as_sure_as_it_usually_is(tmp_path: Path) -> None:
+    usual = [item(f"dog/{number}.png", "dog", "dog", 0.8) for number in range(9)]
+    sure, unsure, close = (
+        item("cat/1.png", "cat", "dog", 0.9, 0.05),
+        item("cat/2.png", "cat", "dog", 0.7, 0.05),
+        item("cat/3.png", "cat", "dog", 0.85, 0.4),
+    )
+    findings = find_kinds(results_of([*usual, sure, unsure, close], tmp_path, ("cat", "dog")))
+    assert {path: finding.kind for path, finding in findings.items()} == {
+        "cat/1.png": "wrong-label",
+        "cat/2.png": "confusion",
+        "cat/3.png": "confusion",
+    }
+    assert findings["cat/1.png"].reason == "90.0% dog, 5.0% cat; dog usually gets 80.0%"
+
+
+@given(st.integers(0, 300), st.integers(1, 300))
+def test_the_interval_is_that_of_scipy(correct: int, more: int) -> None:
+    total = correct + more
+    expected = binomtest(correct, total).proportion_ci(0.95, method="wilson")
+    assert wilson_interval(correct, total) == pytest.approx((expected.low, expected.high))
+
+
+@given(st.integers(0, 400), st.integers(0, 400))
+def test_the_p_value_is_that_of_the_binomial_test(fixed: int, broken: int) -> None:
+    expected = binomtest(broken, fixed + broken, 0.5).pvalue if fixed + broken else 1.0
+    assert mcnemar(fixed, broken) == pytest.approx(expected)
+
+
+def test_answers_of_like_probability_are_counted_together() -> None:
+    reliability = Reliability()
+    for probability, is_right in ((0.0, False), (0.95, True), (1.0, True), (0.91, False), (0.9, True)):
+        reliability.add(probability, is_right)
+    low, high = reliability.bins
+    assert (low.count, low.accuracy, high.low, high.count, high.accuracy) == (1, 0.0, 0.9, 4, 0.75)
+    assert high.confidence == pytest.approx(0.94)
+    assert reliability.calibration_error == pytest.approx(0.8 * 0.19)
