@@ -8,15 +8,23 @@ from classify_client.report.results import Item, Results
 
 CONFUSION: Final = "confusion"
 WRONG_LABEL: Final = "wrong-label"
+DUPLICATE: Final = "duplicate"
+UNLIKE: Final = "unlike"
+CONFIRMED: Final = "confirmed"
 KINDS: Final[Mapping[str, str]] = {
-    CONFUSION: "confusion",
     WRONG_LABEL: "likely wrong label",
+    DUPLICATE: "trained on under another label",
+    UNLIKE: "unlike anything trained on",
+    CONFUSION: "confusion",
+    CONFIRMED: "label confirmed",
 }
 """Kind -> how it is called in the report."""
 NOTES: Final[Mapping[str, str]] = {
-    CONFUSION: "the model is wrong",
     WRONG_LABEL: "look at these first",
+    DUPLICATE: "one of the two labels is wrong",
+    UNLIKE: "another kind of picture",
 }
+"""Kind -> what the overview says of it; the others are not worth a place there."""
 
 MARGIN: Final = 0.5
 """How much more the predicted class must get than the given one for the label to be doubted."""
@@ -24,10 +32,11 @@ MARGIN: Final = 0.5
 
 @dataclass(frozen=True)
 class Finding:
-    """What kind of miss one is, and the reason in a few words."""
+    """What kind of miss one is, and the reason in a few words; `label` is another one that it may deserve."""
 
     kind: str
     reason: str
+    label: str = ""
 
 
 def class_thresholds(results: Results) -> dict[str, float]:

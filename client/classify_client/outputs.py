@@ -8,6 +8,7 @@ from typing import Final
 
 FORMATS: Final = ("csv", "jsonl", "parquet")
 SUMMARY: Final = "summary.json"
+REPORT: Final = "report.html"
 
 
 def predictions_path(folder: Path, file_format: str) -> Path:

@@ -144,7 +144,7 @@ class _Run:
             if complete:
                 self._predictions.finish()
         summary = self._summarise(complete)
-        look_at_mistakes(self._config.output, self._config.quiet)
+        look_at_mistakes(self._config.output, self._metadata, self._config.quiet)
         if failure:
             raise type(failure)(f"{failure} ({self._tally.images} images are done; run again to go on)") from failure
         return Outcome(summary, interrupt.requested)

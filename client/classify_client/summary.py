@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from classify_client.outputs import SUMMARY, predictions_path, replacing
+from classify_client.outputs import REPORT, SUMMARY, predictions_path, replacing
 from classify_client.pipeline import Times
 from classify_client.rows import OK, Row
 from classify_serving.contract import ModelMetadata
@@ -197,6 +197,7 @@ def summary_lines(summary: Mapping[str, Any], output: Path) -> Iterator[tuple[st
     if summary["to_review"]:
         below = summary["arguments"]["review_below"]
         yield "To review", f"{summary['to_review']} of a probability below {below:g} in {output / REVIEW}{os.sep}"
+    yield "Report", str(output / REPORT)
 
 
 def _images(summary: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""classify-train: sample, inspect, preview, export."""
+"""classify-train: sample, inspect, preview, export, apply."""
 
 import logging
 import signal
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from classify_training import __version__
+from classify_training.apply import apply
 from classify_training.config import RECIPES, DataConfig, TrainConfig
 from classify_training.errors import TrainingError
 from classify_training.options import (
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from classify_training.train import Trained
 
 _TABLE_WIDTH = 100
+_INTERRUPTED = {
+    "export": "nothing was published; the same command goes on after the last epoch that was finished",
+    "apply": "the same command finishes what was begun, and --undo takes it back",
+}
 
 
 class _Group(click.Group):
@@ -44,10 +49,8 @@ class _Group(click.Group):
             click.echo(f"Error: {error}", err=True)
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
-            again = "; the same command goes on after the last epoch that was finished"
-            click.echo(
-                f"Interrupted: nothing was published{again if ctx.invoked_subcommand == 'export' else ''}.", err=True
-            )
+            said = _INTERRUPTED.get(ctx.invoked_subcommand or "", "nothing was published")
+            click.echo(f"Interrupted: {said}.", err=True)
             sys.exit(130)
 
 
@@ -183,6 +186,9 @@ def export(output: Path, runs: Path, resume: bool, if_none: bool, dry_run: bool,
     from classify_training.train import train
 
     _report(train(plan, config))
+
+
+main.add_command(apply)
 
 
 def _report(trained: "Trained") -> None:

@@ -6,6 +6,7 @@ TrainingError
 ├── RunError       the folder of a run cannot be written, or a configuration not be read
 ├── FitError       the training diverged
 ├── WeightsError   the pretrained weights cannot be had or do not fit
+├── MendError      a review cannot be applied to the dataset
 └── ExportError    the model cannot be written, or is not what was trained
 """
 
@@ -36,6 +37,12 @@ class FitError(TrainingError):
 
 class WeightsError(TrainingError):
     """The pretrained weights cannot be downloaded or read, or are of another architecture."""
+
+
+class MendError(TrainingError):
+    """A review cannot be read, contradicts itself, or does not fit the dataset as it is now."""
+
+    exit_code = 2
 
 
 class ExportError(TrainingError):

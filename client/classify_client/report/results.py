@@ -177,3 +177,10 @@ def _top(row: Row) -> Iterator[tuple[str, float]]:
     for rank in range(2, 6):
         if name := getattr(row, f"top_{rank}"):
             yield name, float(getattr(row, f"top_{rank}_probability"))
+
+
+def places(folder: Path, item: Item) -> Iterator[Path]:
+    """Where a file may be found: its copy first, which is there as long as the results are, and as it was then."""
+    if item.miss:
+        yield folder / item.miss
+    yield item.file

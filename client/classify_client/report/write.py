@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Final
 
 from classify_client.kinds import KINDS, NOTES, Finding
-from classify_client.outputs import replacing
+from classify_client.outputs import REPORT, replacing
 from classify_client.report.html import render
-from classify_client.report.results import UNSURE, Item, Results
+from classify_client.report.results import UNSURE, Item, Results, places
 from classify_client.report.thumbnails import thumbnails
 from classify_client.report.view import (
     Card,
@@ -21,7 +20,6 @@ from classify_client.report.view import (
     make_groups,
 )
 
-REPORT: Final = "report.html"
 DEFAULT: Final = Limits()
 
 
@@ -75,19 +73,12 @@ def make_view(results: Results, findings: Mapping[str, Finding], limits: Limits)
 def _cards(
     results: Results, findings: Mapping[str, Finding], pictured: Sequence[Item], limits: Limits
 ) -> dict[str, Card]:
-    places = [tuple(_places(results.folder, item)) for item in pictured]
-    drawn = dict(zip((item.path for item in pictured), thumbnails(places, limits.bytes), strict=True))
+    where = [tuple(places(results.folder, item)) for item in pictured]
+    drawn = dict(zip((item.path for item in pictured), thumbnails(where, limits.bytes), strict=True))
     return {
         item.path: Card(item, findings.get(item.path), drawn.get(item.path, ""))
         for item in (*results.misses, *pictured)
     }
-
-
-def _places(folder: Path, item: Item) -> Iterator[Path]:
-    """Where a file may be found: its copy first, which is there as long as the report is."""
-    if item.miss:
-        yield folder / item.miss
-    yield item.file
 
 
 def _heading(summary: Mapping[str, Any]) -> str:

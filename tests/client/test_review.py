@@ -1,0 +1,71 @@
+"""review.csv: each miss once, with a proposal; what a person decided outlives the next run."""
+
+from dataclasses import replace
+
+from client_support import Client, Start
+from support import BrightnessModel, make_metadata, write_picture
+
+from classify_serving.review import read_review, sha256_of, write_review
+
+
+def test_each_miss_is_listed_with_a_proposal(start: Start) -> None:
+    made = start(BrightnessModel(make_metadata(merges={"dark grey": "grey"})))
+    for number in range(3):
+        write_picture(made.images / f"white/{number}.png", 240 + number)
+    wrong = write_picture(made.images / "black/2.png", 250)
+    write_picture(made.images / "dark grey/3.png", 3)
+    made.run()
+    first, second = read_review(made.output / "review.csv")
+    assert (first.path, first.label, first.predicted, first.kind) == ("black/2.png", "black", "white", "wrong-label")
+    assert (first.proposed, first.action) == ("relabel:white", "")
+    assert (first.sha256, first.file) == (sha256_of(wrong), str(wrong))
+    assert (second.path, second.label, second.kind) == ("dark grey/3.png", "dark grey", "confusion")
+    assert second.proposed == "keep"
+
+
+def test_nothing_is_proposed_for_a_class_without_a_folder(start: Start) -> None:
+    made = start(BrightnessModel(make_metadata(train_counts_before={"black": 5, "grey": 3})))
+    for number in range(3):
+        write_picture(made.images / f"white/{number}.png", 240 + number)
+    write_picture(made.images / "black/2.png", 250)
+    made.run()
+    assert [(row.kind, row.proposed) for row in read_review(made.output / "review.csv")] == [("wrong-label", "")]
+
+
+def test_decisions_outlive_the_next_run_and_a_kept_label_is_not_flagged_again(client: Client) -> None:
+    client.run()
+    path = client.output / "review.csv"
+    rows = {row.path: row for row in read_review(path)}
+    assert set(rows) == {"black/2.png", "dark grey/2.png"}
+    write_review(
+        path, [replace(rows["black/2.png"], action="keep"), replace(rows["dark grey/2.png"], action="relabel:black")]
+    )
+    for options in ((), ("--overwrite",)):
+        client.run(*options)
+        again = [(row.path, row.kind, row.action) for row in read_review(path)]
+        assert again == [("dark grey/2.png", "confusion", "relabel:black"), ("black/2.png", "confirmed", "keep")]
+    # Another picture of that name is another matter.
+    write_picture(client.images / "black/2.png", 251)
+    client.run()
+    assert {row.path: row.action for row in read_review(path)} == {
+        "black/2.png": "",
+        "dark grey/2.png": "relabel:black",
+    }
+
+
+def test_labels_confirmed_in_a_dataset_are_settled(client: Client) -> None:
+    (client.images / ".review").mkdir()
+    digest = sha256_of(client.images / "black/2.png")
+    (client.images / ".review/confirmed.csv").write_text(f"sha256,label\n{digest},black\n")
+    client.run()
+    assert [row.path for row in read_review(client.output / "review.csv")] == ["dark grey/2.png"]
+    assert len(client.misses()) == 2
+
+
+def test_a_review_that_cannot_be_read_is_not_overwritten(client: Client) -> None:
+    client.output.mkdir()
+    (client.output / "review.csv").write_text("my,notes\n")
+    result = client.run()
+    assert result.exit_code == 2
+    assert "review.csv" in result.stderr
+    assert (client.output / "review.csv").read_text() == "my,notes\n"
