@@ -10,7 +10,7 @@ import click
 from classify_client import __version__
 from classify_client.errors import ClassifyError, InputError
 from classify_client.notices import notices
-from classify_client.options import input_options, output_options, pipeline_options, server_options
+from classify_client.options import input_options, mistake_options, output_options, pipeline_options, server_options
 
 if TYPE_CHECKING:
     from classify_client.run import Outcome
@@ -24,6 +24,7 @@ EXIT_INTERRUPTED = 130
 @output_options
 @server_options
 @pipeline_options
+@mistake_options
 @click.version_option(__version__)
 def main(labels: str, max_failures: int, fail_under: float | None, as_json: bool, **options: Any) -> None:
     """Classify images in batches with a model server, and copy what it got wrong into a miss folder.

@@ -1,10 +1,11 @@
 """Kinds of miss, so that it is clear what to do with each."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from classify_client.report.results import Item, Results
+from classify_serving.trained_on import TrainedOn
 
 CONFUSION: Final = "confusion"
 WRONG_LABEL: Final = "wrong-label"
@@ -48,20 +49,46 @@ def class_thresholds(results: Results) -> dict[str, float]:
     return {name: total / count for name, (count, total) in results.given.items()}
 
 
-def find_kinds(results: Results) -> dict[str, Finding]:
+def find_kinds(results: Results, digests: Mapping[str, str], trained_on: TrainedOn | None = None) -> dict[str, Finding]:
     """The kind of each miss, by path.
 
     A label is doubted where the model is at least as sure of another class as it usually is of that class's own
     images (the off-diagonal of the confident joint), and by `MARGIN` surer than of the given one.
+
+    Args:
+        results: of the run.
+        digests: SHA-256 of each miss, by path.
+        trained_on: what the model was trained on, if that is known.
     """
     thresholds = class_thresholds(results)
-    return {item.path: _kind(item, thresholds) for item in results.misses}
+    findings = {}
+    for item in results.misses:
+        trained_as = trained_on.label(digests.get(item.path, "")) if trained_on else ""
+        if trained_as and trained_as != item.label:
+            findings[item.path] = Finding(DUPLICATE, f"the same picture was trained on as {trained_as}", trained_as)
+        else:
+            findings[item.path] = _by_probability(item, thresholds)
+    return findings
 
 
-def _kind(item: Item, thresholds: Mapping[str, float]) -> Finding:
+def _by_probability(item: Item, thresholds: Mapping[str, float]) -> Finding:
     given = item.probability_of(item.true)
     usual = thresholds.get(item.predicted, 1.0)
     reason = f"{item.probability:.1%} {item.predicted}, {given:.1%} {item.true}"
     if item.probability >= usual and item.probability - given >= MARGIN:
         return Finding(WRONG_LABEL, f"{reason}; {item.predicted} usually gets {usual:.1%}")
     return Finding(CONFUSION, reason)
+
+
+def settle(
+    results: Results,
+    findings: Mapping[str, Finding],
+    digests: Mapping[str, str],
+    confirmed: Collection[tuple[str, str]],
+) -> dict[str, Finding]:
+    """Flag nothing again that a person has looked at and kept, known by (SHA-256, label)."""
+    labels = {item.path: item.label for item in results.misses}
+    return {
+        path: Finding(CONFIRMED, finding.reason) if (digests.get(path), labels[path]) in confirmed else finding
+        for path, finding in findings.items()
+    }

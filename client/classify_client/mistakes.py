@@ -1,61 +1,106 @@
 """After a run: make what it got wrong easy to see and to mend."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Self
 
 from classify_client.errors import InputError
-from classify_client.kinds import CONFIRMED, Finding, find_kinds
+from classify_client.hashing import Seen, hash_items, score_apart
+from classify_client.kinds import find_kinds, settle
 from classify_client.progress import waiting
-from classify_client.report.results import Results, read_results
+from classify_client.report.results import read_results
 from classify_client.report.write import write_report
-from classify_client.review import earlier_review, hash_items, make_review, store_review
+from classify_client.review import earlier_review, kept, make_review, store_review
+from classify_client.summary import write_summary
 from classify_serving.contract import ModelMetadata
-from classify_serving.review import CONFIRMED as CONFIRMED_FILE
-from classify_serving.review import ReviewError, parse_action, read_confirmed
+from classify_serving.review import CONFIRMED, ReviewError, read_confirmed
+from classify_serving.trained_on import TrainedOn, TrainedOnError, find_trained_on, read_trained_on
 
 
-def look_at_mistakes(folder: Path, metadata: ModelMetadata, quiet: bool) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Seeing:
+    """What is known beforehand about the images, read before any is sent.
+
+    Attributes:
+        trained_on: contents the model was trained on; None if that is not known.
+        confirmed: (SHA-256, label) that a person has looked at and kept.
+        quiet: no progress.
+    """
+
+    trained_on: TrainedOn | None
+    confirmed: frozenset[tuple[str, str]]
+    quiet: bool
+
+    @classmethod
+    def of(
+        cls,
+        metadata: ModelMetadata,
+        trained_on: Path | None,
+        embedded: Path | None,
+        confirmed: Path | None,
+        inputs: Sequence[Path],
+        quiet: bool,
+    ) -> Self:
+        """Read the lists.
+
+        Raises:
+            InputError: one that was asked for is not there, or one cannot be read.
+        """
+        if trained_on is None and embedded is not None:
+            trained_on = find_trained_on(embedded, metadata.model_version)
+        if confirmed is not None and not confirmed.exists():
+            raise InputError(f"no file {confirmed}: correct --confirmed")
+        given = [confirmed] if confirmed else []
+        try:
+            return cls(
+                trained_on=read_trained_on(trained_on) if trained_on else None,
+                confirmed=frozenset().union(
+                    *(
+                        read_confirmed(path / CONFIRMED if path.is_dir() else path)
+                        for path in (*given, *_folders(inputs))
+                    )
+                ),
+                quiet=quiet,
+            )
+        except (ReviewError, TrainedOnError) as error:
+            raise InputError(str(error)) from error
+
+
+def _folders(inputs: Sequence[Path]) -> list[Path]:
+    return [path for path in inputs if path.is_dir()]
+
+
+def look_at_mistakes(folder: Path, metadata: ModelMetadata, seeing: Seeing) -> dict[str, Any]:
     """Write `review.csv` and `report.html` from what a run left in its output folder.
+
+    Returns:
+        What was added to its `summary.json`.
 
     Raises:
         OutputError: an earlier review cannot be read.
-        InputError: a list of confirmed labels cannot be read.
     """
-    with waiting("Writing the report", quiet):
+    with waiting("Writing the report", seeing.quiet):
         results = read_results(folder)
         digests = hash_items(folder, results.misses)
         decided = {row.key: row.action for row in earlier_review(folder) if row.action.strip()}
-        findings = _settle(results, find_kinds(results), digests, decided)
-        store_review(folder, make_review(results, findings, digests, decided, metadata.train_counts_before))
+        findings = find_kinds(results, digests, seeing.trained_on)
+        findings = settle(results, findings, digests, seeing.confirmed | kept(decided))
+        seen = score_apart(folder, results, seeing.trained_on) if seeing.trained_on else None
+        added = _added(seen)
+        if added:
+            results.summary = {**results.summary, **added}
+            write_summary(folder, results.summary)
+        rows = make_review(results, findings, digests, decided, metadata.train_counts_before)
+        if seeing.trained_on:
+            trained_on = seeing.trained_on
+            rows = [replace(row, seen=str(trained_on.is_seen(row.sha256)).lower()) for row in rows]
+        store_review(folder, rows)
         write_report(results, findings)
+    return added
 
 
-def _settle(
-    results: Results,
-    findings: Mapping[str, Finding],
-    digests: Mapping[str, str],
-    decided: Mapping[tuple[str, str], str],
-) -> dict[str, Finding]:
-    """Flag nothing again that a person has looked at and kept."""
-    kept = {key for key, action in decided.items() if _is_keep(action)}
-    confirmed = kept | _confirmed(results.summary["arguments"]["inputs"])
-    labels = {item.path: item.label for item in results.misses}
-    return {
-        path: Finding(CONFIRMED, finding.reason) if (digests.get(path), labels[path]) in confirmed else finding
-        for path, finding in findings.items()
-    }
-
-
-def _is_keep(action: str) -> bool:
-    try:
-        parsed = parse_action(action)
-    except ReviewError:
-        return False
-    return parsed is not None and parsed.verb == "keep"
-
-
-def _confirmed(inputs: Sequence[str]) -> frozenset[tuple[str, str]]:
-    try:
-        return frozenset().union(*(read_confirmed(Path(given) / CONFIRMED_FILE) for given in inputs))
-    except ReviewError as error:
-        raise InputError(str(error)) from error
+def _added(seen: tuple[Seen, Seen] | None) -> dict[str, Any]:
+    if seen is None or not seen[0].images:
+        return {}
+    return {"seen": seen[0].summary(), "unseen": seen[1].summary()}

@@ -116,6 +116,28 @@ _PIPELINE: Final = [
 ]
 
 
+_MISTAKES: Final = [
+    click.option(
+        "--trained-on",
+        type=_PATH,
+        metavar="FILE",
+        help="What the model was trained on, trained_on.csv or the model's folder: such images are scored apart."
+        "  [default: that of --embedded]",
+    ),
+    click.option(
+        "--confirmed",
+        type=_PATH,
+        metavar="FILE",
+        help="Labels that were confirmed: .review/confirmed.csv of a dataset, or the dataset.",
+    ),
+]
+
+
+def mistake_options(command: F) -> F:
+    """Give a command the options about what the model got wrong."""
+    return _with(command, _MISTAKES)
+
+
 def input_options(command: F) -> F:
     """Give a command the argument INPUTS and what says how they are taken."""
     return _with(command, _INPUTS)

@@ -1,35 +1,14 @@
 """`review.csv`: each miss with what might be done about it, for a person to decide and `classify-train apply` to do."""
 
-import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from classify_client.errors import OutputError
 from classify_client.kinds import CONFIRMED, CONFUSION, UNLIKE, Finding
-from classify_client.report.results import Item, Results, places
+from classify_client.report.results import Item, Results
 from classify_serving.folders import printable
-from classify_serving.review import REVIEW, ReviewError, ReviewRow, read_review, sha256_of, write_review
-
-
-def hash_items(folder: Path, items: Iterable[Item]) -> dict[str, str]:
-    """SHA-256 of each file's content as hex, by path, on all cores; those that are gone are left out.
-
-    The copy in `miss/` comes first: it is what was classified.
-    """
-    items = list(items)
-
-    def digest(item: Item) -> str:
-        for place in places(folder, item):
-            with suppress(OSError):
-                return sha256_of(place)
-        return ""
-
-    with ThreadPoolExecutor(os.cpu_count() or 1, "hash") as pool:
-        digests = zip(items, pool.map(digest, items), strict=True)
-        return {item.path: found for item, found in digests if found}
+from classify_serving.review import REVIEW, Action, ReviewError, ReviewRow, parse_action, read_review, write_review
 
 
 def earlier_review(folder: Path) -> list[ReviewRow]:
@@ -45,6 +24,18 @@ def earlier_review(folder: Path) -> list[ReviewRow]:
         return read_review(path)
     except ReviewError as error:
         raise OutputError(f"{error}, or move it: it would be overwritten") from error
+
+
+def kept(decided: Mapping[tuple[str, str], str]) -> frozenset[tuple[str, str]]:
+    """Of decisions by (SHA-256, label), those that keep the label."""
+    return frozenset(key for key, action in decided.items() if _is_keep(action))
+
+
+def _is_keep(action: str) -> bool:
+    try:
+        return parse_action(action) == Action("keep")
+    except ReviewError:
+        return False
 
 
 def make_review(

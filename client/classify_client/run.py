@@ -14,7 +14,7 @@ from classify_client.embedded import embedded_server
 from classify_client.errors import InputError, OutputError, ServiceError
 from classify_client.formats import check_format
 from classify_client.interrupt import Interrupt
-from classify_client.mistakes import look_at_mistakes
+from classify_client.mistakes import Seeing, look_at_mistakes
 from classify_client.pipeline import Pipeline, Result, Times
 from classify_client.predictions import Predictions
 from classify_client.progress import progress_bar, waiting
@@ -49,6 +49,8 @@ class RunConfig:
         miss_by_pair: a folder in `miss/` for each pair of classes.
         review_below: images of a lower probability are collected in `review/`; None for no such folder.
         quiet: no progress bar.
+        trained_on: list of what the model was trained on; None for that of `embedded`, if it has one.
+        confirmed: list of confirmed labels, besides those of the inputs.
     """
 
     inputs: Sequence[Path]
@@ -69,6 +71,8 @@ class RunConfig:
     miss_by_pair: bool
     review_below: float | None
     quiet: bool
+    trained_on: Path | None = None
+    confirmed: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,9 @@ class _Run:
             config.batch_size, config.in_flight, service.servers, image_bytes=3 * metadata.image_size**2
         )
         self._start = time.perf_counter()
+        self._seeing = Seeing.of(
+            metadata, config.trained_on, config.embedded, config.confirmed, config.inputs, config.quiet
+        )
         config.output.mkdir(parents=True, exist_ok=True)
         self._collections = Collections(config.output, config.link, config.miss_by_pair, config.review_below)
         self._predictions = Predictions(
@@ -144,7 +151,7 @@ class _Run:
             if complete:
                 self._predictions.finish()
         summary = self._summarise(complete)
-        look_at_mistakes(self._config.output, self._metadata, self._config.quiet)
+        summary |= look_at_mistakes(self._config.output, self._metadata, self._seeing)
         if failure:
             raise type(failure)(f"{failure} ({self._tally.images} images are done; run again to go on)") from failure
         return Outcome(summary, interrupt.requested)

@@ -176,6 +176,8 @@ def summary_lines(summary: Mapping[str, Any], output: Path) -> Iterator[tuple[st
         yield "Accuracy", f"{summary['accuracy']:.1%}, 95% interval {low:.1%} to {high:.1%}  {right}"
     elif summary["arguments"]["labels"]:
         yield "Accuracy", "unknown: no image is in a folder named like one of the model's classes"
+    if summary.get("seen"):
+        yield "Seen", seen_line(summary["seen"], summary["unseen"])
     if summary["misses"]:
         yield "Worst", _worst(summary)
         yield "Mistaken", _confusions(summary)
@@ -198,6 +200,15 @@ def summary_lines(summary: Mapping[str, Any], output: Path) -> Iterator[tuple[st
         below = summary["arguments"]["review_below"]
         yield "To review", f"{summary['to_review']} of a probability below {below:g} in {output / REVIEW}{os.sep}"
     yield "Report", str(output / REPORT)
+
+
+def seen_line(seen: Mapping[str, Any], unseen: Mapping[str, Any]) -> str:
+    """How the images that the model was trained on compare with the others."""
+    parts = [f"{seen['images']} were trained on"]
+    for part, name in ((seen, "of them"), (unseen, "of the others")):
+        if part["accuracy"] is not None:
+            parts.append(f"{part['accuracy']:.1%} {name} right")
+    return ", ".join(parts)
 
 
 def _images(summary: Mapping[str, Any]) -> str:

@@ -87,7 +87,7 @@ def test_an_interrupted_run_has_a_page_that_says_so(client: Client) -> None:
     client.run()
     results = read_results(client.output)
     results.summary = {**results.summary, "complete": False}
-    write_report(results, find_kinds(results))
+    write_report(results, find_kinds(results, {}))
     assert "cut short" in Page(client.output / "report.html").words
 
 
@@ -105,7 +105,7 @@ def test_an_interrupted_run_has_a_page_that_says_so(client: Client) -> None:
 def test_no_name_breaks_out_of_the_page(tmp_path: Path, name: str) -> None:
     items = [item(f"{name}/{name}.png", name, "b", 0.9), item("b/1.png", "b", name, 0.8), item("c", "b", "b", 0.5)]
     results = results_of([*items, Item(path=name, file=Path(name), error=name)], tmp_path, ("b", name))
-    write_report(results, find_kinds(results))
+    write_report(results, find_kinds(results, {}))
     page = Page(tmp_path / "report.html")
     assert page.tags["script"] == 1
     assert page.tags["img"] == 0
@@ -128,13 +128,13 @@ def test_pictures_are_shared_out_and_the_rest_is_listed(start: Start) -> None:
     assert [(pair, len(group)) for pair, group in groups.items()] == [(("black", "white"), 9), (("grey", "black"), 2)]
     chosen = [miss.path for miss in choose_pictures(groups, limits)]
     assert chosen == ["black/0.png", "black/1.png", "black/2.png", "grey/0.png", "grey/1.png", "black/3.png"]
-    write_report(results, find_kinds(results), limits)
+    write_report(results, find_kinds(results, {}), limits)
     page = Page(made.output / "report.html")
     assert page.tags["img"] == 6
     assert "black/7.png" in page.words
     assert "black/8.png" not in page.words
     assert "1 more: see the results file" in page.words
-    write_report(results, find_kinds(results), Limits(bytes=1))
+    write_report(results, find_kinds(results, {}), Limits(bytes=1))
     assert Page(made.output / "report.html").tags["img"] == 0
 
 
@@ -145,7 +145,7 @@ def test_a_label_is_doubted_where_the_model_is_as_sure_as_it_usually_is(tmp_path
         item("cat/2.png", "cat", "dog", 0.7, 0.05),
         item("cat/3.png", "cat", "dog", 0.85, 0.4),
     )
-    findings = find_kinds(results_of([*usual, sure, unsure, close], tmp_path, ("cat", "dog")))
+    findings = find_kinds(results_of([*usual, sure, unsure, close], tmp_path, ("cat", "dog")), {})
     assert {path: finding.kind for path, finding in findings.items()} == {
         "cat/1.png": "wrong-label",
         "cat/2.png": "confusion",

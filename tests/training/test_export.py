@@ -16,6 +16,8 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from classify_serving import contract
 from classify_serving.contract import ModelMetadata
+from classify_serving.review import sha256_of
+from classify_serving.trained_on import read_trained_on
 from classify_training.config import Unfreeze
 from classify_training.errors import ExportError
 from classify_training.export import export, remove_leftovers
@@ -170,3 +172,13 @@ def test_freezing_is_by_block() -> None:
     for block, count in blocks:
         set_trainable(backbone, block)
         assert len(backbone.trainable_weights) == 2 * count
+
+
+def test_a_version_says_which_images_it_was_trained_on(model: Path, dataset: Path) -> None:
+    trained_on = read_trained_on(model)
+    contents = trained_on.contents
+    assert len(contents) == 26
+    splits = [split for _, split in contents.values()]
+    assert (splits.count("train"), splits.count("val"), splits.count("test")) == (16, 5, 5)
+    assert sum(trained_on.is_seen(digest) for digest in contents) == 21
+    assert trained_on.label(sha256_of(dataset / "x/0.png")) == "x"

@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -32,7 +33,13 @@ _TEMPORARY: Final = ".incoming-"
 _log = logging.getLogger(__name__)
 
 
-def export(classifier: Classifier, metadata: ModelMetadata, images: NDArray[np.uint8], folder: Path) -> Path:
+def export(
+    classifier: Classifier,
+    metadata: ModelMetadata,
+    images: NDArray[np.uint8],
+    folder: Path,
+    extras: Mapping[str, bytes] | None = None,
+) -> Path:
     """Write version `metadata.model_version` of a model below `folder`, and return its path.
 
     It is written beside its place under a name that TensorFlow Serving passes over, reloaded and compared
@@ -43,6 +50,7 @@ def export(classifier: Classifier, metadata: ModelMetadata, images: NDArray[np.u
         metadata: what it is to say of itself.
         images: uint8 [N,S,S,3], N >= 1, real images to verify it on and to warm servers up with.
         folder: the model's folder, made if absent.
+        extras: further files of the version: path in it -> content.
 
     Raises:
         ExportError: the folder cannot be written to, or the reloaded model disagrees.
@@ -55,6 +63,8 @@ def export(classifier: Classifier, metadata: ModelMetadata, images: NDArray[np.u
             signatures = Signatures(classifier, metadata)
             tf.saved_model.save(signatures, str(written), signatures=signatures.functions())
             _write_warmup(written / contract.WARMUP_FILE, metadata, images)
+            for name, content in (extras or {}).items():
+                (written / name).write_bytes(content)
             _verify(written, classifier.model, metadata, images[:16])
             # Servers may run as another user than the one who trains.
             written.chmod(0o755)

@@ -13,6 +13,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from classify_serving.contract import SCHEMA_VERSION, ModelMetadata
+from classify_serving.trained_on import TRAINED_ON_FILE, trained_on_csv
 from classify_training.config import TrainConfig
 from classify_training.dataset import fingerprint
 from classify_training.evaluate import Evaluation, evaluate
@@ -103,7 +104,8 @@ def _strategy() -> contextlib.AbstractContextManager[object]:
 def _publish(classifier: Classifier, plan: Plan, config: TrainConfig, run: Run) -> Trained:
     evaluation = evaluate(classifier.model, plan, config.fit.batch_size)
     metadata = _metadata(plan, config, evaluation)
-    path = export(classifier, metadata, _verification_images(plan), config.output)
+    extras = {TRAINED_ON_FILE: _trained_on(plan)}
+    path = export(classifier, metadata, _verification_images(plan), config.output, extras)
     return Trained(path, run.folder, metadata, evaluation)
 
 
@@ -126,6 +128,12 @@ def _metadata(plan: Plan, config: TrainConfig, evaluation: Evaluation) -> ModelM
         keras_version=keras.__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _trained_on(plan: Plan) -> bytes:
+    """The list by which images are recognised that the model has seen."""
+    examples = sorted(plan.dataset.examples, key=lambda example: example.digest)
+    return trained_on_csv((example.digest, example.file.label, str(example.file.split)) for example in examples)
 
 
 def _verification_images(plan: Plan) -> NDArray[np.uint8]:

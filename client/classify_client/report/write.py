@@ -53,7 +53,6 @@ def make_view(results: Results, findings: Mapping[str, Finding], limits: Limits)
         "kinds": KINDS,
         "kind_notes": NOTES,
         "kind_counts": counts,
-        "apart": None,
         "comparison": None,
         "columns": columns,
         "rows": rows,

@@ -1,0 +1,62 @@
+"""Images the model was trained on are recognised by content and scored apart."""
+
+from pathlib import Path
+
+import pytest
+from client_support import Client
+
+from classify_serving.review import read_review, sha256_of
+from classify_serving.trained_on import TRAINED_ON_FILE, find_trained_on, trained_on_csv
+
+
+@pytest.fixture
+def trained_on(client: Client, tmp_path: Path) -> Path:
+    """Two images trained on, one of them under another label, and one that only the test split had."""
+    images = client.images
+    contents = [("black/1.png", "black", "train"), ("black/2.png", "white", "val"), ("white/1.jpg", "white", "test")]
+    lines = [(sha256_of(images / name), label, split) for name, label, split in contents]
+    path = tmp_path / "models/classifier/1" / TRAINED_ON_FILE
+    path.parent.mkdir(parents=True)
+    path.write_bytes(trained_on_csv(lines))
+    return path
+
+
+def test_seen_images_are_scored_apart(client: Client, trained_on: Path) -> None:
+    for given in (trained_on, trained_on.parents[1], trained_on.parents[2]):
+        result = client.run("--trained-on", str(given))
+        summary = client.summary()
+        assert (summary["seen"]["images"], summary["seen"]["correct"], summary["seen"]["accuracy"]) == (2, 1, 0.5)
+        assert (summary["unseen"]["images"], summary["unseen"]["labelled"], summary["unseen"]["correct"]) == (4, 3, 2)
+        assert summary["accuracy"] == 0.6
+        assert "2 were trained on, 50.0% of them right, 66.7% of the others right" in result.stdout
+        assert "2 of these images were trained on" in (client.output / "report.html").read_text()
+
+
+def test_a_picture_trained_on_under_another_label_is_told(client: Client, trained_on: Path) -> None:
+    client.run("--trained-on", str(trained_on))
+    first, second = read_review(client.output / "review.csv")
+    assert (first.path, first.kind, first.proposed, first.seen) == ("black/2.png", "duplicate", "relabel:white", "true")
+    assert first.reason == "the same picture was trained on as white"
+    assert (second.path, second.kind, second.seen) == ("dark grey/2.png", "confusion", "false")
+
+
+def test_lists_that_are_none_are_told_before_anything_is_sent(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "text.csv").write_text("a,b\n")
+    for option in ("--trained-on", "--confirmed"):
+        for name in ("absent.csv", "text.csv"):
+            (tmp_path / "text.csv").write_text("a,b\n1,2\n")
+            result = client.run(option, str(tmp_path / name))
+            assert result.exit_code == 2, (option, name)
+            assert len(result.stderr.splitlines()) == 1
+            assert name in result.stderr
+    assert client.model.images == 0
+
+
+def test_the_newest_version_is_taken_unless_one_is_named(tmp_path: Path) -> None:
+    for version in ("2", "10"):
+        path = tmp_path / version / TRAINED_ON_FILE
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert find_trained_on(tmp_path) == tmp_path / "10" / TRAINED_ON_FILE
+    assert find_trained_on(tmp_path, 2) == tmp_path / "2" / TRAINED_ON_FILE
+    assert find_trained_on(tmp_path, 3) is None
