@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from classify_client.report.results import Item, Results, places, read_items
-from classify_client.report.scores import wilson_interval
+from classify_client.summary import wilson_interval
 from classify_serving.review import sha256_of
 from classify_serving.trained_on import TrainedOn
 
@@ -72,7 +72,7 @@ class Seen:
 def score_apart(folder: Path, results: Results, trained_on: TrainedOn) -> tuple[Seen, Seen]:
     """Score the answered files that the model was trained on, and the others: accuracy on seen images flatters."""
     seen, unseen = Seen(), Seen()
-    items = read_items(folder, results.summary["arguments"]["inputs"])
+    items = read_items(folder, results.summary)
     for item, digest in hashed(folder, (item for item in items if item.top)):
         (seen if trained_on.is_seen(digest) else unseen).add(item)
     return seen, unseen

@@ -83,15 +83,15 @@ def look_at_mistakes(folder: Path, metadata: ModelMetadata, seeing: Seeing) -> d
     with waiting("Writing the report", seeing.quiet):
         results = read_results(folder)
         digests = hash_items(folder, results.misses)
-        decided = {row.key: row.action for row in earlier_review(folder) if row.action.strip()}
+        earlier = earlier_review(folder)
         findings = find_kinds(results, digests, seeing.trained_on)
-        findings = settle(results, findings, digests, seeing.confirmed | kept(decided))
+        findings = settle(results, findings, digests, seeing.confirmed | kept(earlier))
         seen = score_apart(folder, results, seeing.trained_on) if seeing.trained_on else None
         added = _added(seen)
         if added:
             results.summary = {**results.summary, **added}
             write_summary(folder, results.summary)
-        rows = make_review(results, findings, digests, decided, metadata.train_counts_before)
+        rows = make_review(results, findings, digests, earlier, metadata.train_counts_before)
         if seeing.trained_on:
             trained_on = seeing.trained_on
             rows = [replace(row, seen=str(trained_on.is_seen(row.sha256)).lower()) for row in rows]

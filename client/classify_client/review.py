@@ -1,6 +1,7 @@
 """`review.csv`: each miss with what might be done about it, for a person to decide and `classify-train apply` to do."""
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,16 @@ from classify_client.errors import OutputError
 from classify_client.kinds import CONFIRMED, CONFUSION, UNLIKE, Finding
 from classify_client.report.results import Item, Results
 from classify_serving.folders import printable
-from classify_serving.review import REVIEW, Action, ReviewError, ReviewRow, parse_action, read_review, write_review
+from classify_serving.review import (
+    REVIEW,
+    Action,
+    ReviewError,
+    ReviewRow,
+    parse_action,
+    read_review,
+    sha256_of,
+    write_review,
+)
 
 
 def earlier_review(folder: Path) -> list[ReviewRow]:
@@ -26,9 +36,9 @@ def earlier_review(folder: Path) -> list[ReviewRow]:
         raise OutputError(f"{error}, or move it: it would be overwritten") from error
 
 
-def kept(decided: Mapping[tuple[str, str], str]) -> frozenset[tuple[str, str]]:
-    """Of decisions by (SHA-256, label), those that keep the label."""
-    return frozenset(key for key, action in decided.items() if _is_keep(action))
+def kept(rows: Sequence[ReviewRow]) -> frozenset[tuple[str, str]]:
+    """(SHA-256, label) of the rows that keep the label."""
+    return frozenset(row.key for row in rows if _is_keep(row.action))
 
 
 def _is_keep(action: str) -> bool:
@@ -42,7 +52,7 @@ def make_review(
     results: Results,
     findings: Mapping[str, Finding],
     digests: Mapping[str, str],
-    decided: Mapping[tuple[str, str], str],
+    earlier: Sequence[ReviewRow],
     folders: Collection[str],
 ) -> list[ReviewRow]:
     """The misses to look at, doubtful labels first; settled ones only as far as they carry a decision.
@@ -51,16 +61,23 @@ def make_review(
         results: of the run.
         findings: the kind of each miss, by path.
         digests: SHA-256 of each miss, by path; a miss without one has gone and is left out.
-        decided: actions of an earlier review, by (SHA-256, label).
+        earlier: rows of an earlier review. What was decided there stays, also about files that are no misses now, as
+            long as they are where they were.
         folders: labels that the dataset has: what an image can be filed under.
     """
-    rows = [
-        _row(item, findings[item.path], digests[item.path], folders)
-        for item in _in_order(results, findings)
-        if item.path in digests
-    ]
-    rows = [replace(row, action=decided.get(row.key, "")) for row in rows]
-    return [row for row in rows if row.kind != CONFIRMED or row.action]
+    decided = {row.key: row for row in earlier if row.action.strip()}
+    items = [item for item in _in_order(results, findings) if item.path in digests]
+    rows = [_row(item, findings[item.path], digests[item.path], folders) for item in items]
+    rows = [replace(row, action=decided[row.key].action if row.key in decided else "") for row in rows]
+    rows = [row for row in rows if row.kind != CONFIRMED or row.action]
+    listed = {row.key for row in rows}
+    return rows + [row for row in decided.values() if row.key not in listed and _is_there(row)]
+
+
+def _is_there(row: ReviewRow) -> bool:
+    with suppress(OSError):
+        return sha256_of(Path(row.file)) == row.sha256
+    return False
 
 
 def _in_order(results: Results, findings: Mapping[str, Finding]) -> Sequence[Item]:

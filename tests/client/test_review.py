@@ -69,3 +69,15 @@ def test_a_review_that_cannot_be_read_is_not_overwritten(client: Client) -> None
     assert result.exit_code == 2
     assert "review.csv" in result.stderr
     assert (client.output / "review.csv").read_text() == "my,notes\n"
+
+
+def test_a_decision_is_not_lost_when_its_file_is_no_miss(client: Client) -> None:
+    client.run()
+    path = client.output / "review.csv"
+    rows = [replace(row, action="delete") for row in read_review(path)]
+    write_review(path, rows)
+    client.run("--labels", "none")
+    assert read_review(path) == rows
+    (client.images / "black/2.png").unlink()
+    client.run("--labels", "none")
+    assert [row.path for row in read_review(path)] == ["dark grey/2.png"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import write_picture
 
@@ -249,6 +249,7 @@ def test_what_is_no_action(text: str) -> None:
 cells = st.text(st.characters(codec="utf-8", exclude_characters="\r\x00"), max_size=8)
 
 
+@settings(deadline=None)
 @given(st.lists(st.builds(ReviewRow, path=cells, label=cells, action=cells, sha256=cells, file=cells), max_size=3))
 def test_a_review_survives_the_file(tmp_path_factory: pytest.TempPathFactory, rows: list[ReviewRow]) -> None:
     path = tmp_path_factory.getbasetemp() / "review.csv"

@@ -2,7 +2,7 @@
 
 from bisect import insort
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -10,8 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from classify_client.errors import InputError
-from classify_client.outputs import PREDICTIONS, SUMMARY
-from classify_client.predictions import read_rows
+from classify_client.formats import read_rows
+from classify_client.outputs import SUMMARY, predictions_path
 from classify_client.report.scores import Reliability
 from classify_client.rows import OK, Row
 from classify_serving.misses import MISS
@@ -136,25 +136,25 @@ def read_results(folder: Path) -> Results:
     except (OSError, msgspec.DecodeError) as error:
         raise InputError(f"no results in {folder}: give the output folder of a run of classify-client") from error
     results = Results(folder, summary)
-    for item in read_items(folder, summary["arguments"]["inputs"]):
+    for item in read_items(folder, summary):
         results.add(item)
     return results
 
 
-def read_items(folder: Path, inputs: Sequence[str]) -> Iterator[Item]:
+def read_items(folder: Path, summary: Mapping[str, Any]) -> Iterator[Item]:
     """The files of a run, in their order, whatever the format of its results.
 
     Args:
         folder: the output folder.
-        inputs: the run's, which say where its files are.
+        summary: the content of its `summary.json`, which says where the files are.
 
     Raises:
         OutputError: another program wrote there.
     """
-    root = Path()
+    root, inputs = Path(), summary["arguments"]["inputs"]
     if len(inputs) == 1:
         root = Path(inputs[0]) if Path(inputs[0]).is_dir() else Path(inputs[0]).parent
-    for row in read_rows(folder / PREDICTIONS):
+    for row in read_rows(predictions_path(folder, summary["arguments"]["format"])):
         yield _item(row, root / row.path)
 
 

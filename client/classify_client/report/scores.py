@@ -1,26 +1,10 @@
-"""The numbers of the report that are not in `summary.json`: intervals, calibration, McNemar's test."""
+"""The numbers of the report that are not in `summary.json`: calibration, and McNemar's test."""
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Final
 
-_Z95: Final = NormalDist().inv_cdf(0.975)
 BINS: Final = 10
-
-
-def wilson_interval(correct: int, total: int) -> tuple[float, float]:
-    """The 95% score interval of a proportion, 0-1 (Wilson 1927); (0, 1) of nothing.
-
-    It keeps its level for few images and for accuracies near 1.
-    """
-    if not total:
-        return 0.0, 1.0
-    share, z2 = correct / total, _Z95**2
-    centre = (share + z2 / (2 * total)) / (1 + z2 / total)
-    half = _Z95 / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
-    # Rounding would otherwise leave 1e-17 of a bound that is 0 or 1.
-    return (0.0 if correct == 0 else centre - half), (1.0 if correct == total else centre + half)
 
 
 @dataclass(frozen=True)

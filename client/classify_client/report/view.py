@@ -8,7 +8,6 @@ from urllib.parse import quote
 
 from classify_client.kinds import Finding
 from classify_client.report.results import Item, Results
-from classify_client.report.scores import wilson_interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,11 +126,11 @@ def make_groups(
         shown, room = listed[:room], max(0, room - len(listed))
         made.append(
             Group(
-                anchor=f"pair-{numbers[true]}-{numbers[predicted]}",
+                anchor=f"pair-{numbers[true]}-{numbers.get(predicted, predicted)}",
                 true=true,
                 predicted=predicted,
                 true_number=numbers[true],
-                predicted_number=numbers[predicted],
+                predicted_number=numbers.get(predicted, len(numbers)),
                 share=len(items) / max(1, results.summary["classes"][true]["support"]),
                 cards=[card for card in all_cards if card.picture],
                 listed=shown,
@@ -191,13 +190,10 @@ def class_table(results: Results) -> list[dict[str, Any]]:
     return rows
 
 
-def headline(results: Results) -> dict[str, Any]:
-    """Accuracy's interval, and how sure the model is compared with how often it is right."""
+def calibration(results: Results) -> dict[str, Any]:
+    """How sure the model is compared with how often it is right."""
     bins = results.reliability.bins
-    low, high = wilson_interval(results.summary["correct"], results.summary["labelled"])
     return {
-        "low": low,
-        "high": high,
         "bins": bins,
         "most": max((each.count for each in bins), default=1),
         "calibration_error": results.reliability.calibration_error,

@@ -12,11 +12,11 @@ from classify_client.report.thumbnails import thumbnails
 from classify_client.report.view import (
     Card,
     Limits,
+    calibration,
     choose_pictures,
     class_table,
     confusion_rows,
     group_misses,
-    headline,
     make_groups,
 )
 
@@ -49,7 +49,7 @@ def make_view(results: Results, findings: Mapping[str, Finding], limits: Limits)
         "title": f"{summary['model']['name']}: what it got wrong",
         "heading": _heading(summary),
         "written": f"{datetime.now().astimezone():%d %B %Y, %H:%M}",
-        "headline": headline(results),
+        "calibration": calibration(results),
         "kinds": KINDS,
         "kind_notes": NOTES,
         "kind_counts": counts,
@@ -61,7 +61,7 @@ def make_view(results: Results, findings: Mapping[str, Finding], limits: Limits)
         "unsure_count": results.unsure_count,
         "unsure_below": UNSURE,
         "broken": results.broken,
-        "broken_more": summary["failed"] - len(results.broken),
+        "broken_more": max(0, summary["failed"] - len(results.broken)),
         "class_rows": class_table(results),
         "said": results.said.most_common(),
         "settings": list(_settings(results)),
