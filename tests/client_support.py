@@ -22,7 +22,7 @@ class Client:
     images: Path
     output: Path
 
-    def run(self, *arguments: str, inputs: tuple[Path, ...] = ()) -> Result:
+    def run(self, *arguments: str, inputs: tuple[Path | str, ...] = ()) -> Result:
         """Run the command over real gRPC; a traceback is an error of the test."""
         paths = [str(path) for path in inputs or (self.images,)]
         server = [] if "--server" in arguments or not self.address else ["--server", self.address]

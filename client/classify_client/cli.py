@@ -1,6 +1,7 @@
 """classify-client: parse, run, report."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,11 +27,14 @@ EXIT_INTERRUPTED = 130
 @pipeline_options
 @mistake_options
 @click.version_option(__version__)
-def main(labels: str, max_failures: int, fail_under: float | None, as_json: bool, **options: Any) -> None:
+def main(
+    labels: str, max_failures: int, fail_under: float | None, as_json: bool, dry_run: bool, **options: Any
+) -> None:
     """Classify images in batches with a model server, and copy what it got wrong into a miss folder.
 
-    INPUTS are folders, searched with all below them, and image files. The nearest folder around an image that is
-    named like one of the model's classes is taken for its true class.
+    INPUTS are folders, searched with all below them; image files; .zip and .tar archives; patterns in quotes such
+    as 'images/**/*.jpg'; URLs such as s3://bucket/folder; and lists of such paths, @FILE or - for standard input.
+    The nearest folder around an image that is named like one of the model's classes is taken for its true class.
 
     Results are predictions.csv, miss/ and summary.json in the output folder. Running again goes on where an
     earlier run stopped: what the same model has answered is not sent again.
@@ -41,6 +45,9 @@ def main(labels: str, max_failures: int, fail_under: float | None, as_json: bool
     """
     _check_embedded(options["embedded"])
     try:
+        if dry_run:
+            _list(options)
+            return
         from classify_client.connection import Connection
         from classify_client.run import RunConfig, run
 
@@ -64,6 +71,19 @@ def _check_embedded(embedded: Path | None) -> None:
         if embedded and ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             option = "server" if name == "servers" else name.replace("_", "-")
             raise click.UsageError(f"--embedded serves a model of its own: leave --{option} out")
+
+
+def _list(options: Mapping[str, Any]) -> None:
+    from classify_client.selection import Selection
+    from classify_client.sources import list_sources
+
+    selection = Selection(**{name: options[name] for name in ("inputs", "include", "exclude", "limit", "shuffle")})
+    count = size = 0
+    for source in list_sources(selection, options["output"]):
+        click.echo(_shown(source.name))
+        count += 1
+        size += int(source.stamp[0] or 0)
+    click.echo(f"{count} images, {size / 1e6:.1f} MB; nothing was sent or written", err=True)
 
 
 def _report(outcome: "Outcome", output: Path, as_json: bool) -> None:

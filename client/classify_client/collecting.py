@@ -6,6 +6,7 @@ from pathlib import Path
 
 from classify_client.rows import OK, Row
 from classify_client.sources import Source
+from classify_serving.images import ImageError
 from classify_serving.misses import MISS, REVIEW, Copies, Misses, review_name
 
 
@@ -36,11 +37,11 @@ class Collections:
         miss = review = ""
         if row.is_miss:
             miss = _unless_gone(
-                source, lambda: self._misses.add(source.path, row.true_class, row.predicted, source.file_name)
+                source, lambda: self._misses.add(source.original, row.true_class, row.predicted, source.file_name)
             )
         if self._is_unsure(row):
             name = review_name(float(row.probability), row.predicted, source.file_name)
-            review = _unless_gone(source, lambda: self._review.put(source.path, name))
+            review = _unless_gone(source, lambda: self._review.put(source.original, name))
         return replace(row, miss=miss, review=review)
 
     def _is_unsure(self, row: Row) -> bool:
@@ -57,7 +58,7 @@ def _unless_gone(source: Source, copy: Callable[[], str]) -> str:
     """Make a copy; none of a file that went away after it was classified: the answer stands without."""
     try:
         return copy()
-    except OSError:
-        if source.path.is_file():
+    except (OSError, ImageError):
+        if source.is_there():
             raise
         return ""

@@ -18,7 +18,22 @@ TOP_K: Final = 5
 _PATH: Final = click.Path(path_type=Path)
 
 _INPUTS: Final = [
-    click.argument("inputs", type=_PATH, nargs=-1, required=True),
+    click.argument("inputs", nargs=-1, required=True),
+    click.option(
+        "--include",
+        multiple=True,
+        metavar="PATTERN",
+        help="Take only files like this, as '*.jpg' or 'cat/*'; repeatable.",
+    ),
+    click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave files like this out; repeatable."),
+    click.option("--limit", type=click.IntRange(1), metavar="N", help="Take N images at most."),
+    click.option(
+        "--shuffle",
+        type=click.IntRange(0, 2**63 - 1),
+        metavar="SEED",
+        help="Take them in random order: with --limit, a random sample.",
+    ),
+    click.option("--dry-run", is_flag=True, help="Print the names of the images, ask no server, write nothing."),
     click.option(
         "--labels",
         type=click.Choice(["folder", "none"]),

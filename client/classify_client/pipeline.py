@@ -20,7 +20,7 @@ from classify_client.service import Prediction
 from classify_client.sources import Source
 from classify_client.tuning import MOST_IN_FLIGHT, Setting, Tuner
 from classify_serving.contract import ModelMetadata
-from classify_serving.images import ImageError, decode_image
+from classify_serving.images import ImageError
 
 Images = NDArray[np.uint8]
 
@@ -114,7 +114,7 @@ class _Batch:
         """Decode the files at these places; several threads may share the iterator."""
         for place in places:
             try:
-                self.images[place] = decode_image(self.sources[place].path, self.model.image_size, self.model.resize)
+                self.images[place] = self.sources[place].decode(self.model.image_size, self.model.resize)
             except ImageError as error:
                 self.errors[place] = error.reason
 

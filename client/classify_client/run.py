@@ -10,6 +10,7 @@ from typing import Any
 from classify_client.balancer import Patience
 from classify_client.collecting import Collections
 from classify_client.connection import Connection
+from classify_client.counting import count_sources
 from classify_client.embedded import embedded_server
 from classify_client.errors import InputError, OutputError, ServiceError
 from classify_client.formats import check_format
@@ -19,6 +20,7 @@ from classify_client.pipeline import Pipeline, Result, Times
 from classify_client.predictions import Predictions
 from classify_client.progress import progress_bar, waiting
 from classify_client.rows import Row
+from classify_client.selection import Selection
 from classify_client.service import Service
 from classify_client.sources import Source, list_sources
 from classify_client.summary import Tally, summarise, write_summary
@@ -31,7 +33,8 @@ class RunConfig:
     """What the command line asks for.
 
     Attributes:
-        inputs: folders and files to classify.
+        inputs: what to classify, see `list_sources`.
+        include, exclude, limit, shuffle: which of it, see `Selection`.
         output: folder for the results.
         connection: the model servers.
         model: the model's name there.
@@ -53,7 +56,11 @@ class RunConfig:
         confirmed: list of confirmed labels, besides those of the inputs.
     """
 
-    inputs: Sequence[Path]
+    inputs: Sequence[str]
+    include: Sequence[str]
+    exclude: Sequence[str]
+    limit: int | None
+    shuffle: int | None
     output: Path
     connection: Connection
     model: str
@@ -74,6 +81,11 @@ class RunConfig:
     trained_on: Path | None = None
     confirmed: Path | None = None
 
+    @property
+    def selection(self) -> Selection:
+        """The images that are asked for."""
+        return Selection(self.inputs, self.include, self.exclude, self.limit, self.shuffle)
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -89,10 +101,10 @@ def run(config: RunConfig) -> Outcome:
     Raises:
         ClassifyError: as its tree says; results until then are complete, and another run goes on from them.
     """
-    if config.output.resolve() in {path.resolve() for path in config.inputs}:
+    if config.output.resolve() in {Path(given).resolve() for given in config.inputs}:
         raise InputError(f"the input {config.output} is the output folder as well: give another --output")
     check_format(config.file_format)
-    sources = list_sources(config.inputs, config.output)
+    sources = list_sources(config.selection, config.output)
     with ExitStack() as stack:
         connection, model = config.connection, config.model
         if config.embedded:
@@ -122,7 +134,12 @@ class _Run:
         )
         self._start = time.perf_counter()
         self._seeing = Seeing.of(
-            metadata, config.trained_on, config.embedded, config.confirmed, config.inputs, config.quiet
+            metadata,
+            config.trained_on,
+            config.embedded,
+            config.confirmed,
+            [Path(given) for given in config.inputs],
+            config.quiet,
         )
         config.output.mkdir(parents=True, exist_ok=True)
         self._collections = Collections(config.output, config.link, config.miss_by_pair, config.review_below)
@@ -139,7 +156,8 @@ class _Run:
         pipeline = Pipeline(self._service, self._tuner, self._config.threads, self._times)
         failure: ServiceError | None = None
         with self._predictions, Interrupt() as interrupt, progress_bar(self._config.quiet) as bar:
-            task = bar.add_task("Classifying", total=None if bar.disable else self._count())
+            task = bar.add_task("Classifying", total=None)
+            stop_counting = count_sources(self._config.selection, self._config.output, bar, task)
             try:
                 unanswered = self._unanswered(sources, interrupt)
                 for results in pipeline.run(unanswered):
@@ -147,6 +165,8 @@ class _Run:
                     bar.update(task, completed=self._tally.images)
             except ServiceError as error:
                 failure = error
+            finally:
+                stop_counting()
             complete = not failure and not interrupt.requested
             if complete:
                 self._predictions.finish()
@@ -155,9 +175,6 @@ class _Run:
         if failure:
             raise type(failure)(f"{failure} ({self._tally.images} images are done; run again to go on)") from failure
         return Outcome(summary, interrupt.requested)
-
-    def _count(self) -> int:
-        return sum(1 for _ in list_sources(self._config.inputs, self._config.output))
 
     def _unanswered(self, sources: Iterator[Source], interrupt: Interrupt) -> Iterator[Source]:
         """Pass on the files that need the server; take earlier answers over for the others."""
@@ -188,7 +205,11 @@ class _Run:
     def _summarise(self, complete: bool) -> dict[str, Any]:
         config = self._config
         arguments = {
-            "inputs": [str(path) for path in config.inputs],
+            "inputs": list(config.inputs),
+            "include": list(config.include),
+            "exclude": list(config.exclude),
+            "limit": config.limit,
+            "shuffle": config.shuffle,
             "servers": [str(config.embedded)] if config.embedded else list(config.connection.servers),
             "labels": config.labels,
             "format": config.file_format,

@@ -27,14 +27,20 @@ def _walk(folder: str, skip: Callable[[Path], bool], ancestors: tuple[str, ...])
     real = os.path.realpath(folder)
     if real in ancestors or (ancestors and skip(Path(folder))):
         return
+    images, folders = [], []
+    # Names alone are kept: a folder may hold millions.
     with os.scandir(folder) as entries:
-        visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
-    for entry in visible:
-        if is_image_name(entry.name) and _may_be_read(entry):
-            yield Path(entry.path)
-    for entry in visible:
-        if entry.is_dir():
-            yield from _walk(entry.path, skip, (*ancestors, real))
+        for entry in entries:
+            if is_image_name(entry.name) and _may_be_read(entry):
+                images.append(entry.name)
+            elif not entry.name.startswith(".") and entry.is_dir():
+                folders.append(entry.name)
+    images.sort()
+    for name in images:
+        yield Path(folder, name)
+    images.clear()
+    for name in sorted(folders):
+        yield from _walk(f"{folder}{os.sep}{name}", skip, (*ancestors, real))
 
 
 def _may_be_read(entry: "os.DirEntry[str]") -> bool:

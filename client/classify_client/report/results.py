@@ -12,6 +12,7 @@ import msgspec
 from classify_client.errors import InputError
 from classify_client.formats import read_rows
 from classify_client.outputs import SUMMARY, predictions_path
+from classify_client.paths import input_root
 from classify_client.report.scores import Reliability
 from classify_client.rows import OK, Row
 from classify_serving.misses import MISS
@@ -151,9 +152,7 @@ def read_items(folder: Path, summary: Mapping[str, Any]) -> Iterator[Item]:
     Raises:
         OutputError: another program wrote there.
     """
-    root, inputs = Path(), summary["arguments"]["inputs"]
-    if len(inputs) == 1:
-        root = Path(inputs[0]) if Path(inputs[0]).is_dir() else Path(inputs[0]).parent
+    root = input_root(summary["arguments"]["inputs"])
     for row in read_rows(predictions_path(folder, summary["arguments"]["format"])):
         yield _item(row, root / row.path)
 

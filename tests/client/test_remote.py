@@ -1,0 +1,96 @@
+"""Images in an object store, on a local server that speaks S3."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from client_support import Client
+from support import write_picture
+
+from classify_client.errors import InputError
+from classify_client.selection import Selection
+from classify_client.sources import list_sources
+from classify_serving.images import ImageError
+
+KEYS = ("black/1.png", "black/2.png", "white/deep/1.jpg", "z.png", "notes.txt", ".hidden/1.png")
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket with a folder of pictures; gives the folder's URL."""
+    import s3fs
+
+    for name, value in {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_CONFIG_FILE": os.devnull,
+    }.items():
+        monkeypatch.setenv(name, value)
+    store = s3fs.S3FileSystem(skip_instance_cache=True)
+    store.mkdir("bucket")
+    for key, brightness in zip(KEYS, (5, 250, 255, 5, 0, 5), strict=True):
+        picture = write_picture(tmp_path / "made.png", brightness)
+        store.pipe_file(f"bucket/pictures/{key}", picture.read_bytes())
+    yield "s3://bucket/pictures"
+    store.rm("bucket", recursive=True)
+
+
+def listed(*urls: str) -> list[str]:
+    return [source.name for source in list_sources(Selection(urls))]
+
+
+def test_folders_files_and_patterns(bucket: str) -> None:
+    assert listed(bucket) == ["z.png", "black/1.png", "black/2.png", "white/deep/1.jpg"]
+    assert listed(f"{bucket}/z.png") == ["z.png"]
+    assert listed(f"{bucket}/z.png", f"{bucket}/black/") == [
+        f"{bucket}/{n}" for n in ("z.png", "black/1.png", "black/2.png")
+    ]
+    assert listed(f"{bucket}/*/?.png") == ["black/1.png", "black/2.png"]
+    (source,) = list_sources(Selection((f"{bucket}/black/1.png",)))
+    assert source.folders == ("black",)
+
+
+def test_a_run_leaves_what_it_leaves_of_a_folder(client: Client, bucket: str) -> None:
+    for _ in range(2):
+        result = client.run(inputs=(bucket,))
+        assert result.exit_code == 0, result.output
+        assert [(row["path"], row["correct"]) for row in client.rows()] == [
+            ("z.png", ""),
+            ("black/1.png", "true"),
+            ("black/2.png", "false"),
+            ("white/deep/1.jpg", "true"),
+        ]
+        assert client.misses() == ["black_to_white_2.png"]
+        assert (client.output / "miss/black_to_white_2.png").stat().st_size > 0
+        assert client.model.images == 4
+
+
+def test_what_is_not_there_is_told(bucket: str) -> None:
+    for url in ("s3://bucket/none", "s3://no-such-bucket/x", "s4://x/y"):
+        with pytest.raises(InputError) as raised:
+            listed(url)
+        assert url in str(raised.value)
+        assert "\n" not in str(raised.value)
+
+
+def test_a_file_that_goes_away_is_a_row(bucket: str) -> None:
+    import s3fs
+
+    sources = list(list_sources(Selection((bucket,))))
+    s3fs.S3FileSystem().rm(f"{bucket}/z.png")
+    with pytest.raises(ImageError):
+        sources[0].decode(8, "stretch")
