@@ -4,14 +4,13 @@ import bz2
 import gzip
 import lzma
 import tarfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Final
-from zipfile import BadZipFile, ZipFile, ZipInfo, is_zipfile
+from zipfile import ZipFile, ZipInfo, is_zipfile
 
 from classify_client.errors import InputError
 from classify_serving.images import ImageError, is_image_name
@@ -23,12 +22,6 @@ CONTENT_LIMIT: Final = 256 * 1024**2
 """Bytes that one image may have unpacked: what claims more is a bomb, not a picture."""
 HELD_LIMIT: Final = 32 * 1024**2
 """The same in a compressed tar, of which everything in flight is in memory."""
-
-# What the readers raise for broken archives, beside OSError.
-_BROKEN: Final = (
-    *(BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
-    *(EOFError, RuntimeError, ValueError, NotImplementedError),
-)
 
 
 @dataclass(frozen=True)
@@ -65,7 +58,7 @@ def check_archive(path: Path) -> None:
         good = is_zipfile(path) if _is_zip(path) else tarfile.is_tarfile(path)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except _BROKEN:
+    except Exception:
         good = False
     if not good:
         raise InputError(f"{path} is broken or no archive: pack it again, or give its unpacked folder")
@@ -89,7 +82,10 @@ def archive_members(path: Path, in_order: bool = True) -> Iterator[Member]:
         for member in _zip_members(path) if _is_zip(path) else _tar_members(path, in_order):
             yield member
             count += 1
-    except (OSError, *_BROKEN) as error:
+    except InputError:
+        raise
+    except Exception as error:
+        # Broken archives make the readers raise nearly anything, as broken images do.
         reason = f"archive broken after {count} images: {_reason(error)}"
         yield Member("", "", partial(_refuse, reason), ("", ""))
 
@@ -119,7 +115,7 @@ def _read_zipped(archive: ZipFile, info: ZipInfo) -> BinaryIO:
     try:
         with archive.open(info) as file:
             return BytesIO(file.read(CONTENT_LIMIT))
-    except (OSError, *_BROKEN) as error:
+    except Exception as error:
         raise ImageError(info.filename, _reason(error)) from error
 
 

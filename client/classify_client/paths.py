@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from classify_client.archives import is_archive
+from classify_serving.folders import is_folder, may_be_read
 from classify_serving.images import is_image_name
 
 _CHUNK: Final = 1 << 16
@@ -71,7 +72,7 @@ def _matching(folder: Path, pattern: str, folders: bool) -> Iterator[Path]:
                 for entry in entries
                 if fnmatchcase(entry.name, pattern)
                 and not entry.name.startswith(".")
-                and (entry.is_dir() if folders else _is_wanted(entry))
+                and (is_folder(entry) if folders else _is_wanted(entry))
             )
     except NotADirectoryError:
         return
@@ -79,7 +80,7 @@ def _matching(folder: Path, pattern: str, folders: bool) -> Iterator[Path]:
 
 
 def _is_wanted(entry: "os.DirEntry[str]") -> bool:
-    return (is_image_name(entry.name) or is_archive(entry.name)) and entry.is_file()
+    return (is_image_name(entry.name) or is_archive(entry.name)) and may_be_read(entry)
 
 
 def read_paths(file: BinaryIO) -> Iterator[str]:

@@ -31,9 +31,9 @@ def _walk(folder: str, skip: Callable[[Path], bool], ancestors: tuple[str, ...])
     # Names alone are kept: a folder may hold millions.
     with os.scandir(folder) as entries:
         for entry in entries:
-            if is_image_name(entry.name) and _may_be_read(entry):
+            if is_image_name(entry.name) and may_be_read(entry):
                 images.append(entry.name)
-            elif not entry.name.startswith(".") and entry.is_dir():
+            elif not entry.name.startswith(".") and is_folder(entry):
                 folders.append(entry.name)
     images.sort()
     for name in images:
@@ -43,9 +43,21 @@ def _walk(folder: str, skip: Callable[[Path], bool], ancestors: tuple[str, ...])
         yield from _walk(f"{folder}{os.sep}{name}", skip, (*ancestors, real))
 
 
-def _may_be_read(entry: "os.DirEntry[str]") -> bool:
+def may_be_read(entry: "os.DirEntry[str]") -> bool:
     """Whether it is a file, or a link to nowhere, which reading will tell; a pipe would be waited for."""
-    return entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists())
+    try:
+        return entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists())
+    except OSError:
+        # A link to itself, or to where we may not look.
+        return True
+
+
+def is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Whether it is a folder, or a link to one."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def printable(text: str) -> str:

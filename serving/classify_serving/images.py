@@ -3,8 +3,11 @@
 Training and client both decode here, so a model is asked about exactly the pixels it was trained on.
 """
 
+import ctypes
+import logging
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from errno import EINVAL
 from os import PathLike, fspath
 from pathlib import Path, PurePath
@@ -13,7 +16,7 @@ from typing import BinaryIO, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
 
 Resize = Literal["stretch", "pad", "crop"]
 RESIZE_MODES: Final[tuple[Resize, ...]] = get_args(Resize)
@@ -34,6 +37,24 @@ _WHITE: Final = (255, 255, 255, 255)
 
 # What is wrong with an image is said by ImageError; a warning would only tear the caller's progress bar.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+# Without any handler, logging prints errors itself.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+def _silence_libtiff() -> None:
+    """Keep libtiff from printing to stderr itself, which no filter of Python's sees.
+
+    Looking a name up in Pillow's extension module also finds it in the libraries that this was linked with; where it
+    is linked in another way, there is nothing to be done.
+    """
+    with suppress(OSError, AttributeError):
+        library = ctypes.CDLL(_imaging.__file__)
+        for setter in (library.TIFFSetErrorHandler, library.TIFFSetWarningHandler):
+            setter.argtypes, setter.restype = [ctypes.c_void_p], ctypes.c_void_p
+            setter(None)
+
+
+_silence_libtiff()
 
 
 class ImageError(Exception):

@@ -1,6 +1,7 @@
 """Every kind of image file becomes uint8 [S,S,3] RGB, or one ImageError."""
 
 import io
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -117,13 +118,27 @@ def test_postscript_is_never_run(tmp_path: Path) -> None:
         decode_image(path, 8)
 
 
+def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
 def _seed_images() -> list[bytes]:
-    seeds = []
-    for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"):
-        stream = io.BytesIO()
-        Image.effect_noise((24, 16), 60).convert("RGB").save(stream, kind)
-        seeds.append(stream.getvalue())
-    return seeds
+    rgb = Image.effect_noise((24, 16), 60).convert("RGB")
+    frames = {"save_all": True, "append_images": [Image.new("RGB", (24, 16), colour) for colour in ("red", "blue")]}
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return [
+        *(_encoded(rgb, kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "TGA", "PCX", "JPEG2000")),
+        *(_encoded(rgb, kind, **frames) for kind in ("PNG", "GIF", "WEBP", "TIFF", "MPO")),
+        *(_encoded(rgb, "TIFF", compression=name) for name in ("tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits")),
+        *(_encoded(rgb.convert("1"), "TIFF", compression=name) for name in ("group3", "group4")),
+        _encoded(rgb, "JPEG", progressive=True, exif=exif),
+        _encoded(rgb.convert("CMYK"), "JPEG"),
+        _encoded(rgb.convert("P"), "PNG", transparency=0),
+        _encoded(Image.fromarray(np.arange(384, dtype=np.uint16).reshape(16, 24) * 170), "PNG"),
+    ]
 
 
 @settings(max_examples=300, deadline=None)
@@ -142,6 +157,18 @@ def test_mutated_files_give_an_image_or_an_image_error(seed: bytes, edits: list[
         return
     assert decoded.shape == (8, 8, 3)
     assert decoded.dtype == np.uint8
+
+
+def test_nothing_is_printed_about_broken_files(capfd: pytest.CaptureFixture[str]) -> None:
+    noisy = np.random.default_rng(0)
+    tiffs = [seed for seed in _seed_images() if seed[:2] == b"II"]
+    for _ in range(400):
+        content = bytearray(tiffs[noisy.integers(len(tiffs))])
+        for position in noisy.integers(8, len(content), 3):
+            content[position] = noisy.integers(256)
+        with suppress(ImageError):
+            decode_image(io.BytesIO(content), 8)
+    assert capfd.readouterr() == ("", ""), "libtiff prints by itself"
 
 
 def test_names_of_images() -> None:

@@ -1,7 +1,10 @@
 """Names of misses stay inside their folder, whatever labels and files are called."""
 
 import os
+from functools import partial
+from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,10 +27,31 @@ def test_a_name_is_one_component_of_at_most_255_bytes(true: str, predicted: str,
     assert 0 < len(os.fsencode(name)) <= 255
 
 
+@given(
+    st.lists(st.tuples(st.text(max_size=80), st.text(max_size=300), names, st.binary(max_size=2)), max_size=6),
+    st.booleans(),
+)
+def test_copies_of_any_names_are_all_kept_and_all_removed(
+    images: list[tuple[str, str, str, bytes]], by_pair: bool
+) -> None:
+    with TemporaryDirectory() as folder:
+        misses = Misses(Path(folder), by_pair=by_pair)
+        made = {}
+        for _ in range(2):
+            for true, predicted, name, content in images:
+                made[misses.add(partial(BytesIO, content), true, predicted, name)] = content
+        files = {path.relative_to(misses.folder).as_posix(): path for path in Path(folder).rglob("*") if path.is_file()}
+        assert {name: path.read_bytes() for name, path in files.items()} == made
+        for name in made:
+            misses.remove(name)
+        assert not images or not list(misses.folder.iterdir())
+
+
 def test_removing_never_leaves_the_folder(tmp_path: Path) -> None:
     outside = tmp_path / "precious.png"
     outside.touch()
     Misses(tmp_path).remove("../precious.png")
     Misses(tmp_path).remove(str(outside))
-    Misses(tmp_path).remove("")
+    for name in ("", ".", "..", "a/../../precious.png", "a/../..", "nul\0", "x" * 5000, "a/b/c"):
+        Misses(tmp_path).remove(name)
     assert outside.exists()
