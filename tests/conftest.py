@@ -6,9 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from support import write_picture
 
 SIDE = 32
+
+# A machine that is busy is no reason to fail.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 # Before anything reads it: what training caches is part of a test's own files.
 _CACHES = tempfile.TemporaryDirectory(prefix="classify-test-cache-")
