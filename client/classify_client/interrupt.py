@@ -1,6 +1,8 @@
-"""Ctrl-C once: stop taking files, finish what is in flight, write. Twice: stop now."""
+"""Ctrl-C once: finish what is in flight, write. Twice: give up what is in flight, write. Again: out, at once."""
 
 import signal
+import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
@@ -8,19 +10,27 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt:
-    """A context in which SIGINT and SIGTERM set `requested`; a second one raises KeyboardInterrupt.
+    """A context in which SIGINT and SIGTERM set `requested` and take the next of some steps.
 
-    Only the main thread can use it; in others it does nothing.
+    The main thread goes on as ever, and ends because the steps make its sources and requests end; so whatever it is
+    writing is written whole. Only a signal after the last step raises KeyboardInterrupt in it. Only the main thread
+    can use it; in others it does nothing.
+
+    Args:
+        steps: each is called once, in a thread of its own, because it may need a lock that the main thread holds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *steps: Callable[[], None]) -> None:
         self.requested = False
+        self._steps = iter(steps)
         self._earlier: dict[int, Any] = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
         self.requested = True
+        step = next(self._steps, None)
+        if step is None:
+            raise KeyboardInterrupt
+        threading.Thread(target=step, daemon=True).start()
 
     def __enter__(self) -> Self:
         try:

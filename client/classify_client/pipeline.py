@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from classify_client.errors import ModelChanged, Stopped
+from classify_client.errors import ClassifyError, ModelChanged, Stopped
 from classify_client.service import Prediction
 from classify_client.sources import Source
 from classify_client.tuning import MOST_IN_FLIGHT, Setting, Tuner
@@ -155,12 +155,14 @@ class Pipeline:
         self._senders = ThreadPoolExecutor(max(MOST_IN_FLIGHT, tuner.setting.in_flight), "send")
         self._decoding: deque[_Batch] = deque()
         self._window: deque[_Batch] = deque()
+        self._broken: ClassifyError | None = None
 
     def run(self, sources: Iterable[Source]) -> Iterator[list[Result]]:
         """Classify every file, one result each, in their order; a list for each batch.
 
-        A file that cannot be decoded, or that the server refuses, gives a result with an error. ServiceError of the
-        classifier ends the stream; batches that it raises Stopped for are left out. When the consumer stops early,
+        A file that cannot be decoded, or that the server refuses, gives a result with an error. An error of the
+        sources is raised after the results of what came before it. ServiceError of the classifier ends the stream;
+        batches that it raises Stopped for are left out. When the consumer stops early,
         whoever owns the classifier has to make its calls under way return.
         """
         remaining = iter(sources)
@@ -172,6 +174,8 @@ class Pipeline:
                 batch.answer = self._senders.submit(self._send, batch)
             while self._window:
                 yield from self._take()
+            if self._broken:
+                raise self._broken
         finally:
             for pool in (self._decoders, self._senders):
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -191,12 +195,21 @@ class Pipeline:
     def _decode_ahead(self, remaining: Iterator[Source]) -> None:
         setting = self._tuner.setting
         ahead = max(_AHEAD, -(-2 * self._threads // setting.batch_size))
-        while len(self._decoding) < ahead and (sources := list(islice(remaining, setting.batch_size))):
+        while len(self._decoding) < ahead and (sources := self._pull(remaining, setting.batch_size)):
             batch = _Batch(sources, self._classifier.current, setting)
             places = batch.places
             for _ in range(min(self._threads, len(sources))):
                 batch.decoded.append(self._decoders.submit(batch.decode, places))
             self._decoding.append(batch)
+
+    def _pull(self, remaining: Iterator[Source], most: int) -> list[Source]:
+        sources: list[Source] = []
+        try:
+            sources.extend(islice(remaining, most))
+        except ClassifyError as error:
+            # extend keeps what it got until then.
+            self._broken = error
+        return sources
 
     def _send(self, batch: _Batch) -> list[Prediction]:
         """In a thread of its own, until it is answered."""

@@ -1,8 +1,9 @@
 """One run of the client: everything between the command line and the pipeline."""
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from classify_client.collecting import Collections
 from classify_client.connection import Connection
 from classify_client.counting import count_sources
 from classify_client.embedded import embedded_server
-from classify_client.errors import InputError, OutputError, ServiceError
+from classify_client.errors import ClassifyError, InputError, OutputError
 from classify_client.formats import check_format
 from classify_client.interrupt import Interrupt
 from classify_client.mistakes import Seeing, look_at_mistakes
@@ -26,6 +27,9 @@ from classify_client.sources import Source, list_sources
 from classify_client.summary import Tally, summarise, write_summary
 from classify_client.tuning import Tuner
 from classify_serving.contract import ModelMetadata
+from classify_serving.files import locked
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +118,8 @@ def run(config: RunConfig) -> Outcome:
         service = stack.enter_context(Service(connection, model, Patience.of(config.patience), config.timeout))
         metadata = service.metadata()
         try:
+            config.output.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_locked(config.output))
             return _Run(config, service, metadata).classify(sources)
         except OSError as error:
             where = error.filename or config.output
@@ -121,6 +127,19 @@ def run(config: RunConfig) -> Outcome:
                 f"cannot write {where} ({(error.strerror or str(error)).lower()}):"
                 " give another --output, or mend it and run again to go on"
             ) from error
+
+
+@contextmanager
+def _locked(output: Path) -> Iterator[None]:
+    """Keep other runs out of an output folder."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(output))
+        except BlockingIOError:
+            raise OutputError(
+                f"another classify-client is writing to {output}: wait for it to end, or give another --output"
+            ) from None
+        yield
 
 
 class _Run:
@@ -141,7 +160,6 @@ class _Run:
             [Path(given) for given in config.inputs],
             config.quiet,
         )
-        config.output.mkdir(parents=True, exist_ok=True)
         self._collections = Collections(config.output, config.link, config.miss_by_pair, config.review_below)
         self._predictions = Predictions(
             config.output,
@@ -154,8 +172,9 @@ class _Run:
 
     def classify(self, sources: Iterator[Source]) -> Outcome:
         pipeline = Pipeline(self._service, self._tuner, self._config.threads, self._times)
-        failure: ServiceError | None = None
-        with self._predictions, Interrupt() as interrupt, progress_bar(self._config.quiet) as bar:
+        failure: ClassifyError | None = None
+        steps = (self._finish, self._service.close)
+        with self._predictions, Interrupt(*steps) as interrupt, progress_bar(self._config.quiet) as bar:
             task = bar.add_task("Classifying", total=None)
             stop_counting = count_sources(self._config.selection, self._config.output, bar, task)
             try:
@@ -163,7 +182,7 @@ class _Run:
                 for results in pipeline.run(unanswered):
                     self._write(results)
                     bar.update(task, completed=self._tally.images)
-            except ServiceError as error:
+            except ClassifyError as error:
                 failure = error
             finally:
                 stop_counting()
@@ -175,6 +194,10 @@ class _Run:
         if failure:
             raise type(failure)(f"{failure} ({self._tally.images} images are done; run again to go on)") from failure
         return Outcome(summary, interrupt.requested)
+
+    def _finish(self) -> None:
+        log.warning("Finishing what is in flight; Ctrl-C again stops at once.")
+        self._service.finish()
 
     def _unanswered(self, sources: Iterator[Source], interrupt: Interrupt) -> Iterator[Source]:
         """Pass on the files that need the server; take earlier answers over for the others."""

@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from classify_serving.files import locked, replace_file
 from classify_serving.images import ImageError, Resize, decode_image
 from classify_training.errors import CacheError
-from classify_training.files import locked, replace_file
 
 Pixels = NDArray[np.uint8]
 _INDEX: Final = "index.json"

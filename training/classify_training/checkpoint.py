@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from classify_serving.files import replace_file
 from classify_training.errors import RunError
-from classify_training.files import replace_file
 
 _STATE: Final = "state.json"
 

@@ -20,8 +20,8 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog, PredictLog
 
 from classify_serving import contract
 from classify_serving.contract import ModelMetadata
+from classify_serving.files import locked
 from classify_training.errors import ExportError
-from classify_training.files import locked
 from classify_training.model import Classifier
 from classify_training.signatures import Signatures
 

@@ -13,13 +13,13 @@ from typing import Any, Final
 
 import msgspec
 
+from classify_serving.files import locked
 from classify_serving.misses import Misses
 from classify_training.checkpoint import Checkpoint, Epoch
 from classify_training.config import TrainConfig
 from classify_training.errors import RunError
 from classify_training.evaluate import Evaluation
 from classify_training.figures import draw_confusion, draw_curves
-from classify_training.files import locked
 from classify_training.plan import Plan
 from classify_training.settings import settings_json
 
