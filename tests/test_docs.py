@@ -8,12 +8,14 @@ import click
 import pytest
 
 from classify_client.cli import main as client
+from classify_client.compare_cli import compare_command
 from classify_serving.cli import main as serve
 from classify_training.cli import main as train
 
 ROOT = Path(__file__).parents[1]
 COMMANDS: dict[str, click.Command] = {
     "classify-client": client,
+    "classify-client compare": compare_command,
     "classify-serve": serve,
     **{f"classify-train {name}": command for name, command in train.commands.items()},
 }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from classify_client import __version__
+from classify_client.compare_cli import compare_command
 from classify_client.errors import ClassifyError, InputError
 from classify_client.notices import notices
 from classify_client.options import input_options, mistake_options, output_options, pipeline_options, server_options
@@ -20,7 +21,21 @@ EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
 
-@click.command(context_settings={"auto_envvar_prefix": "CLASSIFY", "show_default": True})
+class _Client(click.Command):
+    """Classifies, unless the first word is another command; a folder of that name is `./compare`."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if args[:1] == ["compare"]:
+            return compare_command.make_context(f"{info_name} compare", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
+
+
+@click.command(cls=_Client, context_settings={"auto_envvar_prefix": "CLASSIFY", "show_default": True})
 @input_options
 @output_options
 @server_options
@@ -38,6 +53,8 @@ def main(
 
     Results are predictions.csv, miss/ and summary.json in the output folder. Running again goes on where an
     earlier run stopped: what the same model has answered is not sent again.
+
+    classify-client compare BEFORE AFTER compares the results of two runs.
 
     \b
     Exit codes: 0 all images answered, 1 some failed or --fail-under, 2 wrong usage,

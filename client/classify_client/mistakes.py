@@ -5,11 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+from classify_client.compare import compare
 from classify_client.errors import InputError
 from classify_client.hashing import Seen, hash_items, score_apart
 from classify_client.kinds import find_kinds, settle
+from classify_client.previous import read_previous
 from classify_client.progress import waiting
-from classify_client.report.results import read_results
+from classify_client.report.results import read_items, read_results
 from classify_client.report.write import write_report
 from classify_client.review import earlier_review, kept, make_review, store_review
 from classify_client.summary import write_summary
@@ -96,7 +98,8 @@ def look_at_mistakes(folder: Path, metadata: ModelMetadata, seeing: Seeing) -> d
             trained_on = seeing.trained_on
             rows = [replace(row, seen=str(trained_on.is_seen(row.sha256)).lower()) for row in rows]
         store_review(folder, rows)
-        write_report(results, findings)
+        comparison = compare(read_previous(folder, results.summary), read_items(folder, results.summary))
+        write_report(results, findings, comparison)
     return added
 
 

@@ -19,6 +19,7 @@ from classify_client.interrupt import Interrupt
 from classify_client.mistakes import Seeing, look_at_mistakes
 from classify_client.pipeline import Pipeline, Result, Times
 from classify_client.predictions import Predictions
+from classify_client.previous import keep_previous
 from classify_client.progress import progress_bar, waiting
 from classify_client.rows import Row
 from classify_client.selection import Selection
@@ -161,6 +162,7 @@ class _Run:
             config.quiet,
         )
         self._collections = Collections(config.output, config.link, config.miss_by_pair, config.review_below)
+        keep_previous(config.output, metadata)
         self._predictions = Predictions(
             config.output,
             metadata,

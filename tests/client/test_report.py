@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from support import BrightnessModel, make_metadata, write_picture
 
+from classify_client.compare import mcnemar
 from classify_client.kinds import find_kinds
 from classify_client.pipeline import Times
 from classify_client.report.results import Item, Results, read_results
-from classify_client.report.scores import Reliability, mcnemar
+from classify_client.report.scores import Reliability
 from classify_client.report.view import Limits, choose_pictures, group_misses
 from classify_client.report.write import write_report
 from classify_client.summary import Tally, summarise
@@ -128,13 +129,13 @@ def test_pictures_are_shared_out_and_the_rest_is_listed(start: Start) -> None:
     assert [(pair, len(group)) for pair, group in groups.items()] == [(("black", "white"), 9), (("grey", "black"), 2)]
     chosen = [miss.path for miss in choose_pictures(groups, limits)]
     assert chosen == ["black/0.png", "black/1.png", "black/2.png", "grey/0.png", "grey/1.png", "black/3.png"]
-    write_report(results, find_kinds(results, {}), limits)
+    write_report(results, find_kinds(results, {}), limits=limits)
     page = Page(made.output / "report.html")
     assert page.tags["img"] == 6
     assert "black/7.png" in page.words
     assert "black/8.png" not in page.words
     assert "1 more: see the results file" in page.words
-    write_report(results, find_kinds(results, {}), Limits(bytes=1))
+    write_report(results, find_kinds(results, {}), limits=Limits(bytes=1))
     assert Page(made.output / "report.html").tags["img"] == 0
 
 

@@ -2,7 +2,7 @@
 
 from bisect import insort
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -132,14 +132,22 @@ def read_results(folder: Path) -> Results:
         InputError: no run left anything there.
         OutputError: another program did.
     """
-    try:
-        summary = msgspec.json.decode((folder / SUMMARY).read_bytes())
-    except (OSError, msgspec.DecodeError) as error:
-        raise InputError(f"no results in {folder}: give the output folder of a run of classify-client") from error
-    results = Results(folder, summary)
-    for item in read_items(folder, summary):
+    results = Results(folder, read_summary(folder))
+    for item in read_items(folder, results.summary):
         results.add(item)
     return results
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """The content of a run's `summary.json`.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        return msgspec.json.decode((folder / SUMMARY).read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError) as error:
+        raise InputError(f"no results in {folder}: give the output folder of a run of classify-client") from error
 
 
 def read_items(folder: Path, summary: Mapping[str, Any]) -> Iterator[Item]:
@@ -152,8 +160,13 @@ def read_items(folder: Path, summary: Mapping[str, Any]) -> Iterator[Item]:
     Raises:
         OutputError: another program wrote there.
     """
+    return items_of(read_rows(predictions_path(folder, summary["arguments"]["format"])), summary)
+
+
+def items_of(rows: Iterable[Row], summary: Mapping[str, Any]) -> Iterator[Item]:
+    """Likewise, from the rows of a results file."""
     root = input_root(summary["arguments"]["inputs"])
-    for row in read_rows(predictions_path(folder, summary["arguments"]["format"])):
+    for row in rows:
         yield _item(row, root / row.path)
 
 

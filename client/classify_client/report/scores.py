@@ -1,6 +1,5 @@
-"""The numbers of the report that are not in `summary.json`: calibration, and McNemar's test."""
+"""How far the probabilities of a run can be taken at their word."""
 
-import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -50,17 +49,3 @@ class Reliability:
         """Mean distance between probability and accuracy over all answers, 0-1 (ECE; Naeini et al. 2015)."""
         distance = sum(each.count * abs(each.confidence - each.accuracy) for each in self.bins)
         return distance / max(1, sum(self._counts))
-
-
-def mcnemar(fixed: int, broken: int) -> float:
-    """Two-sided exact p-value that two models differ, from the images only one of them got right (McNemar 1947).
-
-    Under equality `broken` follows Binomial(fixed + broken, 1/2).
-    """
-    trials = fixed + broken
-    # In logarithms, since 2 ** trials is no float beyond 1,023 images.
-    terms = (
-        math.lgamma(trials + 1) - math.lgamma(k + 1) - math.lgamma(trials - k + 1) - trials * math.log(2)
-        for k in range(min(fixed, broken) + 1)
-    )
-    return min(1.0, 2 * sum(map(math.exp, terms)))

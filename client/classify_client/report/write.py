@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from classify_client.compare import Comparison
 from classify_client.kinds import KINDS, NOTES, Finding
 from classify_client.outputs import REPORT, replacing
 from classify_client.report.html import render
@@ -23,20 +24,28 @@ from classify_client.report.view import (
 DEFAULT: Final = Limits()
 
 
-def write_report(results: Results, findings: Mapping[str, Finding], limits: Limits = DEFAULT) -> None:
+def write_report(
+    results: Results,
+    findings: Mapping[str, Finding],
+    comparison: Comparison | None = None,
+    limits: Limits = DEFAULT,
+) -> None:
     """Write `report.html` into the output folder, whole or not at all.
 
     Args:
         results: of the run.
         findings: the kind of each miss, by path.
+        comparison: with the model before, if there was one.
         limits: of the page.
     """
-    page = render(make_view(results, findings, limits))
+    page = render(make_view(results, findings, comparison or Comparison(), limits))
     with replacing(results.folder / REPORT) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
-def make_view(results: Results, findings: Mapping[str, Finding], limits: Limits) -> dict[str, Any]:
+def make_view(
+    results: Results, findings: Mapping[str, Finding], comparison: Comparison, limits: Limits
+) -> dict[str, Any]:
     """All values of the page."""
     summary = results.summary
     by_pair = group_misses(results.misses)
@@ -53,7 +62,8 @@ def make_view(results: Results, findings: Mapping[str, Finding], limits: Limits)
         "kinds": KINDS,
         "kind_notes": NOTES,
         "kind_counts": counts,
-        "comparison": None,
+        "comparison": comparison if comparison.total.images else None,
+        "broken_paths": {pair.path for pair in comparison.broken},
         "columns": columns,
         "rows": rows,
         "groups": make_groups(by_pair, cards, results, limits),

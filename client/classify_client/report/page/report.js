@@ -45,7 +45,7 @@
     classes: [element.dataset.true, element.dataset.predicted],
     title: element.querySelector("h3").textContent.toLowerCase(),
     entries: all(".entry", element).map(entry => ({
-      entry, kind: entry.dataset.kind, text: entry.querySelector(".path").textContent.toLowerCase(),
+      entry, kinds: [entry.dataset.kind, "new" in entry.dataset ? "new" : ""], text: entry.querySelector(".path").textContent.toLowerCase(),
     })),
     details: element.querySelector("details"),
   }));
@@ -59,8 +59,8 @@
       const inClass = !pickClass.value || group.classes.includes(pickClass.value);
       const inTitle = group.title.includes(text);
       let shown = 0;
-      for (const {entry, kind, text: path} of group.entries) {
-        const show = inClass && (!pickKind.value || kind === pickKind.value) && (inTitle || path.includes(text));
+      for (const {entry, kinds, text: path} of group.entries) {
+        const show = inClass && (!pickKind.value || kinds.includes(pickKind.value)) && (inTitle || path.includes(text));
         entry.hidden = !show;
         shown += show;
       }
