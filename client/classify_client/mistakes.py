@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from classify_client.compare import compare
 from classify_client.errors import InputError
+from classify_client.explain import explain_misses, remove_cams
 from classify_client.hashing import Seen, hash_items, score_apart
 from classify_client.kinds import find_kinds, settle
 from classify_client.previous import read_previous
@@ -14,6 +15,7 @@ from classify_client.progress import waiting
 from classify_client.report.results import read_items, read_results
 from classify_client.report.write import write_report
 from classify_client.review import earlier_review, kept, make_review, store_review
+from classify_client.service import Service
 from classify_client.summary import write_summary
 from classify_serving.contract import ModelMetadata
 from classify_serving.review import CONFIRMED, ReviewError, read_confirmed
@@ -73,8 +75,16 @@ def _folders(inputs: Sequence[Path]) -> list[Path]:
     return [path for path in inputs if path.is_dir()]
 
 
-def look_at_mistakes(folder: Path, metadata: ModelMetadata, seeing: Seeing) -> dict[str, Any]:
+def look_at_mistakes(
+    folder: Path, metadata: ModelMetadata, seeing: Seeing, explainer: Service | None = None
+) -> dict[str, Any]:
     """Write `review.csv` and `report.html` from what a run left in its output folder.
+
+    Args:
+        folder: the output folder.
+        metadata: of the model that answered.
+        seeing: what is known beforehand.
+        explainer: to be asked where the model looked; None for no heat maps.
 
     Returns:
         What was added to its `summary.json`.
@@ -99,7 +109,9 @@ def look_at_mistakes(folder: Path, metadata: ModelMetadata, seeing: Seeing) -> d
             rows = [replace(row, seen=str(trained_on.is_seen(row.sha256)).lower()) for row in rows]
         store_review(folder, rows)
         comparison = compare(read_previous(folder, results.summary), read_items(folder, results.summary))
-        write_report(results, findings, comparison)
+        remove_cams(folder, results.misses)
+        heats = explain_misses(folder, results.misses, explainer, metadata) if explainer else {}
+        write_report(results, findings, comparison, heats)
     return added
 
 

@@ -132,6 +132,7 @@ _PIPELINE: Final = [
 
 
 _MISTAKES: Final = [
+    click.option("--explain", is_flag=True, help="Show where the model looked (Grad-CAM), for each miss."),
     click.option(
         "--trained-on",
         type=_PATH,

@@ -57,6 +57,7 @@ class RunConfig:
         miss_by_pair: a folder in `miss/` for each pair of classes.
         review_below: images of a lower probability are collected in `review/`; None for no such folder.
         quiet: no progress bar.
+        explain: write heat maps of the misses.
         trained_on: list of what the model was trained on; None for that of `embedded`, if it has one.
         confirmed: list of confirmed labels, besides those of the inputs.
     """
@@ -83,6 +84,7 @@ class RunConfig:
     miss_by_pair: bool
     review_below: float | None
     quiet: bool
+    explain: bool = False
     trained_on: Path | None = None
     confirmed: Path | None = None
 
@@ -192,7 +194,8 @@ class _Run:
             if complete:
                 self._predictions.finish()
         summary = self._summarise(complete)
-        summary |= look_at_mistakes(self._config.output, self._metadata, self._seeing)
+        explainer = self._service if self._config.explain and complete else None
+        summary |= look_at_mistakes(self._config.output, self._metadata, self._seeing, explainer)
         if failure:
             raise type(failure)(f"{failure} ({self._tally.images} images are done; run again to go on)") from failure
         return Outcome(summary, interrupt.requested)

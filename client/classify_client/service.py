@@ -126,6 +126,23 @@ class Service:
             for prediction in self._classify(images, model)
         ]
 
+    def output(self, signature: str, images: NDArray[np.uint8], name: str) -> NDArray[np.float32]:
+        """One output of another signature for uint8 [N,S,S,3]: float32, its first dimension N.
+
+        Raises:
+            ServiceError: no server answers.
+            RequestRefused: the model has no such signature, or refuses the images.
+            Stopped: as `classify`.
+        """
+        try:
+            response = self._balancer.ask(self._request(signature, contract.IMAGES, images, name))
+            values = from_tensor(response.outputs[name]).astype(np.float32)
+        except TensorError as error:
+            raise RequestRefused(f"the answer to {signature} cannot be read: {error}", Remedy.REFUSE) from error
+        if values.ndim < 2 or len(values) != len(images):
+            raise RequestRefused(f"{signature} answers {values.shape} for {len(images)} images", Remedy.REFUSE)
+        return values
+
     def _classify(self, images: NDArray[np.uint8], model: ModelMetadata, part: bool = False) -> list[Prediction]:
         if len(images) > 1 and (images.nbytes > _LARGEST_REQUEST or len(images) > (self.largest_batch or len(images))):
             return self._in_halves(images, model)

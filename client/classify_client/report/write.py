@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final
 
 from classify_client.compare import Comparison
@@ -28,6 +29,7 @@ def write_report(
     results: Results,
     findings: Mapping[str, Finding],
     comparison: Comparison | None = None,
+    heats: Mapping[str, Path] | None = None,
     limits: Limits = DEFAULT,
 ) -> None:
     """Write `report.html` into the output folder, whole or not at all.
@@ -36,20 +38,25 @@ def write_report(
         results: of the run.
         findings: the kind of each miss, by path.
         comparison: with the model before, if there was one.
+        heats: pictures of where the model looked, by the path of the miss.
         limits: of the page.
     """
-    page = render(make_view(results, findings, comparison or Comparison(), limits))
+    page = render(make_view(results, findings, comparison or Comparison(), heats or {}, limits))
     with replacing(results.folder / REPORT) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def make_view(
-    results: Results, findings: Mapping[str, Finding], comparison: Comparison, limits: Limits
+    results: Results,
+    findings: Mapping[str, Finding],
+    comparison: Comparison,
+    heats: Mapping[str, Path],
+    limits: Limits,
 ) -> dict[str, Any]:
     """All values of the page."""
     summary = results.summary
     by_pair = group_misses(results.misses)
-    cards = _cards(results, findings, [*choose_pictures(by_pair, limits), *results.unsure], limits)
+    cards = _cards(results, findings, [*choose_pictures(by_pair, limits), *results.unsure], heats, limits)
     columns, rows = confusion_rows(results)
     counts = _kind_counts(findings)
     view = {
@@ -80,12 +87,20 @@ def make_view(
 
 
 def _cards(
-    results: Results, findings: Mapping[str, Finding], pictured: Sequence[Item], limits: Limits
+    results: Results,
+    findings: Mapping[str, Finding],
+    pictured: Sequence[Item],
+    heats: Mapping[str, Path],
+    limits: Limits,
 ) -> dict[str, Card]:
-    where = [tuple(places(results.folder, item)) for item in pictured]
-    drawn = dict(zip((item.path for item in pictured), thumbnails(where, limits.bytes), strict=True))
+    """A card for each miss and each of the items that are to have a picture; heat maps get what room is left."""
+    explained = [item for item in pictured if item.path in heats]
+    where = [*(tuple(places(results.folder, item)) for item in pictured), *((heats[i.path],) for i in explained)]
+    drawn = thumbnails(where, limits.bytes)
+    pictures = dict(zip((item.path for item in pictured), drawn, strict=False))
+    hot = dict(zip((item.path for item in explained), drawn[len(pictured) :], strict=True))
     return {
-        item.path: Card(item, findings.get(item.path), drawn.get(item.path, ""))
+        item.path: Card(item, findings.get(item.path), pictures.get(item.path, ""), hot.get(item.path, ""))
         for item in (*results.misses, *pictured)
     }
 

@@ -1,0 +1,103 @@
+"""--explain: the heat lies on what decided, in the files and in the report."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from client_support import Client, Start
+from PIL import Image
+from support import BrightnessModel, make_metadata
+
+from classify_client.explain import overlay
+from classify_serving.embedded.servable import load_servable
+from classify_serving.embedded.server import EmbeddedServer
+from classify_training.model import Classifier, explained_layer
+from classify_training.signatures import Signatures
+
+SIDE = 32
+QUARTER = SIDE // 4
+
+
+def corner_classifier() -> Classifier:
+    """Says `lit` if the upper left corner is blue, else `dark`; red is seen by a map of its own and means nothing."""
+    pixels = keras.Input((SIDE, SIDE, 3))
+    means = keras.layers.AveragePooling2D(4)(pixels)
+    # Preprocessing leaves blue, green, red with ImageNet's means taken off; only bright places are above 100.
+    maps = keras.layers.Conv2D(2, 1, activation="relu", name=explained_layer(SIDE))
+    backbone = keras.Model(pixels, maps(means))
+    maps.set_weights([np.array([[[[1, 0], [0, 0], [0, 1]]]], np.float32), np.full(2, -100, np.float32)])
+    embedding = keras.layers.Dense(512, name="embedding")
+    output = keras.layers.Dense(2)
+    head = keras.Sequential([keras.Input(backbone.output_shape[1:]), keras.layers.Flatten(), embedding, output])
+    evidence = np.zeros((8, 8, 2), np.float32)
+    evidence[:2, :2, 0] = 1
+    weights = np.zeros((128, 512), np.float32)
+    weights[:, 0] = evidence.ravel()
+    embedding.set_weights([weights, np.zeros(512, np.float32)])
+    logits = np.zeros((512, 2), np.float32)
+    logits[0] = (-1, 1)
+    output.set_weights([logits, np.array([5, -5], np.float32)])
+    return Classifier(keras.Model(pixels, head(backbone(pixels))), backbone, head)
+
+
+@pytest.fixture(scope="module")
+def corner_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corner") / "classifier"
+    metadata = make_metadata(class_names=("dark", "lit"), image_size=SIDE, train_counts_before={"dark": 1, "lit": 1})
+    signatures = Signatures(corner_classifier(), metadata)
+    tf.saved_model.save(signatures, str(folder / "1"), signatures=signatures.functions())
+    return folder
+
+
+@pytest.fixture
+def corners(corner_model: Path, tmp_path: Path) -> Iterator[Client]:
+    """A blue square in the corner that decides, a red one in the corner that does not; filed under `dark`."""
+    picture = np.zeros((4 * SIDE, 4 * SIDE, 3), np.uint8)
+    picture[:SIDE, :SIDE, 2] = 255
+    picture[-SIDE:, -SIDE:, 0] = 255
+    for name in ("dark/a.png", "dark/a_cam.png"):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+    with EmbeddedServer(load_servable(corner_model)) as server:
+        model = BrightnessModel(make_metadata())
+        yield Client(model, server.address, tmp_path / "images", tmp_path / "classified")
+
+
+def difference(picture: Path, explained: Path) -> Any:
+    with Image.open(picture) as before, Image.open(explained) as after:
+        pixels = np.asarray(after.convert("RGB"), np.float64)
+        return np.abs(pixels - np.asarray(before.resize(after.size), np.float64)).sum(axis=-1)
+
+
+def test_the_heat_lies_on_the_evidence(corners: Client) -> None:
+    result = corners.run("--explain")
+    assert result.exit_code == 0, result.output
+    names = ["dark_to_lit_a.png", "dark_to_lit_a__cam.png", "dark_to_lit_a_cam.png", "dark_to_lit_a_cam_cam.png"]
+    assert corners.misses() == sorted(names)
+    changed = difference(corners.images / "dark/a.png", corners.output / "miss/dark_to_lit_a__cam.png")
+    corner = len(changed) // 4
+    assert changed[:corner, :corner].sum() > 0.8 * changed.sum()
+    assert changed[-corner:, -corner:].sum() < 0.01 * changed.sum()
+    page = (corners.output / "report.html").read_text()
+    assert page.count('class="heat"') == 2
+    assert corners.run().exit_code == 0
+    assert corners.misses() == ["dark_to_lit_a.png", "dark_to_lit_a_cam.png"]
+
+
+def test_a_model_that_cannot_explain_is_told_of_and_the_report_written(start: Start, client: Client) -> None:
+    result = client.run("--explain")
+    assert result.exit_code == 0
+    assert "No heat maps of 2 misses" in result.stderr
+    assert (client.output / "report.html").exists()
+    assert len(client.misses()) == 2
+
+
+def test_no_heat_changes_nothing_and_full_heat_everything() -> None:
+    image = np.full((9, 12, 3), 40, np.uint8)
+    assert (np.asarray(overlay(image, np.zeros((3, 3), np.float32))) == image).all()
+    assert (np.asarray(overlay(image, np.ones((3, 3), np.float32))) != image).any(axis=-1).all()
