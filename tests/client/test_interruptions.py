@@ -40,11 +40,11 @@ def command(made: Client, output: Path, *arguments: str) -> list[str]:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """All results but the summary, which tells of the last run only."""
+    """All results but the summary and the report, which tell of the last run only."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "summary.json"
+        if path.is_file() and path.name not in ("summary.json", "report.html")
     }
 
 
