@@ -1,8 +1,30 @@
 """Classify folders of images against a model server, and see what it got wrong."""
 
 import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from classify_client.connection import Connection as Connection
+    from classify_client.errors import ClassifyError as ClassifyError
+    from classify_client.library import Classification as Classification
+    from classify_client.library import classify as classify
 
 __version__ = "0.1.0"
 
 # gRPC writes failed handshakes to stderr, and reads this when it is imported.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+# Imported when they are asked for: the command's --help needs none of what they need.
+_HOMES: Final = {
+    "Classification": "library",
+    "ClassifyError": "errors",
+    "Connection": "connection",
+    "classify": "library",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -10,17 +10,16 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from classify_client.errors import ClassifyError, ModelChanged, Stopped
 from classify_client.service import Prediction
-from classify_client.sources import Source
 from classify_client.tuning import MOST_IN_FLIGHT, Setting, Tuner
 from classify_serving.contract import ModelMetadata
-from classify_serving.images import ImageError
+from classify_serving.images import ImageError, Resize
 
 Images = NDArray[np.uint8]
 
@@ -30,6 +29,20 @@ _AHEAD: Final = 2
 """Batches that are decoded, or being decoded, before they can be sent."""
 _TRIES: Final = 3
 """How often a batch is decoded for a model that changes meanwhile."""
+
+
+class Decodable(Protocol):
+    """What the pipeline classifies; `sources.Source` is one."""
+
+    def decode(self, size: int, resize: Resize) -> Images:
+        """Give uint8 [size,size,3], RGB, 0-255; called from several threads at once.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+
+
+S = TypeVar("S", bound=Decodable)
 
 
 class Classifier(Protocol):
@@ -58,13 +71,13 @@ class Classifier(Protocol):
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Generic[S]):
     """What became of one file: `top` is (class, probability) best first, or `error` says why there is none.
 
     `model` is the one that answered, or would have.
     """
 
-    source: Source
+    source: S
     model: ModelMetadata
     top: tuple[tuple[str, float], ...] = ()
     version: int | None = None
@@ -90,10 +103,10 @@ class Times:
 
 
 @dataclass(eq=False)
-class _Batch:
+class _Batch(Generic[S]):
     """Files in order; `images` has a place for each, and `errors` says why one stayed empty."""
 
-    sources: list[Source]
+    sources: list[S]
     model: ModelMetadata
     setting: Setting
     images: Images = field(init=False)
@@ -127,7 +140,7 @@ class _Batch:
         """Those that could be decoded."""
         return np.delete(self.images, list(self.errors), axis=0) if self.errors else self.images
 
-    def results(self, predictions: Iterable[Prediction]) -> list[Result]:
+    def results(self, predictions: Iterable[Prediction]) -> list[Result[S]]:
         """One for each file."""
         following = iter(predictions)
         return [
@@ -138,7 +151,7 @@ class _Batch:
         ]
 
 
-class Pipeline:
+class Pipeline(Generic[S]):
     """Decodes, sends and collects; `run` is a generator and may be used once.
 
     Args:
@@ -153,11 +166,11 @@ class Pipeline:
         self._eased = classifier.eased
         self._decoders = ThreadPoolExecutor(threads, "decode")
         self._senders = ThreadPoolExecutor(max(MOST_IN_FLIGHT, tuner.setting.in_flight), "send")
-        self._decoding: deque[_Batch] = deque()
-        self._window: deque[_Batch] = deque()
+        self._decoding: deque[_Batch[S]] = deque()
+        self._window: deque[_Batch[S]] = deque()
         self._broken: ClassifyError | None = None
 
-    def run(self, sources: Iterable[Source]) -> Iterator[list[Result]]:
+    def run(self, sources: Iterable[S]) -> Iterator[list[Result[S]]]:
         """Classify every file, one result each, in their order; a list for each batch.
 
         A file that cannot be decoded, or that the server refuses, gives a result with an error. An error of the
@@ -180,7 +193,7 @@ class Pipeline:
             for pool in (self._decoders, self._senders):
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _next_decoded(self, remaining: Iterator[Source]) -> _Batch | None:
+    def _next_decoded(self, remaining: Iterator[S]) -> _Batch[S] | None:
         with self._times.measure("decode"):
             self._decode_ahead(remaining)
             if not self._decoding:
@@ -192,7 +205,7 @@ class Pipeline:
             self._decode_ahead(remaining)
             return batch
 
-    def _decode_ahead(self, remaining: Iterator[Source]) -> None:
+    def _decode_ahead(self, remaining: Iterator[S]) -> None:
         setting = self._tuner.setting
         ahead = max(_AHEAD, -(-2 * self._threads // setting.batch_size))
         while len(self._decoding) < ahead and (sources := self._pull(remaining, setting.batch_size)):
@@ -202,8 +215,8 @@ class Pipeline:
                 batch.decoded.append(self._decoders.submit(batch.decode, places))
             self._decoding.append(batch)
 
-    def _pull(self, remaining: Iterator[Source], most: int) -> list[Source]:
-        sources: list[Source] = []
+    def _pull(self, remaining: Iterator[S], most: int) -> list[S]:
+        sources: list[S] = []
         try:
             sources.extend(islice(remaining, most))
         except ClassifyError as error:
@@ -211,7 +224,7 @@ class Pipeline:
             self._broken = error
         return sources
 
-    def _send(self, batch: _Batch) -> list[Prediction]:
+    def _send(self, batch: _Batch[S]) -> list[Prediction]:
         """In a thread of its own, until it is answered."""
         for _ in range(_TRIES):
             current = self._classifier.current
@@ -248,7 +261,7 @@ class Pipeline:
         # Once more from the start: there may still be too many, or the first may be there.
         return self._has_to_take()
 
-    def _take(self) -> Iterator[list[Result]]:
+    def _take(self) -> Iterator[list[Result[S]]]:
         batch = self._window.popleft()
         try:
             with self._times.measure("server"):
@@ -264,5 +277,5 @@ class Pipeline:
         yield batch.results(predictions)
 
 
-def _result(source: Source, model: ModelMetadata, prediction: Prediction) -> Result:
+def _result(source: S, model: ModelMetadata, prediction: Prediction) -> Result[S]:
     return Result(source, prediction.model or model, prediction.top, prediction.version, prediction.error)

@@ -56,7 +56,7 @@ class Row:
     review: str = ""
 
     @classmethod
-    def of(cls, result: Result, metadata: ModelMetadata, labels: bool) -> Self:
+    def of(cls, result: Result[Source], metadata: ModelMetadata, labels: bool) -> Self:
         """The line for a result; without `labels` it has no true label."""
         size, modified = result.source.stamp
         row = cls(

@@ -175,7 +175,7 @@ class _Run:
         )
 
     def classify(self, sources: Iterator[Source]) -> Outcome:
-        pipeline = Pipeline(self._service, self._tuner, self._config.threads, self._times)
+        pipeline: Pipeline[Source] = Pipeline(self._service, self._tuner, self._config.threads, self._times)
         failure: ClassifyError | None = None
         steps = (self._finish, self._service.close)
         with self._predictions, Interrupt(*steps) as interrupt, progress_bar(self._config.quiet) as bar:
@@ -219,7 +219,7 @@ class _Run:
             self._predictions.keep(row, earlier)
             self._tally.add(row, reused=True)
 
-    def _write(self, results: list[Result]) -> None:
+    def _write(self, results: list[Result[Source]]) -> None:
         with self._times.measure("write"):
             # A copy without a row is made again by a rerun; a row without its copy would stay so.
             rows = [

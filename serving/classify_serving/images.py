@@ -91,6 +91,18 @@ def decode_image(source: str | PathLike[str] | BinaryIO, size: int, resize: Resi
     return _decode(source, lambda image: _reduce_scale(image, size, resize), lambda rgb: _RESIZERS[resize](rgb, size))
 
 
+def fit_image(image: Image.Image, size: int, resize: Resize = "stretch") -> NDArray[np.uint8]:
+    """Make of an image in memory what `decode_image` makes of a file; it stays as it is.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    try:
+        return np.asarray(_RESIZERS[resize](_to_rgb(_upright(image.copy())), size), dtype=np.uint8)
+    except Exception as error:
+        raise ImageError(_name_of(getattr(image, "filename", "") or "<image>"), _reason(error)) from error
+
+
 def decode_thumbnail(source: str | PathLike[str] | BinaryIO, side: int) -> NDArray[np.uint8]:
     """Decode one image to look at: uint8 [H,W,3], RGB, 0-255, as `decode_image` otherwise.
 

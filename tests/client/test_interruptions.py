@@ -40,7 +40,7 @@ def command(made: Client, output: Path, *arguments: str) -> list[str]:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """All results but the summary and the report, which tell of the last run only."""
+    """All results but those that tell of the last run, as how long it took."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))

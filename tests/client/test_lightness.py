@@ -18,3 +18,9 @@ def test_help_loads_nothing_heavy() -> None:
 
 def test_a_run_loads_no_tensorflow() -> None:
     assert not loaded("import classify_client.run") & {"tensorflow", "keras", "tensorflow_serving", "sklearn", "scipy"}
+
+
+def test_the_library_is_imported_when_it_is_asked_for() -> None:
+    assert not loaded("import classify_client") & {"numpy", "grpc", "PIL"}
+    assert "grpc" in loaded("from classify_client import classify")
+    assert "tensorflow" not in loaded("from classify_client import classify")
