@@ -133,6 +133,7 @@ _PIPELINE: Final = [
 
 _MISTAKES: Final = [
     click.option("--explain", is_flag=True, help="Show where the model looked (Grad-CAM), for each miss."),
+    click.option("--embed", is_flag=True, help="Store what the model makes of each image, for classify-train map."),
     click.option(
         "--trained-on",
         type=_PATH,

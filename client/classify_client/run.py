@@ -12,6 +12,7 @@ from classify_client.balancer import Patience
 from classify_client.collecting import Collections
 from classify_client.connection import Connection
 from classify_client.counting import count_sources
+from classify_client.embed import embed_images
 from classify_client.embedded import embedded_server
 from classify_client.errors import ClassifyError, InputError, OutputError
 from classify_client.formats import check_format
@@ -21,6 +22,7 @@ from classify_client.pipeline import Pipeline, Result, Times
 from classify_client.predictions import Predictions
 from classify_client.previous import keep_previous
 from classify_client.progress import progress_bar, waiting
+from classify_client.report.results import read_items
 from classify_client.rows import Row
 from classify_client.selection import Selection
 from classify_client.service import Service
@@ -58,6 +60,7 @@ class RunConfig:
         review_below: images of a lower probability are collected in `review/`; None for no such folder.
         quiet: no progress bar.
         explain: write heat maps of the misses.
+        embed: store embeddings.
         trained_on: list of what the model was trained on; None for that of `embedded`, if it has one.
         confirmed: list of confirmed labels, besides those of the inputs.
     """
@@ -85,6 +88,7 @@ class RunConfig:
     review_below: float | None
     quiet: bool
     explain: bool = False
+    embed: bool = False
     trained_on: Path | None = None
     confirmed: Path | None = None
 
@@ -194,6 +198,10 @@ class _Run:
             if complete:
                 self._predictions.finish()
         summary = self._summarise(complete)
+        if self._config.embed and complete:
+            with waiting("Embedding", self._config.quiet):
+                items = read_items(self._config.output, summary)
+                embed_images(self._config.output, items, self._service, self._metadata)
         explainer = self._service if self._config.explain and complete else None
         summary |= look_at_mistakes(self._config.output, self._metadata, self._seeing, explainer)
         if failure:

@@ -1,4 +1,4 @@
-"""--explain: the heat lies on what decided, in the files and in the report."""
+"""--explain and --embed: the heat lies on what decided, in the files and in the report; vectors belong to files."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +15,7 @@ from support import BrightnessModel, make_metadata
 from classify_client.explain import overlay
 from classify_serving.embedded.servable import load_servable
 from classify_serving.embedded.server import EmbeddedServer
+from classify_serving.embeddings import EmbeddingsError, read_embeddings
 from classify_training.model import Classifier, explained_layer
 from classify_training.signatures import Signatures
 
@@ -101,3 +102,15 @@ def test_no_heat_changes_nothing_and_full_heat_everything() -> None:
     image = np.full((9, 12, 3), 40, np.uint8)
     assert (np.asarray(overlay(image, np.zeros((3, 3), np.float32))) == image).all()
     assert (np.asarray(overlay(image, np.ones((3, 3), np.float32))) != image).any(axis=-1).all()
+
+
+def test_embeddings_are_stored_with_what_they_are_of(corners: Client) -> None:
+    (corners.images / "dark/broken.png").write_bytes(b"no image")
+    assert corners.run("--embed", "--max-failures", "1").exit_code == 0
+    vectors, index = read_embeddings(corners.output)
+    assert vectors.shape == (2, 512)
+    assert [entry.path for entry in index] == ["dark/a.png", "dark/a_cam.png"]
+    assert all(entry.is_miss and entry.file.is_file() for entry in index)
+    (corners.output / "embeddings.csv").write_text("other")
+    with pytest.raises(EmbeddingsError, match="--embed again"):
+        read_embeddings(corners.output)

@@ -1,4 +1,4 @@
-"""classify-train: sample, inspect, preview, export, apply."""
+"""classify-train: sample, inspect, preview, export, apply, map."""
 
 import logging
 import signal
@@ -12,6 +12,7 @@ from classify_training import __version__
 from classify_training.apply import apply
 from classify_training.config import RECIPES, DataConfig, TrainConfig
 from classify_training.errors import TrainingError
+from classify_training.map import map_command
 from classify_training.options import (
     FOLDER,
     augment_config,
@@ -189,6 +190,7 @@ def export(output: Path, runs: Path, resume: bool, if_none: bool, dry_run: bool,
 
 
 main.add_command(apply)
+main.add_command(map_command)
 
 
 def _report(trained: "Trained") -> None:

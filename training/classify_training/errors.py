@@ -6,6 +6,7 @@ TrainingError
 ├── RunError       the folder of a run cannot be written, or a configuration not be read
 ├── FitError       the training diverged
 ├── WeightsError   the pretrained weights cannot be had or do not fit
+├── MapError       the embeddings of a run cannot be drawn
 ├── MendError      a review cannot be applied to the dataset
 └── ExportError    the model cannot be written, or is not what was trained
 """
@@ -37,6 +38,12 @@ class FitError(TrainingError):
 
 class WeightsError(TrainingError):
     """The pretrained weights cannot be downloaded or read, or are of another architecture."""
+
+
+class MapError(TrainingError):
+    """There are no embeddings to draw, or the map cannot be written."""
+
+    exit_code = 2
 
 
 class MendError(TrainingError):

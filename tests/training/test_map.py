@@ -1,0 +1,137 @@
+"""classify-train map: what is alike lies together, in a picture and in a page that needs nothing else."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from browser import chromium
+from click.testing import CliRunner, Result
+from PIL import Image
+from support import write_picture
+
+from classify_serving.embeddings import COLUMNS, Embedded
+from classify_training.cli import main
+from classify_training.embedding_map import choose, class_colours, lay_out
+
+HOSTILE = "</script><b>$x_{"
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """Three clear groups of twelve; one image of the first is filed under the second, and one file is gone."""
+    random = np.random.default_rng(1)
+    folder = tmp_path / "classified"
+    folder.mkdir()
+    names, vectors, lines = ("black", "white", HOSTILE), [], []
+    for number in range(36):
+        group = number % 3
+        centre = np.zeros(512)
+        centre[group] = 10
+        vectors.append(centre + random.normal(0, 0.3, 512))
+        picture = write_picture(tmp_path / "images" / f"{number}.png", 100 * group)
+        lines.append((f"{number}.png", names[1 if number == 0 else group], names[group], "0.9", str(picture)))
+    (tmp_path / "images/5.png").unlink()
+    np.save(folder / "embeddings.npy", np.array(vectors, np.float32))
+    with (folder / "embeddings.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([COLUMNS, *lines])
+    return folder
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, ["map", *map(str, arguments)])
+
+
+def test_what_is_alike_lies_together() -> None:
+    random = np.random.default_rng(2)
+    centres = np.repeat(np.eye(3, 64), 20, axis=0) * 10
+    places = lay_out((centres + random.normal(0, 0.3, centres.shape)).astype(np.float32), seed=1)
+    assert places.min() == 0
+    assert places.max() == 1
+    groups = places.reshape(3, 20, 2)
+    spread = max(float(np.ptp(group, axis=0).max()) for group in groups)
+    middles = groups.mean(axis=1)
+    assert min(np.linalg.norm(middles[a] - middles[b]) for a, b in ((0, 1), (0, 2), (1, 2))) > spread
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
+def test_few_images_and_images_that_are_all_alike_have_places(count: int) -> None:
+    assert np.isfinite(lay_out(np.ones((count, 512), np.float32), seed=1)).all()
+    assert np.isfinite(lay_out(np.zeros((count, 512), np.float32), seed=1)).all()
+
+
+def test_misses_come_first_when_not_all_fit() -> None:
+    index = [Embedded(str(n), "a", "b" if n % 10 == 0 else "a", 0.5, Path()) for n in range(100)]
+    chosen = choose(index, 15, seed=1)
+    assert len(set(chosen.tolist())) == 15
+    assert sum(index[place].is_miss for place in chosen) == 10
+
+
+def test_each_class_has_a_colour_of_its_own() -> None:
+    for count in (3, 8, 40):
+        names = [f"class {number}" for number in range(count)]
+        assert len(set(class_colours(names).values())) == count
+
+
+def test_the_map_is_drawn(results: Path) -> None:
+    result = run(results)
+    assert result.exit_code == 0, result.output
+    assert "Drew 36 images" in result.stdout
+    with Image.open(results / "map.png") as picture:
+        assert picture.width > 900
+    page = (results / "map.html").read_text()
+    assert "36 images, 1 of them misses" in page
+    assert HOSTILE not in page
+    assert page.count("<script") == 2
+    assert "http:" not in page.replace("http-equiv", "")
+
+
+def test_no_embeddings(results: Path, tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "absent"):
+        result = run(folder)
+        assert result.exit_code == 2
+        assert result.stderr.count("\n") == 1
+        assert "--embed first" in result.stderr
+    (results / "embeddings.npy").write_bytes(b"x")
+    assert "--embed again" in run(results).stderr
+
+
+@pytest.fixture
+def page(results: Path, tmp_path: Path) -> Iterator[Any]:
+    run(results)
+    with chromium(tmp_path / "profile") as driver:
+        driver.get((results / "map.html").as_uri())
+        yield driver
+        # Chromium has advice about how the test reads pixels back.
+        assert [entry for entry in driver.get_log("browser") if entry["source"] != "rendering"] == []
+
+
+def test_the_page_shows_zooms_and_hides(page: Any) -> None:
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    inked = """
+        const canvas = document.getElementById("map");
+        const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+        let count = 0;
+        for (let i = 3; i < pixels.length; i += 4) count += pixels[i] > 0;
+        return count;"""
+
+    def painted(condition: Any) -> int:
+        return int(
+            WebDriverWait(page, 20).until(lambda driver: condition(count := driver.execute_script(inked)) and count)
+        )
+
+    everything = painted(lambda count: count > 0)
+    page.find_element("id", "misses").click()
+    one = painted(lambda count: 0 < count < everything / 4)
+    page.find_element("id", "misses").click()
+    painted(lambda count: count == everything)
+    page.find_element("css selector", "[data-class='0']").click()
+    painted(lambda count: one < count < everything)
+    page.find_element("css selector", "[data-class='0']").click()
+    page.find_element("id", "out").click()
+    painted(lambda count: count < everything)
+    page.find_element("id", "all").click()
+    painted(lambda count: count == everything)
