@@ -126,6 +126,31 @@ def test_other_commands_of_training(project: Project, up: Path) -> None:
     assert re.search(r"total +828 ", table.stdout)
 
 
+def test_decisions_about_misses_are_carried_out(project: Project, up: Path) -> None:
+    seen = project.folder / "images/zero/seen.png"
+    shutil.copy2(sorted((project.folder / "dataset/two").iterdir())[0], seen)
+    project.own(seen)
+    found = project.shell("docker compose run --rm -T --no-deps client images/zero --output classified/seen")
+    assert found.returncode == 0, found.stderr
+    seen.unlink()
+    review = project.folder / "classified/seen/review.csv"
+    with review.open(newline="", encoding="utf-8") as file:
+        (miss,) = (row for row in csv.DictReader(file) if row["path"] == "seen.png")
+    assert miss["seen"] == "true"
+    with review.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, miss)
+        writer.writeheader()
+        writer.writerow(miss | {"action": "delete"})
+    project.ran.add("docker compose run --rm mend classified/review.csv")
+    mended = project.shell("docker compose run --rm -T mend classified/seen/review.csv --yes")
+    assert mended.returncode == 0, mended.stderr
+    assert len(list((project.folder / "dataset/two").iterdir())) == 119
+    undone = project.shell("docker compose run --rm -T mend --undo --yes")
+    assert undone.returncode == 0, undone.stderr
+    assert len(list((project.folder / "dataset/two").iterdir())) == 120
+    assert project.owners() == {OWNER if os.getuid() == 0 else os.getuid()}
+
+
 def test_clients_outside_come_through_the_gateway(project: Project, up: Path, tmp_path: Path) -> None:
     status = project.shell(f"curl --silent --fail localhost:{project.rest}/v1/models/classifier")
     assert '"AVAILABLE"' in status.stdout
