@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import grpc
@@ -20,6 +20,8 @@ from classify_serving.tensors import to_tensor
 from classify_serving.wire_pb2 import ModelSpec, PredictRequest, PredictResponse
 
 SIZE, BATCH = 128, 32
+CLIENTS = (1, 2, 4, 8)
+BATCHING = Path(__file__).parents[1] / "serving/config/batching_cpu.config"
 ROUNDS, BATCHES = 5, 8
 SINGLES = 200
 
@@ -30,20 +32,41 @@ def main() -> None:
     """Print throughput and latency as Markdown."""
     import_tensorflow()
     images = np.random.default_rng(1).integers(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8)
-    with tempfile.TemporaryDirectory() as folder:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
         model = _export(Path(folder) / "bench", images)
-        direct = _in_process(model, images)
-        print(f"SavedModel in-process, batches of {BATCH}: {direct:.1f} images/s\n")
-        print("| concurrent clients | images/s | of in-process |")
-        print("|---|---|---|", flush=True)
-        with _server(model) as predict:
-            for clients in (1, 2, 4, 8):
-                rate = _throughput(predict, images, clients)
-                print(f"| {clients} | {rate:.1f} | {rate / direct:.2f} |", flush=True)
-            p50, p99 = _latency(predict, images[:1])
-            print(f"\none image at a time: p50 {1000 * p50:.0f} ms, p99 {1000 * p99:.0f} ms")
-        # The machine's speed drifts; what frames the rest says by how much.
-        print(f"in-process again: {_in_process(model, images):.1f} images/s")
+        plain = stack.enter_context(_server(model))
+        merging = stack.enter_context(_server(model, "--batching-parameters-file", str(BATCHING)))
+        contenders = {"SavedModel in-process": _in_process(model, images)}
+        for name, predict in (("plain", plain), ("with server-side batching", merging)):
+            for clients in CLIENTS:
+                contenders[f"{name}, {clients} clients"] = _clients(predict, images, clients)
+        _print_rates(_rates(contenders))
+        p50, p99 = _latency(plain, images[:1])
+        print(f"\none image at a time: p50 {1000 * p50:.0f} ms, p99 {1000 * p99:.0f} ms")
+
+
+def _rates(contenders: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
+    """Images/s of each in every round; all take turns, because the machine's speed drifts."""
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    for run in contenders.values():
+        run()
+    for _ in range(ROUNDS):
+        for name, run in contenders.items():
+            start = time.perf_counter()
+            run()
+            rates[name].append(BATCHES * BATCH / (time.perf_counter() - start))
+    return rates
+
+
+def _print_rates(rates: dict[str, list[float]]) -> None:
+    direct = next(iter(rates.values()))
+    print(f"batches of {BATCH}, medians of {ROUNDS} rounds\n")
+    print("| | images/s | of in-process in the same round |")
+    print("|---|---|---|")
+    for name, values in rates.items():
+        shares = [value / base for value, base in zip(values, direct, strict=True)]
+        print(f"| {name} | {statistics.median(values):.1f} | {statistics.median(shares):.2f} |", flush=True)
 
 
 def _export(folder: Path, images: NDArray[np.uint8]) -> Path:
@@ -59,33 +82,28 @@ def _export(folder: Path, images: NDArray[np.uint8]) -> Path:
     return export(build_classifier(len(names), SIZE, "random"), metadata, images, folder)
 
 
-def _in_process(version: Path, images: NDArray[np.uint8]) -> float:
+def _in_process(version: Path, images: NDArray[np.uint8]) -> Callable[[], object]:
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(version))
     classify = loaded.signatures[SERVING_DEFAULT]
 
     def run() -> None:
-        for value in classify(images=tf.constant(images)).values():
-            value.numpy()
-
-    run()
-
-    def repeatedly() -> None:
         for _ in range(BATCHES):
-            run()
+            for value in classify(images=tf.constant(images)).values():
+                value.numpy()
 
-    return _rate(repeatedly, BATCHES * len(images))
+    return run
 
 
 @contextmanager
-def _server(version: Path) -> Iterator[Predict]:
-    command = [sys.executable, "-m", "classify_serving", str(version), "--port", "0", "--until-stdin-closes"]
+def _server(version: Path, *options: str) -> Iterator[Predict]:
+    command = [sys.executable, "-m", "classify_serving", str(version), "--port", "0", "--until-stdin-closes", *options]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         address = process.stdout.readline().split()[-1]
-        options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-        with grpc.insecure_channel(address, options) as channel:
+        unlimited = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+        with grpc.insecure_channel(address, unlimited) as channel:
             yield channel.unary_unary(
                 "/tensorflow.serving.PredictionService/Predict",
                 request_serializer=PredictRequest.SerializeToString,
@@ -100,13 +118,16 @@ def _request(images: NDArray[np.uint8]) -> PredictRequest:
     )
 
 
-def _throughput(predict: Predict, images: NDArray[np.uint8], clients: int) -> float:
+def _clients(predict: Predict, images: NDArray[np.uint8], clients: int) -> Callable[[], object]:
     def client(_: int) -> None:
         for _ in range(BATCHES // clients):
             predict(_request(images))
 
-    with ThreadPoolExecutor(clients) as pool:
-        return _rate(lambda: list(pool.map(client, range(clients))), BATCHES * len(images))
+    def run() -> None:
+        with ThreadPoolExecutor(clients) as pool:
+            list(pool.map(client, range(clients)))
+
+    return run
 
 
 def _latency(predict: Predict, image: NDArray[np.uint8]) -> tuple[float, float]:
@@ -116,16 +137,6 @@ def _latency(predict: Predict, image: NDArray[np.uint8]) -> tuple[float, float]:
         predict(_request(image))
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds), float(np.percentile(seconds, 99))
-
-
-def _rate(run: Callable[[], object], images: int) -> float:
-    """Median images/s."""
-    rates = []
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        run()
-        rates.append(images / (time.perf_counter() - start))
-    return statistics.median(rates)
 
 
 if __name__ == "__main__":
