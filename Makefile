@@ -12,7 +12,7 @@ PARTS := --editable ./serving[embedded] --editable ./training --editable ./clien
 PYPROJECTS := serving/pyproject.toml training/pyproject.toml client/pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-containers lint format train-export install wire bench bench-train bench-serve clean
+.PHONY: help demo test test-containers lint format train-export install wire bench bench-train bench-serve bench-client clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 16
@@ -53,6 +53,9 @@ bench-train: $(VENV)/.installed  ## compare recipes, balancing and erasing on DA
 
 bench-serve: $(VENV)/.installed  ## throughput and latency of the embedded server
 	$(BIN)/python bench/serving.py
+
+bench-client: $(VENV)/.installed  ## the client against bare decoding, the bare model and the usual way
+	$(BIN)/python bench/client.py $(ARGS)
 
 clean:  ## remove .venv and caches; data, models and results stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

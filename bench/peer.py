@@ -1,0 +1,45 @@
+"""The usual client of TensorFlow Serving: `tensorflow` for its messages, one image a request, in sequence.
+
+    python bench/peer.py HOST:PORT MODEL SIDE FOLDER [LIMIT]
+
+Prints, as JSON, seconds from the first line of this program to the first answer, and images/s from there on.
+"""
+
+import time
+
+START = time.perf_counter()
+
+import json  # noqa: E402
+import sys  # noqa: E402
+from itertools import islice  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import grpc  # noqa: E402
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+from PIL import Image  # noqa: E402
+from tensorflow_serving.apis.predict_pb2 import PredictRequest  # noqa: E402
+from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub  # noqa: E402
+
+
+def main() -> None:
+    """Classify every JPEG of the folder."""
+    address, model, side, folder = sys.argv[1:5]
+    limit = int(sys.argv[5]) if len(sys.argv) > 5 else None
+    stub = PredictionServiceStub(grpc.insecure_channel(address))
+    times = []
+    for path in islice(sorted(Path(folder).rglob("*.jpg")), limit):
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB").resize((int(side), int(side))), np.uint8)[None]
+        request = PredictRequest()
+        request.model_spec.name = model
+        request.inputs["images"].CopyFrom(tf.make_tensor_proto(pixels))
+        response = stub.Predict(request, 60)
+        assert tf.make_ndarray(response.outputs["top_labels"]).size
+        times.append(time.perf_counter())
+    rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else None
+    print(json.dumps({"first": times[0] - START, "rate": rate}))
+
+
+if __name__ == "__main__":
+    main()
