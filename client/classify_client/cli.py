@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from dataclasses import fields
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,10 @@ def main(
     3 no server or no such model, 130 interrupted.
     """
     _check_embedded(options["embedded"])
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files and classes may hold what the terminal's encoding has not.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         if dry_run:
             _list(options)

@@ -12,7 +12,7 @@ from classify_client.rows import COLUMNS, Row
 _TABLES = """
     PRAGMA journal_mode = OFF;
     PRAGMA synchronous = OFF;
-    PRAGMA cache_size = -8000;
+    PRAGMA cache_size = -1000;
     CREATE TABLE rows (path TEXT PRIMARY KEY, place INTEGER, turn INTEGER, cells BLOB);
     CREATE TABLE copies (name TEXT PRIMARY KEY, current INTEGER);
     BEGIN;

@@ -104,6 +104,8 @@ def _check(given: str) -> None:
             check_archive(Path(given))
     elif not has_wildcards(given):
         raise InputError(f"no file or folder {given}: correct the path")
+    elif next(expand_glob(given, lambda folder: False), None) is None:
+        raise InputError(f"no image, archive or folder is like {given}: correct the pattern")
 
 
 def _stream(selection: Selection, output: Path | None) -> Iterator[Source]:

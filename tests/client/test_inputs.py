@@ -1,6 +1,9 @@
 """classify-client on inputs that are no folders: what it sends, leaves and says."""
 
 import io
+import os
+import subprocess
+import sys
 import tarfile
 import time
 import zipfile
@@ -88,6 +91,14 @@ def test_a_list_with_a_file_that_is_gone_goes_on(client: Client) -> None:
     result = CliRunner().invoke(main, command, input=listed)
     assert result.exit_code == 1
     assert [row["error"] for row in client.rows()] == ["", "no such file", ""]
+
+
+def test_names_that_the_terminal_cannot_show_are_spelt_out(client: Client) -> None:
+    (client.images / "white/1.jpg").rename(client.images / "white/🐈.jpg")
+    command = [sys.executable, "-m", "classify_client", str(client.images), "--dry-run", "--include", "white/*"]
+    plain = os.environ | {"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env=plain)
+    assert result.stdout.splitlines() == [r"white/\U0001f408.jpg"]
 
 
 def test_the_bar_learns_the_number_while_images_are_classified(client: Client) -> None:
