@@ -12,7 +12,7 @@ PARTS := --editable ./serving[embedded] --editable ./training --editable ./clien
 PYPROJECTS := serving/pyproject.toml training/pyproject.toml client/pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-containers lint format train-export install wire bench bench-train bench-serve bench-client clean
+.PHONY: help demo test test-containers lint format train-export install wire bench bench-train bench-mistakes bench-serve bench-client clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 16
@@ -50,6 +50,9 @@ bench: $(VENV)/.installed  ## measure the client's start
 
 bench-train: $(VENV)/.installed  ## compare recipes, balancing and erasing on DATA= from WEIGHTS=
 	$(BIN)/python bench/training.py "$(DATA)" --weights "$(WEIGHTS)" $(ARGS)
+
+bench-mistakes: $(VENV)/.installed  ## how many wrong labels the review surfaces, and what mending them gains
+	$(BIN)/python bench/mistakes.py $(ARGS)
 
 bench-serve: $(VENV)/.installed  ## throughput and latency of the embedded server
 	$(BIN)/python bench/serving.py

@@ -52,8 +52,8 @@ def main(
     as 'images/**/*.jpg'; URLs such as s3://bucket/folder; and lists of such paths, @FILE or - for standard input.
     The nearest folder around an image that is named like one of the model's classes is taken for its true class.
 
-    Results are predictions.csv, miss/ and summary.json in the output folder. Running again goes on where an
-    earlier run stopped: what the same model has answered is not sent again.
+    Results are predictions.csv, miss/, report.html, review.csv and summary.json in the output folder. Running again
+    goes on where an earlier run stopped: what the same model has answered is not sent again.
 
     classify-client compare BEFORE AFTER compares the results of two runs.
 

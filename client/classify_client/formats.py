@@ -2,7 +2,6 @@
 
 import csv
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from itertools import islice, pairwise
@@ -15,10 +14,9 @@ from classify_client.errors import OutputError
 from classify_client.outputs import replacing
 from classify_client.rows import REALS, WHOLES, Row, columns, from_record, to_record
 from classify_serving.contract import TOP_K
+from classify_serving.spreadsheets import defuse, fuse
 
 _CSV_COLUMNS: Final = frozenset(columns(top_k) for top_k in range(1, TOP_K + 1))
-# A spreadsheet runs a cell that begins like this as a formula, and shows what begins with ' as it is.
-_FORMULA: Final = re.compile(r"'*[=+\-@\t\r\n]")
 _ROW_GROUP: Final = 10_000
 _Line = TypeVar("_Line")
 
@@ -68,18 +66,9 @@ def append_rows(file: TextIO, suffix: str, rows: Iterable[Row], top_k: int) -> N
     """Add rows to a `.csv` or `.jsonl` file that `write_rows` made."""
     names = columns(top_k)
     if suffix == ".csv":
-        csv.writer(file).writerows([_defuse(getattr(row, name)) for name in names] for row in rows)
+        csv.writer(file).writerows([defuse(getattr(row, name)) for name in names] for row in rows)
     else:
         file.writelines(msgspec.json.encode(to_record(row, names)).decode() + "\n" for row in rows)
-
-
-def _defuse(cell: str) -> str:
-    return f"'{cell}" if _FORMULA.match(cell) else cell
-
-
-def _fuse(cell: str) -> str:
-    """The opposite of `_defuse`: a cell that begins with ' and would be a formula without was given it."""
-    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def _read_csv(path: Path) -> Iterator[Row]:
@@ -92,7 +81,7 @@ def _read_csv(path: Path) -> Iterator[Row]:
             raise ValueError(f"columns {names}")
         for values in _whole(lines, path):
             if len(values) == len(names):
-                yield Row(**dict(zip(names, map(_fuse, values), strict=True)))
+                yield Row(**dict(zip(names, map(fuse, values), strict=True)))
 
 
 def _read_jsonl(path: Path) -> Iterator[Row]:

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Final, Literal
 
+from classify_serving.spreadsheets import defuse, fuse
+
 REVIEW: Final = "review.csv"
 CONFIRMED: Final = ".review/confirmed.csv"
 """Below a dataset: content and label of what a person has looked at and found right."""
@@ -105,7 +107,7 @@ def read_review(path: Path) -> list[ReviewRow]:
             reader = csv.DictReader(file, delimiter=max(",;\t", key=head.count), restval="")
             if not set(reader.fieldnames or ()) >= _NEEDED:
                 raise ReviewError(f"{path} is not a review: give the {REVIEW} of a run of classify-client")
-            return [ReviewRow(**{name: line.get(name, "") for name in _COLUMNS}) for line in reader]
+            return [ReviewRow(**{name: fuse(line.get(name) or "") for name in _COLUMNS}) for line in reader]
     except OSError as error:
         raise ReviewError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
     except (UnicodeDecodeError, csv.Error) as error:
@@ -118,7 +120,7 @@ def write_review(path: Path, rows: Iterable[ReviewRow]) -> None:
     with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         table = csv.DictWriter(file, _COLUMNS)
         table.writeheader()
-        table.writerows(asdict(row) for row in rows)
+        table.writerows({name: defuse(cell) for name, cell in asdict(row).items()} for row in rows)
     os.replace(temporary, path)
 
 

@@ -257,6 +257,15 @@ def test_a_review_survives_the_file(tmp_path_factory: pytest.TempPathFactory, ro
     assert read_review(path) == rows
 
 
+def test_no_name_becomes_a_formula(tmp_path: Path) -> None:
+    rows = [ReviewRow(path="=cmd()", label="-a", action="keep", sha256="00", file="'=x")]
+    write_review(tmp_path / "review.csv", rows)
+    with (tmp_path / "review.csv").open(newline="") as file:
+        (line,) = csv.DictReader(file)
+    assert (line["path"], line["label"], line["file"]) == ("'=cmd()", "'-a", "''=x")
+    assert read_review(tmp_path / "review.csv") == rows
+
+
 def test_a_review_saved_by_a_spreadsheet_is_read(tmp_path: Path) -> None:
     content = "\ufeffpath;label;action;sha256\r\na.png;cat;keep;00\r\n"
     (tmp_path / "review.csv").write_bytes(content.encode())
