@@ -1,9 +1,9 @@
-"""`--embed`: what the model makes of each image before it decides, for a map of all of them."""
+"""What the model makes of images before it decides: stored for a map (`--embed`), or compared with training."""
 
 import csv
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classify_client.errors import RequestRefused, ServiceError, Stopped
+from classify_client.kinds import Nearest
 from classify_client.outputs import replacing
 from classify_client.report.results import Item, places
 from classify_client.service import Service
@@ -22,6 +23,7 @@ from classify_serving.contract import ModelMetadata
 from classify_serving.embeddings import COLUMNS, INDEX, VECTORS
 from classify_serving.folders import printable
 from classify_serving.images import ImageError, decode_image
+from classify_serving.neighbours import TrainingIndex
 
 _BATCH: Final = 32
 _Decoded = tuple[Item, NDArray[np.uint8]]
@@ -33,21 +35,16 @@ def embed_images(folder: Path, items: Iterable[Item], service: Service, model: M
     """Ask for the embedding of each image that was answered; write `embeddings.npy` and, row by row, `embeddings.csv`.
 
     The vectors are held in memory until they are written, 2 KiB an image. A server that cannot give them is told of
-    as a warning.
+    as a warning, and what it gave until then is written.
 
     Raises:
         OSError: they cannot be written.
     """
-    vectors: list[NDArray[np.float32]] = []
     embedded: list[Item] = []
-    try:
-        for group in _batches(folder, items, model):
-            images = np.stack([image for _, image in group])
-            vectors.append(service.output(contract.EMBED, images, contract.EMBEDDING))
-            embedded += [item for item, _ in group]
-    except (ServiceError, RequestRefused, Stopped) as error:
-        log.warning("No embeddings: %s", error)
-        return
+    vectors: list[NDArray[np.float32]] = []
+    for group, made in _embedded(folder, items, service, model):
+        embedded += group
+        vectors.append(made)
     if not vectors:
         return
     with replacing(folder / VECTORS) as path, path.open("wb") as file:
@@ -56,6 +53,42 @@ def embed_images(folder: Path, items: Iterable[Item], service: Service, model: M
         table = csv.writer(file)
         table.writerow(COLUMNS)
         table.writerows(_line(folder, item) for item in embedded)
+
+
+def nearest_in_training(
+    folder: Path,
+    misses: Iterable[Item],
+    digests: Mapping[str, str],
+    index: TrainingIndex,
+    service: Service,
+    model: ModelMetadata,
+) -> dict[str, Nearest]:
+    """The training image that each miss is most like, by path, as far as the server tells; not the miss itself."""
+    found = {}
+    for group, vectors in _embedded(folder, misses, service, model):
+        if vectors.shape[1] != index.vectors.shape[1]:
+            log.warning(
+                "The index is of another model: %d numbers an image and not %d",
+                *vectors.shape[1:],
+                len(index.vectors[0]),
+            )
+            break
+        neighbours = index.nearest(vectors, [digests.get(item.path, "") for item in group])
+        for item, (cosine, label) in zip(group, neighbours, strict=True):
+            found[item.path] = Nearest(label, cosine >= index.alike, cosine < index.unlike)
+    return found
+
+
+def _embedded(
+    folder: Path, items: Iterable[Item], service: Service, model: ModelMetadata
+) -> Iterator[tuple[list[Item], NDArray[np.float32]]]:
+    """Items that were answered and can still be read, with float32 [len(items),512], a batch at a time."""
+    try:
+        for group in _batches(folder, items, model):
+            images = np.stack([image for _, image in group])
+            yield [item for item, _ in group], service.output(contract.EMBED, images, contract.EMBEDDING)
+    except (ServiceError, RequestRefused, Stopped) as error:
+        log.warning("No embeddings: %s", error)
 
 
 def _line(folder: Path, item: Item) -> tuple[str, ...]:

@@ -49,7 +49,24 @@ def class_thresholds(results: Results) -> dict[str, float]:
     return {name: total / count for name, (count, total) in results.given.items()}
 
 
-def find_kinds(results: Results, digests: Mapping[str, str], trained_on: TrainedOn | None = None) -> dict[str, Finding]:
+@dataclass(frozen=True)
+class Nearest:
+    """The training image that one is most like: its label, and whether they are as like as near-duplicates, or hardly.
+
+    An image that is like nothing in training has a nearest one too.
+    """
+
+    label: str
+    is_alike: bool
+    is_unlike: bool
+
+
+def find_kinds(
+    results: Results,
+    digests: Mapping[str, str],
+    trained_on: TrainedOn | None = None,
+    nearest: Mapping[str, Nearest] | None = None,
+) -> dict[str, Finding]:
     """The kind of each miss, by path.
 
     A label is doubted where the model is at least as sure of another class as it usually is of that class's own
@@ -59,16 +76,29 @@ def find_kinds(results: Results, digests: Mapping[str, str], trained_on: Trained
         results: of the run.
         digests: SHA-256 of each miss, by path.
         trained_on: what the model was trained on, if that is known.
+        nearest: the training image that each miss is most like, by path, as far as that is known.
     """
     thresholds = class_thresholds(results)
+    neighbours = nearest or {}
     findings = {}
     for item in results.misses:
         trained_as = trained_on.label(digests.get(item.path, "")) if trained_on else ""
         if trained_as and trained_as != item.label:
             findings[item.path] = Finding(DUPLICATE, f"the same picture was trained on as {trained_as}", trained_as)
         else:
-            findings[item.path] = _by_probability(item, thresholds)
+            found = _by_neighbour(item, neighbours.get(item.path))
+            findings[item.path] = found or _by_probability(item, thresholds)
     return findings
+
+
+def _by_neighbour(item: Item, nearest: Nearest | None) -> Finding | None:
+    if nearest is None:
+        return None
+    if nearest.is_unlike:
+        return Finding(UNLIKE, f"nothing like it was trained on; nearest is {nearest.label}")
+    if nearest.is_alike and nearest.label != item.label:
+        return Finding(DUPLICATE, f"nearly the same picture was trained on as {nearest.label}", nearest.label)
+    return None
 
 
 def _by_probability(item: Item, thresholds: Mapping[str, float]) -> Finding:

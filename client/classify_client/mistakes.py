@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from classify_client.compare import compare
+from classify_client.embed import nearest_in_training
 from classify_client.errors import InputError
 from classify_client.explain import explain_misses, remove_cams
 from classify_client.hashing import Seen, hash_items, score_apart
@@ -18,6 +19,7 @@ from classify_client.review import earlier_review, kept, make_review, store_revi
 from classify_client.service import Service
 from classify_client.summary import write_summary
 from classify_serving.contract import ModelMetadata
+from classify_serving.neighbours import IndexFileError, TrainingIndex, read_index
 from classify_serving.review import CONFIRMED, ReviewError, read_confirmed
 from classify_serving.trained_on import TrainedOn, TrainedOnError, find_trained_on, read_trained_on
 
@@ -28,22 +30,29 @@ class Seeing:
 
     Attributes:
         trained_on: contents the model was trained on; None if that is not known.
+        index: of the images it was trained on; None for none.
         confirmed: (SHA-256, label) that a person has looked at and kept.
+        explain: whether heat maps are asked for.
         quiet: no progress.
     """
 
     trained_on: TrainedOn | None
+    index: TrainingIndex | None
     confirmed: frozenset[tuple[str, str]]
+    explain: bool
     quiet: bool
 
     @classmethod
     def of(
         cls,
         metadata: ModelMetadata,
+        *,
         trained_on: Path | None,
         embedded: Path | None,
+        index: Path | None,
         confirmed: Path | None,
         inputs: Sequence[Path],
+        explain: bool,
         quiet: bool,
     ) -> Self:
         """Read the lists.
@@ -59,15 +68,17 @@ class Seeing:
         try:
             return cls(
                 trained_on=read_trained_on(trained_on) if trained_on else None,
+                index=read_index(index) if index else None,
                 confirmed=frozenset().union(
                     *(
                         read_confirmed(path / CONFIRMED if path.is_dir() else path)
                         for path in (*given, *_folders(inputs))
                     )
                 ),
+                explain=explain,
                 quiet=quiet,
             )
-        except (ReviewError, TrainedOnError) as error:
+        except (ReviewError, TrainedOnError, IndexFileError) as error:
             raise InputError(str(error)) from error
 
 
@@ -75,16 +86,14 @@ def _folders(inputs: Sequence[Path]) -> list[Path]:
     return [path for path in inputs if path.is_dir()]
 
 
-def look_at_mistakes(
-    folder: Path, metadata: ModelMetadata, seeing: Seeing, explainer: Service | None = None
-) -> dict[str, Any]:
+def look_at_mistakes(folder: Path, metadata: ModelMetadata, seeing: Seeing, service: Service | None) -> dict[str, Any]:
     """Write `review.csv` and `report.html` from what a run left in its output folder.
 
     Args:
         folder: the output folder.
         metadata: of the model that answered.
         seeing: what is known beforehand.
-        explainer: to be asked where the model looked; None for no heat maps.
+        service: to be asked about the misses again; None if it is not to be.
 
     Returns:
         What was added to its `summary.json`.
@@ -96,7 +105,10 @@ def look_at_mistakes(
         results = read_results(folder)
         digests = hash_items(folder, results.misses)
         earlier = earlier_review(folder)
-        findings = find_kinds(results, digests, seeing.trained_on)
+        nearest = {}
+        if seeing.index and service:
+            nearest = nearest_in_training(folder, results.misses, digests, seeing.index, service, metadata)
+        findings = find_kinds(results, digests, seeing.trained_on, nearest)
         findings = settle(results, findings, digests, seeing.confirmed | kept(earlier))
         seen = score_apart(folder, results, seeing.trained_on) if seeing.trained_on else None
         added = _added(seen)
@@ -110,7 +122,8 @@ def look_at_mistakes(
         store_review(folder, rows)
         comparison = compare(read_previous(folder, results.summary), read_items(folder, results.summary))
         remove_cams(folder, results.misses)
-        heats = explain_misses(folder, results.misses, explainer, metadata) if explainer else {}
+        explain = service if seeing.explain else None
+        heats = explain_misses(folder, results.misses, explain, metadata) if explain else {}
         write_report(results, findings, comparison, heats)
     return added
 

@@ -142,6 +142,12 @@ _MISTAKES: Final = [
         "  [default: that of --embedded]",
     ),
     click.option(
+        "--index",
+        type=_PATH,
+        metavar="FILE",
+        help="What the model makes of its training images, index.npz or the run's folder: tells what misses are like.",
+    ),
+    click.option(
         "--confirmed",
         type=_PATH,
         metavar="FILE",

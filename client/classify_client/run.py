@@ -62,6 +62,7 @@ class RunConfig:
         explain: write heat maps of the misses.
         embed: store embeddings.
         trained_on: list of what the model was trained on; None for that of `embedded`, if it has one.
+        index: of what the model makes of the images it was trained on.
         confirmed: list of confirmed labels, besides those of the inputs.
     """
 
@@ -90,6 +91,7 @@ class RunConfig:
     explain: bool = False
     embed: bool = False
     trained_on: Path | None = None
+    index: Path | None = None
     confirmed: Path | None = None
 
     @property
@@ -161,11 +163,13 @@ class _Run:
         self._start = time.perf_counter()
         self._seeing = Seeing.of(
             metadata,
-            config.trained_on,
-            config.embedded,
-            config.confirmed,
-            [Path(given) for given in config.inputs],
-            config.quiet,
+            trained_on=config.trained_on,
+            embedded=config.embedded,
+            index=config.index,
+            confirmed=config.confirmed,
+            inputs=[Path(given) for given in config.inputs],
+            explain=config.explain,
+            quiet=config.quiet,
         )
         self._collections = Collections(config.output, config.link, config.miss_by_pair, config.review_below)
         keep_previous(config.output, metadata)
@@ -198,12 +202,12 @@ class _Run:
             if complete:
                 self._predictions.finish()
         summary = self._summarise(complete)
-        if self._config.embed and complete:
+        service = self._service if complete else None
+        if self._config.embed and service:
             with waiting("Embedding", self._config.quiet):
                 items = read_items(self._config.output, summary)
-                embed_images(self._config.output, items, self._service, self._metadata)
-        explainer = self._service if self._config.explain and complete else None
-        summary |= look_at_mistakes(self._config.output, self._metadata, self._seeing, explainer)
+                embed_images(self._config.output, items, service, self._metadata)
+        summary |= look_at_mistakes(self._config.output, self._metadata, self._seeing, service)
         if failure:
             raise type(failure)(f"{failure} ({self._tally.images} images are done; run again to go on)") from failure
         return Outcome(summary, interrupt.requested)

@@ -16,6 +16,8 @@ from classify_client.explain import overlay
 from classify_serving.embedded.servable import load_servable
 from classify_serving.embedded.server import EmbeddedServer
 from classify_serving.embeddings import EmbeddingsError, read_embeddings
+from classify_serving.neighbours import TrainingIndex, write_index
+from classify_serving.review import read_review
 from classify_training.model import Classifier, explained_layer
 from classify_training.signatures import Signatures
 
@@ -114,3 +116,14 @@ def test_embeddings_are_stored_with_what_they_are_of(corners: Client) -> None:
     (corners.output / "embeddings.csv").write_text("other")
     with pytest.raises(EmbeddingsError, match="--embed again"):
         read_embeddings(corners.output)
+
+
+def test_what_misses_are_like_in_training(corners: Client, tmp_path: Path) -> None:
+    vectors = np.eye(2, 512, dtype=np.float32)
+    for alike, unlike, kind, proposed in ((0.9, 0.5, "duplicate", "relabel:lit"), (2, 1.5, "unlike", "")):
+        index = TrainingIndex(vectors, ["0" * 64, "1" * 64], ["lit", "dark"], alike, unlike)
+        write_index(tmp_path / "index.npz", index)
+        assert corners.run("--index", str(tmp_path / "index.npz")).exit_code == 0
+        rows = read_review(corners.output / "review.csv")
+        assert [(row.kind, row.proposed) for row in rows] == [(kind, proposed)] * 2
+    assert corners.run("--index", str(tmp_path / "absent.npz")).exit_code == 2

@@ -16,6 +16,8 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from classify_serving import contract
 from classify_serving.contract import ModelMetadata
+from classify_serving.images import decode_image
+from classify_serving.neighbours import read_index, unit
 from classify_serving.review import sha256_of
 from classify_serving.trained_on import read_trained_on
 from classify_training.config import Unfreeze
@@ -182,3 +184,14 @@ def test_a_version_says_which_images_it_was_trained_on(model: Path, dataset: Pat
     assert (splits.count("train"), splits.count("val"), splits.count("test")) == (16, 5, 5)
     assert sum(trained_on.is_seen(digest) for digest in contents) == 21
     assert trained_on.label(sha256_of(dataset / "x/0.png")) == "x"
+
+
+def test_a_run_keeps_what_the_model_makes_of_its_training_images(model: Path, dataset: Path) -> None:
+    (run,) = (model.parents[1] / "runs").iterdir()
+    index = read_index(run)
+    assert len(index.digests) == 16
+    assert set(index.labels) == {"black", "grey", "white", "x", "y"}
+    place = index.digests.index(sha256_of(dataset / "x/0.png"))
+    loaded = tf.saved_model.load(str(model / "1"))
+    embedding = ask(loaded, "embed", images=decode_image(dataset / "x/0.png", 32)[None])["embedding"]
+    np.testing.assert_allclose(index.vectors[place], unit(embedding)[0], atol=2e-3)

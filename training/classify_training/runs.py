@@ -15,11 +15,14 @@ import msgspec
 
 from classify_serving.files import locked
 from classify_serving.misses import Misses
+from classify_serving.neighbours import INDEX_FILE
 from classify_training.checkpoint import Checkpoint, Epoch
 from classify_training.config import TrainConfig
 from classify_training.errors import RunError
 from classify_training.evaluate import Evaluation
 from classify_training.figures import draw_confusion, draw_curves
+from classify_training.index import write_training_index
+from classify_training.model import Classifier
 from classify_training.plan import Plan
 from classify_training.settings import settings_json
 
@@ -79,6 +82,15 @@ class Run:
                 if true != predicted:
                     path = plan.dataset.examples[index].file.path
                     misses.add(path, plan.class_names[true], plan.class_names[predicted])
+
+    def write_index(self, classifier: Classifier, plan: Plan) -> None:
+        """Write `index.npz`, what the model makes of the images it was trained on.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        with _writing(self.folder / INDEX_FILE) as path:
+            write_training_index(path, classifier, plan)
 
     def write_left_out(self, plan: Plan) -> None:
         """Write `left_out.csv`: each file that is not trained on, and why.

@@ -72,6 +72,7 @@ def train(plan: Plan, config: TrainConfig) -> Trained:
         fitted = time.monotonic()
         final = classifier if policy == "float32" else in_float32(classifier)
         trained = _publish(final, plan, config, run)
+        run.write_index(final, plan)
         run.write_evaluation(
             trained.evaluation,
             plan,

@@ -1,0 +1,37 @@
+"""What the finished model makes of its training images, kept with the run."""
+
+from pathlib import Path
+from typing import Final
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from classify_serving.neighbours import make_index, write_index
+from classify_training.model import Classifier
+from classify_training.plan import Plan
+
+_BATCH: Final = 64
+
+
+def embed(classifier: Classifier, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """uint8 [N,S,S,3] -> float32 [N,512], as the signature `embed`."""
+    pixels = keras.applications.vgg16.preprocess_input(images.astype(np.float32))
+    embedding = keras.Model(classifier.head.inputs, classifier.head.get_layer("embedding").output)
+    vectors: NDArray[np.float32] = embedding.predict_on_batch(classifier.backbone.predict_on_batch(pixels))
+    return vectors
+
+
+def write_training_index(path: Path, classifier: Classifier, plan: Plan) -> None:
+    """Index the training split; nothing is written for fewer than two images.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    indices = plan.indices("train")
+    if len(indices) < 2:
+        return
+    chunks = [indices[start : start + _BATCH] for start in range(0, len(indices), _BATCH)]
+    vectors = np.concatenate([embed(classifier, plan.dataset.pixels(chunk)) for chunk in chunks])
+    examples = [plan.dataset.examples[index] for index in indices]
+    write_index(path, make_index(vectors, [e.digest for e in examples], [e.file.label for e in examples]))
