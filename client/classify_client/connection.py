@@ -156,7 +156,7 @@ def _credentials(connection: Connection) -> grpc.ChannelCredentials:
 def _system_roots() -> bytes | None:
     """The certificate authorities of this system; None, which is gRPC's own list, if it has none."""
     path = ssl.get_default_verify_paths().cafile
-    return Path(path).read_bytes() if path else None
+    return _read(Path(path), "SSL_CERT_FILE") if path else None
 
 
 def _read(path: Path, option: str) -> bytes:

@@ -72,7 +72,7 @@ def remedy_for(code: StatusCode, details: str, starting: bool = False) -> Remedy
     return next(remedy for status, part, remedy in _RULES if status in (None, code) and part in text)
 
 
-def pause(failures: int, first: float = 0.1, longest: float = 5.0) -> float:
+def pause(failures: int, first: float = 0.1, longest: float = 3.0) -> float:
     """Seconds to leave a server alone after it failed `failures` times in a row.
 
     Exponential with full jitter, but at least half (equal jitter in

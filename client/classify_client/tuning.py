@@ -17,6 +17,7 @@ _IN_FLIGHT_BYTES: Final = 128 << 20
 _BETTER: Final = 1.05
 _BATCHES_SEEN: Final = 4
 _SECONDS_SEEN: Final = 1.0
+_PUSHES: Final = 3
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,11 @@ class _Climb:
             self._at = self._best = len(self._values) - 1
             self._directions = []
 
+    def retreat(self) -> None:
+        """Go one value down, and try this one once more from there."""
+        self._at = self._best = max(0, self._at - 1)
+        self._rate, self._directions = 0.0, [1]
+
 
 class _Fixed(_Climb):
     """A value that was asked for, and is kept whatever comes."""
@@ -71,6 +77,9 @@ class _Fixed(_Climb):
     def __init__(self, value: int) -> None:
         super().__init__([value], value)
         self._directions = []
+
+    def retreat(self) -> None:
+        pass
 
 
 class Tuner:
@@ -91,7 +100,7 @@ class Tuner:
         self._flight = _Fixed(in_flight) if in_flight else _Climb(powers, first)
         self._image_bytes = image_bytes
         self._since: float | None = None
-        self._images = self._batches = 0
+        self._images = self._batches = self._pushes = 0
 
     @property
     def setting(self) -> Setting:
@@ -122,8 +131,12 @@ class Tuner:
         self._begin_again()
 
     def pushed_back(self) -> None:
-        """Take note that the server has more requests than it takes: half of them from now on."""
-        self._flight.at_most(self._flight.value // 2)
+        """Take note that the server has more requests than it takes: fewer follow, the third time for good."""
+        self._pushes += 1
+        if self._pushes < _PUSHES:
+            self._flight.retreat()
+        else:
+            self._flight.at_most(self._flight.value // 2)
         self._begin_again()
 
     def batch_at_most(self, images: int) -> None:

@@ -88,8 +88,20 @@ def test_several_servers_all_get_work_from_the_start() -> None:
 
 def test_a_server_that_pushes_back_gets_less() -> None:
     tuner = Tuner(None, None, 4, IMAGE)
+
+    def takes_four(setting: Setting) -> float:
+        if setting.in_flight > 4:
+            tuner.pushed_back()
+        return far_away(setting)
+
+    assert run(tuner, takes_four).in_flight <= 4
+
+
+def test_a_server_that_pushed_back_once_is_tried_again() -> None:
+    tuner = Tuner(16, None, 4, IMAGE)
     tuner.pushed_back()
-    assert run(tuner, far_away).in_flight <= 4
+    assert tuner.setting.in_flight == 4
+    assert run(tuner, far_away).in_flight >= 8
 
 
 def test_a_refused_size_is_not_tried_again() -> None:
