@@ -1,14 +1,17 @@
-"""Images in zip and tar archives, read in place: nothing is unpacked to disk."""
+"""Images in zip and tar archives, read in place: nothing is unpacked."""
 
 import bz2
 import gzip
 import lzma
+import os
+import shutil
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import BinaryIO, Final
 from zipfile import ZipFile, ZipInfo, is_zipfile
 
@@ -20,8 +23,7 @@ _SUFFIXES: Final = (".zip", *_TAR)
 
 CONTENT_LIMIT: Final = 256 * 1024**2
 """Bytes that one image may have unpacked: what claims more is a bomb, not a picture."""
-HELD_LIMIT: Final = 32 * 1024**2
-"""The same in a compressed tar, of which everything in flight is in memory."""
+_SPOOL: Final = 64 * 1024**2
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def archive_members(path: Path, in_order: bool = True) -> Iterator[Member]:
     """Yield the images of a `.zip` or `.tar` archive in its order; one that breaks off ends with a member that says so.
 
     Members of zip and plain tar files are read when they are opened. A compressed tar can only be read from front to
-    back, so its members hold their content.
+    back: as long as its members are needed, their content is in a temporary file without a name.
 
     Args:
         path: the archive.
@@ -111,7 +113,7 @@ def _read_zipped(archive: ZipFile, info: ZipInfo) -> BinaryIO:
     if info.flag_bits & 1:
         raise ImageError(info.filename, "encrypted: unpack the archive with its password")
     if info.file_size > CONTENT_LIMIT:
-        raise _too_large(info.filename, CONTENT_LIMIT)
+        raise _too_large(info.filename)
     try:
         with archive.open(info) as file:
             return BytesIO(file.read(CONTENT_LIMIT))
@@ -127,12 +129,15 @@ def _tar_members(path: Path, in_order: bool) -> Iterator[Member]:
                 f"{path} can only be read from front to back, and --shuffle cannot:"
                 " pack it as .zip or uncompressed .tar"
             )
+        spool = _Spool()
         while (info := archive.next()) is not None:
             # Or the archive would remember all of them.
             archive.members.clear()  # type: ignore[attr-defined]
             if is_image_name(info.name.rpartition("/")[2]) and not info.isdir():
                 stamp = (str(info.size), str(info.mtime))
-                content = _held(archive, info) if compressed else _spanned(path, info)
+                if not (content := _refusal(info)):
+                    span = info.offset_data, info.size
+                    content = spool.put(archive, info) if compressed else partial(_read_span, path, info.name, *span)
                 yield Member(info.name, _stem(path), content, stamp)
         _check_end(archive)
 
@@ -145,26 +150,41 @@ def _check_end(archive: tarfile.TarFile) -> None:
         raise EOFError("unexpected content")
 
 
-def _spanned(path: Path, info: tarfile.TarInfo) -> Callable[[], BinaryIO]:
-    if refusal := _refusal(info, CONTENT_LIMIT):
-        return refusal
-    return partial(_read_span, path, info.name, info.offset_data, info.size)
+class _Spool:
+    """Contents on their way through, in temporary files of which each goes with its last content."""
+
+    def __init__(self) -> None:
+        self._file = _Unnamed()
+
+    def put(self, archive: tarfile.TarFile, info: tarfile.TarInfo) -> Callable[[], BinaryIO]:
+        """Keep a member's content as long as what it returns, which opens it, in any thread."""
+        start = self._file.content.tell()
+        if start > _SPOOL:
+            self._file, start = _Unnamed(), 0
+        content = archive.extractfile(info)
+        assert content is not None
+        with content:
+            shutil.copyfileobj(content, self._file.content)
+        self._file.content.flush()
+        return partial(self._file.read, start, info.size)
 
 
-def _held(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Callable[[], BinaryIO]:
-    if refusal := _refusal(info, HELD_LIMIT):
-        return refusal
-    file = archive.extractfile(info)
-    assert file is not None
-    with file:
-        return partial(BytesIO, file.read())
+class _Unnamed:
+    def __init__(self) -> None:
+        self.content = TemporaryFile()  # noqa: SIM115 - open as long as anyone may read
+
+    def read(self, start: int, size: int) -> BinaryIO:
+        return BytesIO(os.pread(self.content.fileno(), size, start))
+
+    def __del__(self) -> None:
+        self.content.close()
 
 
-def _refusal(info: tarfile.TarInfo, limit: int) -> Callable[[], BinaryIO] | None:
+def _refusal(info: tarfile.TarInfo) -> Callable[[], BinaryIO] | None:
     if not info.isreg() or info.issparse():
         return partial(_refuse, "a link or a device in an archive: unpack it")
-    if info.size > limit:
-        return partial(_refuse, _too_large(info.name, limit).reason)
+    if info.size > CONTENT_LIMIT:
+        return partial(_refuse, _too_large(info.name).reason)
     return None
 
 
@@ -181,8 +201,8 @@ def _refuse(reason: str) -> BinaryIO:
     raise ImageError("", reason)
 
 
-def _too_large(name: str, limit: int) -> ImageError:
-    return ImageError(name, f"more than {limit // 1024**2} MiB unpacked: unpack it first")
+def _too_large(name: str) -> ImageError:
+    return ImageError(name, f"more than {CONTENT_LIMIT // 1024**2} MiB unpacked: unpack it first")
 
 
 def _reason(error: Exception) -> str:
