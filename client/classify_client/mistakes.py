@@ -14,7 +14,6 @@ from classify_client.kinds import find_kinds, settle
 from classify_client.previous import read_previous
 from classify_client.progress import waiting
 from classify_client.report.results import read_items, read_results
-from classify_client.report.write import write_report
 from classify_client.review import earlier_review, kept, make_review, store_review
 from classify_client.service import Service
 from classify_client.summary import write_summary
@@ -101,6 +100,9 @@ def look_at_mistakes(folder: Path, metadata: ModelMetadata, seeing: Seeing, serv
     Raises:
         OutputError: an earlier review cannot be read.
     """
+    # Late: templates take a while to import, and no answer should wait for them.
+    from classify_client.report.write import write_report
+
     with waiting("Writing the report", seeing.quiet):
         results = read_results(folder)
         digests = hash_items(folder, results.misses)
