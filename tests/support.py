@@ -87,6 +87,15 @@ class BrightnessModel:
         }
 
 
+class Darker(BrightnessModel):
+    """The same model in dark glasses: what was white is grey to it, and what was grey is black."""
+
+    def predict(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """As the other, about a third of the brightness."""
+        shaded = {name: value // 3 if name == contract.IMAGES else value for name, value in inputs.items()}
+        return super().predict(signature, shaded)
+
+
 def make_signatures(size: int) -> dict[str, Any]:
     """The signature definitions of a model that has `serving_default` and `metadata` only."""
     from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef

@@ -96,6 +96,10 @@ def compare(before: Iterable[Item], after: Iterable[Item]) -> Comparison:
     """
     earlier = {item.path: item for item in before if item.is_labelled}
     comparison = Comparison()
+    if not earlier:
+        # Nothing to look for, and there may be millions.
+        comparison.only_after = sum(item.is_labelled for item in after)
+        return comparison
     strangers = []
     for item in after:
         if not item.is_labelled:

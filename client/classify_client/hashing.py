@@ -70,9 +70,14 @@ class Seen:
 
 
 def score_apart(folder: Path, results: Results, trained_on: TrainedOn) -> tuple[Seen, Seen]:
-    """Score the answered files that the model was trained on, and the others: accuracy on seen images flatters."""
+    """Score the answered files that the model was trained on, and the others: accuracy on seen images flatters.
+
+    Files that have gone or are in archives count neither here nor there: only the misses among them have copies, which
+    alone would make the model look bad.
+    """
     seen, unseen = Seen(), Seen()
     items = read_items(folder, results.summary)
-    for item, digest in hashed(folder, (item for item in items if item.top)):
-        (seen if trained_on.is_seen(digest) else unseen).add(item)
+    for item, digest in hashed(folder, (item for item in items if item.top and item.file.is_file())):
+        if digest:
+            (seen if trained_on.is_seen(digest) else unseen).add(item)
     return seen, unseen

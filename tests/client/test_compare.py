@@ -8,19 +8,11 @@ from click.testing import CliRunner, Result
 from client_support import Client, Start
 from hypothesis import given
 from hypothesis import strategies as st
-from support import BrightnessModel, make_metadata, write_picture
+from support import BrightnessModel, Darker, make_metadata, write_picture
 
 from classify_client.cli import main
 from classify_client.compare import compare
 from classify_client.report.results import Item
-
-
-class Darker(BrightnessModel):
-    """The same model in dark glasses: what was white is grey to it, and what was grey is black."""
-
-    def predict(self, signature, inputs):  # type: ignore[no-untyped-def]
-        shifted = {name: value // 3 if name == "images" else value for name, value in inputs.items()}
-        return super().predict(signature, shifted)
 
 
 def command(*arguments: str | Path) -> Result:

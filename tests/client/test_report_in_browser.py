@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from browser import chromium
 from client_support import Start
-from support import BrightnessModel, make_metadata, write_picture
+from support import BrightnessModel, Darker, make_metadata, write_picture
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +87,17 @@ def test_it_can_be_read_without_its_script(page: Any, tmp_path: Path) -> None:
     assert texts(page, "#filters") == []
     assert texts(page, "#classes thead th")[0] == "Class"
     page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_what_another_model_broke_is_a_click_away(browser: Any, start: Start) -> None:
+    first = start(BrightnessModel(make_metadata()))
+    for name, brightness in {"black/1.png": 250, "grey/1.png": 128, "white/1.png": 250}.items():
+        write_picture(first.images / name, brightness)
+    first.run()
+    second = start(Darker(make_metadata(model_version=2)))
+    second.run()
+    browser.get(second.output.joinpath("report.html").as_uri())
+    assert len(texts(browser, ".group")) == 3
+    click(browser, "a[data-show-kind='new']")
+    assert texts(browser, ".group .path") == ["grey/1.png", "white/1.png"]
+    assert browser.get_log("browser") == []

@@ -1,6 +1,7 @@
 """Images the model was trained on are recognised by content and scored apart."""
 
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from client_support import Client
@@ -30,6 +31,16 @@ def test_seen_images_are_scored_apart(client: Client, trained_on: Path) -> None:
         assert summary["accuracy"] == 0.6
         assert "2 were trained on, 50.0% of them right, 66.7% of the others right" in result.stdout
         assert "2 of these images were trained on" in (client.output / "report.html").read_text()
+
+
+def test_images_in_archives_are_not_scored_apart(client: Client, trained_on: Path) -> None:
+    # Only their misses could be read again, and would stand for all.
+    with ZipFile(client.images.with_suffix(".zip"), "w") as archive:
+        for path in sorted(client.images.rglob("*.*")):
+            archive.write(path, path.relative_to(client.images))
+    client.run("--trained-on", str(trained_on), inputs=(client.images.with_suffix(".zip"),))
+    assert client.summary()["misses"] == 2
+    assert "seen" not in client.summary()
 
 
 def test_a_picture_trained_on_under_another_label_is_told(client: Client, trained_on: Path) -> None:
