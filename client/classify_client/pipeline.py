@@ -5,7 +5,7 @@ Every stage is bounded, so a slow server slows the decoders down instead of fill
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +27,8 @@ _WINDOW: Final = 4
 """Batches kept in order, answered ones included, for each that may be in flight."""
 _AHEAD: Final = 2
 """Batches that are decoded, or being decoded, before they can be sent."""
+_TURN: Final = 0.2
+"""Seconds."""
 _TRIES: Final = 3
 """How often a batch is decoded for a model that changes meanwhile."""
 
@@ -257,7 +259,7 @@ class Pipeline(Generic[S]):
         if len(unanswered) < in_flight:
             return False
         with self._times.measure("server"):
-            wait(unanswered, return_when=FIRST_COMPLETED)
+            _wait_for_one(unanswered)
         # Once more from the start: there may still be too many, or the first may be there.
         return self._has_to_take()
 
@@ -265,6 +267,7 @@ class Pipeline(Generic[S]):
         batch = self._window.popleft()
         try:
             with self._times.measure("server"):
+                _wait_for_one([batch.answer])
                 predictions = batch.answer.result()
         except Stopped:
             return
@@ -275,6 +278,16 @@ class Pipeline(Generic[S]):
         if self._classifier.largest_batch is not None:
             self._tuner.batch_at_most(self._classifier.largest_batch)
         yield batch.results(predictions)
+
+
+def _wait_for_one(answers: Collection[Future[list[Prediction]]]) -> None:
+    """Wait until one of them is there.
+
+    In turns, because a signal may reach the process in another thread; it is handled when this one runs, and nothing
+    but an answer would wake it.
+    """
+    while not wait(answers, timeout=_TURN, return_when=FIRST_COMPLETED).done:
+        pass
 
 
 def _result(source: S, model: ModelMetadata, prediction: Prediction) -> Result[S]:
