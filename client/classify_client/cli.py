@@ -14,6 +14,7 @@ from classify_client.compare_cli import compare_command
 from classify_client.errors import ClassifyError, InputError
 from classify_client.notices import notices
 from classify_client.options import input_options, mistake_options, output_options, pipeline_options, server_options
+from classify_serving.folders import shown
 
 if TYPE_CHECKING:
     from classify_client.run import Outcome
@@ -77,7 +78,7 @@ def main(
         with notices():
             outcome = run(RunConfig(labels=labels == "folder", connection=connection, **options))
     except ClassifyError as error:
-        click.echo(f"Error: {_shown(str(error))}", err=True)
+        click.echo(f"Error: {shown(str(error))}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         click.echo("Stopped. What was written is complete; run again to go on.", err=True)
@@ -102,7 +103,7 @@ def _list(options: Mapping[str, Any]) -> None:
     selection = Selection(**{name: options[name] for name in ("inputs", "include", "exclude", "limit", "shuffle")})
     count = size = 0
     for source in list_sources(selection, options["output"]):
-        click.echo(_shown(source.name))
+        click.echo(shown(source.name))
         count += 1
         size += int(source.stamp[0] or 0)
     click.echo(f"{count} images, {size / 1e6:.1f} MB; nothing was sent or written", err=True)
@@ -115,18 +116,13 @@ def _report(outcome: "Outcome", output: Path, as_json: bool) -> None:
     if as_json:
         click.echo(summary_json(outcome.summary), nl=False)
     for name, value in () if as_json else summary_lines(outcome.summary, output):
-        click.echo(click.style(f"{name:<13}", bold=True) + _shown(value))
+        click.echo(click.style(f"{name:<13}", bold=True) + shown(value))
     if outcome.summary["failed"]:
         failed = f"{outcome.summary['failed']} of {outcome.summary['images']} images failed"
         path = predictions_path(output, outcome.summary["arguments"]["format"])
         click.echo(f"{failed}: see the column error in {path}", err=True)
     if outcome.interrupted:
         click.echo("Interrupted. Results so far are complete; run again to go on.", err=True)
-
-
-def _shown(text: str) -> str:
-    """Text without what a terminal would obey: labels and messages may come from a server of any kind."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def _exit_code(outcome: "Outcome", max_failures: int, fail_under: float | None) -> int:

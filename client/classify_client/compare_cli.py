@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from classify_client.errors import ClassifyError
+from classify_serving.folders import shown
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,7 +44,10 @@ def compare_command(before: Path, after: Path, as_json: bool) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(comparison.record())))
         return
     if not comparison.total.images:
-        click.echo(f"Error: no image with a true label is in both {before} and {after}", err=True)
+        click.echo(
+            f"Error: no image with a true label is in both {before} and {after}: compare runs over the same inputs",
+            err=True,
+        )
         sys.exit(2)
     for name, value in _lines(comparison, (before, after), summaries):
         click.echo(click.style(f"{name:<13}", bold=True) + value)
@@ -96,18 +100,13 @@ def _table(changed: Sequence[tuple[str, Any]]) -> "Table":
     for name, change in changed:
         shares = (f"{right / change.images:.1%}" for right in (change.right_before, change.right_after))
         counts = (str(change.fixed), str(change.broken), f"{change.p_value:.2g}")
-        table.add_row(Text(_shown(name)), str(change.images), *shares, *counts)
+        table.add_row(Text(shown(name)), str(change.images), *shares, *counts)
     return table
 
 
 def _print_files(title: str, pairs: "Sequence[Pair]") -> None:
     for pair in pairs[:_MOST]:
         was, now = (f"{item.predicted} {item.probability:.0%}" for item in (pair.before, pair.after))
-        click.echo(f"{title}: {_shown(pair.path)}  ({_shown(was)} -> {_shown(now)})")
+        click.echo(f"{title}: {shown(pair.path)}  ({shown(was)} -> {shown(now)})")
     if len(pairs) > _MOST:
         click.echo(f"and {len(pairs) - _MOST} more: --json lists all")
-
-
-def _shown(text: str) -> str:
-    """Text without what a terminal would obey."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

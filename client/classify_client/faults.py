@@ -3,6 +3,7 @@
 | status | detail | cause | remedy |
 |---|---|---|---|
 | UNAVAILABLE | TLS handshake, certificate | keys that do not fit | END |
+| UNAVAILABLE | no HTTP/2 frame | a server of something else, such as REST | END |
 | UNAVAILABLE | queue full | more requests than the server takes | EASE |
 | UNAVAILABLE | | starting, restarting, gone | RETRY |
 | RESOURCE_EXHAUSTED | none | threads used up | EASE |
@@ -45,6 +46,7 @@ _RULES: Final[tuple[tuple[StatusCode | None, str, Remedy], ...]] = (
     (None, "timeout exceeded while waiting in batching queue", Remedy.LONGER),
     (StatusCode.UNAVAILABLE, "handshake", Remedy.END),
     (StatusCode.UNAVAILABLE, "verification check", Remedy.END),
+    (StatusCode.UNAVAILABLE, "frame", Remedy.END),
     (StatusCode.UNAVAILABLE, "queue", Remedy.EASE),
     (StatusCode.UNAVAILABLE, "", Remedy.RETRY),
     (StatusCode.RESOURCE_EXHAUSTED, "message larger than max", Remedy.SPLIT),
@@ -95,9 +97,12 @@ def reason_of(error: grpc.RpcError) -> str:
 def explain(error: grpc.RpcError, address: str) -> str:
     """The sentence that ends a run: what is wrong at `address`, and what to do."""
     match error.code():
+        case StatusCode.UNAVAILABLE if "frame" in _details(error):
+            return f"{reason_of(error)}: {address} may be the REST port; correct --server (gRPC's is 8500 by default)"
         case StatusCode.UNAVAILABLE if remedy_for(StatusCode.UNAVAILABLE, _details(error)) is Remedy.END:
             return (
-                f"{address} and this client do not agree on TLS ({reason_of(error)}): correct --tls, --ca or --tls-name"
+                f"{address} and this client do not agree on TLS ({reason_of(error)}): correct --tls, --ca or"
+                " --tls-name, or leave them out if the server does not encrypt"
             )
         case StatusCode.UNAVAILABLE:
             return (

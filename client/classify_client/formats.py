@@ -28,7 +28,7 @@ def check_format(file_format: str) -> None:
         OutputError: it is not.
     """
     if file_format == "parquet" and find_spec("pyarrow") is None:
-        raise OutputError("--format parquet needs pyarrow: pip install 'classify-client[parquet]'")
+        raise OutputError("--format parquet needs pyarrow: pip install pyarrow")
 
 
 def read_rows(path: Path) -> Iterator[Row]:

@@ -61,8 +61,8 @@ class Seeing:
         """
         if trained_on is None and embedded is not None:
             trained_on = find_trained_on(embedded, metadata.model_version)
-        if confirmed is not None and not confirmed.exists():
-            raise InputError(f"no file {confirmed}: correct --confirmed")
+        if confirmed is not None and not (confirmed / CONFIRMED if confirmed.is_dir() else confirmed).exists():
+            raise InputError(f"no labels were confirmed in {confirmed}: correct --confirmed, or leave it out")
         given = [confirmed] if confirmed else []
         try:
             return cls(

@@ -33,7 +33,7 @@ def remote_files(url: str) -> Iterator[Member]:
     try:
         from fsspec.core import url_to_fs
     except ImportError as error:
-        raise InputError(f"{url} needs fsspec: pip install 'classify-client[remote]'") from error
+        raise InputError(f"{url} needs fsspec: pip install fsspec, and s3fs or gcsfs for s3:// or gs://") from error
     try:
         store, root = url_to_fs(url, use_listings_cache=False)
         root = root.rstrip("/")
@@ -47,7 +47,7 @@ def remote_files(url: str) -> Iterator[Member]:
         for entry in entries:
             yield _member(store, entry, folder)
     except ImportError as error:
-        raise InputError(f"{url}: {error}; or pip install 'classify-client[remote]'") from error
+        raise InputError(f"{url}: {error}; if a package is missing, pip install it") from error
     except Exception as error:
         # Every store raises what its own library does: no credentials, no such bucket, no connection ...
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -131,7 +131,8 @@ def run(config: RunConfig) -> Outcome:
             stack.enter_context(_locked(config.output))
             return _Run(config, service, metadata).classify(sources)
         except OSError as error:
-            where = error.filename or config.output
+            # Copying names both files; the second is ours.
+            where = error.filename2 or error.filename or config.output
             raise OutputError(
                 f"cannot write {where} ({(error.strerror or str(error)).lower()}):"
                 " give another --output, or mend it and run again to go on"

@@ -88,6 +88,8 @@ def list_sources(selection: Selection, output: Path | None = None) -> Iterator[S
         names = ", ".join(selection.inputs)
         if selection.include or selection.exclude:
             raise InputError(f"no images in {names} that --include and --exclude leave: change those")
+        if all(given == "-" or given.startswith("@") for given in selection.inputs):
+            raise InputError(f"no paths in {names}: write one in each line")
         raise InputError(f"no images in {names}: give a folder with JPEG, PNG or other image files")
     return chain([first], stream)
 

@@ -1,6 +1,7 @@
 """classify-serve: serve a SavedModel over gRPC on a machine without Docker."""
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -52,6 +53,8 @@ def main(model: Path, **options: Any) -> None:
     """
     from classify_serving.embedded.versions import ServableError, find_version
 
+    # Read when gRPC is imported: what goes wrong is told in our own words.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     logging.basicConfig(format="%(message)s")
     logging.getLogger(__package__).setLevel(logging.INFO)
     try:

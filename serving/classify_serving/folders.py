@@ -67,6 +67,13 @@ def printable(text: str) -> str:
     return whole.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def shown(text: str) -> str:
+    """Text for a terminal, without what it would obey: names and messages may come from anywhere."""
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in printable(text)
+    )
+
+
 def folder_label(name: str) -> str:
     """The label that a folder of this name gives: printable, and composed (Unicode NFC).
 

@@ -71,7 +71,7 @@ def test_parquet_without_pyarrow_is_told_before_anything_is_done(
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     result = client.run("--format", "parquet")
     assert result.exit_code == 2
-    assert "classify-client[parquet]" in result.stderr
+    assert "pip install pyarrow" in result.stderr
     assert not client.output.exists()
 
 

@@ -84,9 +84,9 @@ def test_decisions_are_carried_out_and_undone(data: Path) -> None:
 def test_nothing_is_done_unasked(data: Path) -> None:
     before = tree(data)
     rows = [row(data / "cat/1.png", "cat", "relabel:dog")]
-    for options in ((), ("--dry-run", "--yes")):
+    for options, code in (((), 2), (("--dry-run", "--yes"), 0)):
         result = apply(data, rows, *options)
-        assert result.exit_code == 0
+        assert result.exit_code == code
         assert "move     cat/1.png -> dog/1_" in result.stdout
         assert tree(data) == before
 

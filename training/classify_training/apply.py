@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from classify_serving.folders import shown
 from classify_training.errors import MendError
 from classify_training.options import FOLDER
 
@@ -70,26 +71,21 @@ def _dataset_option(dataset: Path) -> str:
 def _confirmed() -> bool:
     if sys.stdin.isatty():
         return click.confirm("Do this?")
-    click.echo("Repeat the command with --yes to do this.")
-    return False
+    raise MendError("nothing was changed, because nobody can be asked here: add --yes to do this, or --dry-run")
 
 
 def _show(mending: "Mending") -> None:
     for change in mending.changes:
         if change.kind == "move":
-            click.echo(f"move     {_shown(change.source)} -> {_shown(change.target)}")
+            click.echo(f"move     {shown(change.source)} -> {shown(change.target)}")
         elif change.kind == "add":
-            click.echo(f"add      {_shown(change.source)} -> {_shown(change.target)}")
+            click.echo(f"add      {shown(change.source)} -> {shown(change.target)}")
     for row in mending.outside:
         click.echo(f"left     {row.path}: not in the dataset, --add copies it there")
     parts = [_counted(mending.changes)] if mending.changes else ["nothing to do"]
     parts += [f"{mending.settled} need nothing"] if mending.settled else []
     parts += [f"{mending.undecided} undecided"] if mending.undecided else []
     click.echo(", ".join(parts))
-
-
-def _shown(path: str) -> str:
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _counted(changes: "Sequence[Change]") -> str:

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from classify_serving.folders import folder_label, walk_images
+from classify_serving.folders import folder_label, shown, walk_images
 from classify_serving.images import ImageError, is_image_name
 from classify_training.cache import ImageCache
 from classify_training.config import DataConfig
@@ -28,6 +28,7 @@ from classify_training.similar import similar_groups
 _SPLIT_FOLDERS: Final[Mapping[str, Split]] = {
     "train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
 }  # fmt: skip
+_MOST_TOLD: Final = 10
 _log = logging.getLogger(__name__)
 
 
@@ -87,9 +88,11 @@ def scan(root: Path) -> list[ImageFile]:
     try:
         folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
         files = [file for found in _label_folders(root, folders) for file in _images_of(*found)]
-        for path in sorted(root.iterdir()):
-            if is_image_name(path.name) and path.is_file():
-                _log.warning("left out, in no label's folder: %s", path)
+        loose = sorted(path for path in root.iterdir() if is_image_name(path.name) and path.is_file())
+        for path in loose[:_MOST_TOLD]:
+            _log.warning("left out, in no label's folder: %s", shown(str(path)))
+        if len(loose) > _MOST_TOLD:
+            _log.warning("left out likewise: %d more", len(loose) - _MOST_TOLD)
     except OSError as error:
         raise DatasetError(f"cannot list {error.filename}: {error.strerror}") from error
     if not files:

@@ -173,6 +173,7 @@ _AUGMENT_OPTIONS: Final = [
         "--erase-aspect",
         type=(_POSITIVE, _POSITIVE),
         default=_AUGMENT.erase_aspect,
+        show_default="0.3 3.33",
         callback=_range,
         help="Range of its height / width.",
     ),

@@ -42,7 +42,7 @@ def read_settings(path: Path, known: Mapping[str, object]) -> dict[str, Any]:
     except OSError as error:
         raise RunError(f"cannot read {path} ({error.strerror}): give the config.json of a run") from error
     except msgspec.DecodeError as error:
-        raise RunError(f"{path} is not the config.json of a run ({error}): give one") from error
+        raise RunError(f"{path} does not hold options as JSON ({error}): correct or remove it") from error
     for name in settings:
         if name not in known:
             raise RunError(f"{path} sets {name}, which is no option: correct or remove it")

@@ -141,15 +141,24 @@ def _merged(merges: Mapping[str, str]) -> str:
     return "; ".join(f"{', '.join(merged)} count as {name}" for name, merged in folders.items())
 
 
+def _day(moment: str) -> str:
+    """The day of an ISO time, in words; as it is, if it is none."""
+    try:
+        return f"{datetime.fromisoformat(moment):%-d %B %Y, %H:%M}"
+    except ValueError:
+        return moment
+
+
 def _settings(results: Results) -> Iterator[tuple[str, str]]:
     summary = results.summary
     model = summary["model"]
-    yield "Model", f"{model['name']} version {', '.join(model['versions']) or '-'}, exported {model['created']}"
+    yield "Model", f"{model['name']} version {', '.join(model['versions']) or '-'}, exported {_day(model['created'])}"
     if model["merges"]:
         yield "Merged classes", _merged(model["merges"])
     for name, value in summary["arguments"].items():
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-        yield name.replace("_", " ").capitalize(), str(shown)
+        if value not in (None, [], False):
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else "yes" if value is True else value
+            yield name.replace("_", " ").capitalize(), str(shown)
     if summary["images_per_second"]:
         yield "Speed", f"{summary['images_per_second']:.0f} images/s, {summary['seconds']:.1f} s in all"
     yield "Results", str(results.folder)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import tensorflow as tf
 from google.protobuf import text_format
@@ -19,6 +19,7 @@ from classify_serving.embedded.batching_pb2 import BatchingParameters
 
 Function = Callable[..., Mapping[str, tf.Tensor]]
 _scopes = count()
+_LEAST: Final = {"max_batch_size": 1, "batch_timeout_micros": 0, "max_enqueued_batches": 1, "num_batch_threads": 1}
 
 
 class BatchingError(Exception):
@@ -61,6 +62,9 @@ def read_batching(path: Path) -> Batching:
             raise BatchingError(f"{path} sets {name}, which only TensorFlow Serving itself can do: leave it out here")
     sizes = tuple(given.pop("allowed_batch_sizes", ()))
     batching = Batching(**{name: message.value for name, message in given.items()}, allowed_batch_sizes=sizes)
+    for name, least in _LEAST.items():
+        if getattr(batching, name) < least:
+            raise BatchingError(f"{path}: {name} must be at least {least}, not {getattr(batching, name)}: correct it")
     if sizes and (list(sizes) != sorted(set(sizes)) or sizes[-1] != batching.max_batch_size):
         raise BatchingError(
             f"{path}: allowed_batch_sizes must rise and end with max_batch_size, {batching.max_batch_size}: mend them"
