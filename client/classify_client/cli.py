@@ -14,7 +14,7 @@ from classify_client.compare_cli import compare_command
 from classify_client.errors import ClassifyError, InputError
 from classify_client.notices import notices
 from classify_client.options import input_options, mistake_options, output_options, pipeline_options, server_options
-from classify_serving.folders import shown
+from classify_serving.text import shown
 
 if TYPE_CHECKING:
     from classify_client.run import Outcome

@@ -21,9 +21,9 @@ from classify_client.service import Service
 from classify_serving import contract
 from classify_serving.contract import ModelMetadata
 from classify_serving.embeddings import COLUMNS, INDEX, VECTORS
-from classify_serving.folders import printable
 from classify_serving.images import ImageError, decode_image
 from classify_serving.neighbours import TrainingIndex
+from classify_serving.text import printable
 
 _BATCH: Final = 32
 _Decoded = tuple[Item, NDArray[np.uint8]]

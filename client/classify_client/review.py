@@ -8,7 +8,6 @@ from pathlib import Path
 from classify_client.errors import OutputError
 from classify_client.kinds import CONFIRMED, CONFUSION, UNLIKE, Finding
 from classify_client.report.results import Item, Results
-from classify_serving.folders import printable
 from classify_serving.review import (
     REVIEW,
     Action,
@@ -19,6 +18,7 @@ from classify_serving.review import (
     sha256_of,
     write_review,
 )
+from classify_serving.text import printable
 
 
 def earlier_review(folder: Path) -> list[ReviewRow]:

@@ -16,9 +16,10 @@ from classify_client.outputs import holds_results
 from classify_client.paths import expand_glob, has_wildcards, read_paths
 from classify_client.remote import is_url, remote_files
 from classify_client.selection import Selection, select
-from classify_serving.folders import folder_label, printable, walk_images
+from classify_serving.folders import folder_label, walk_images
 from classify_serving.images import Resize, decode_image
 from classify_serving.misses import Original
+from classify_serving.text import printable
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
 """Listing the image files below a folder: one order and one set of rules for training and client."""
 
 import os
-import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from classify_serving.images import is_image_name
+from classify_serving.text import printable
 
 
 def walk_images(root: Path, skip: Callable[[Path], bool] = lambda folder: False) -> Iterator[Path]:
@@ -58,20 +58,6 @@ def is_folder(entry: "os.DirEntry[str]") -> bool:
         return entry.is_dir()
     except OSError:
         return False
-
-
-def printable(text: str) -> str:
-    """Text that can be written as UTF-8: bytes of a file name that are none appear as `\\xNN`."""
-    # Other halves of characters than those that stand for bytes come from no file system, but from anywhere else.
-    whole = re.sub("[\ud800-\udc7f\udd00-\udfff]", "\ufffd", text)
-    return whole.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def shown(text: str) -> str:
-    """Text for a terminal, without what it would obey: names and messages may come from anywhere."""
-    return "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in printable(text)
-    )
 
 
 def folder_label(name: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from classify_serving.folders import shown
+from classify_serving.text import shown
 from classify_training import __version__
 from classify_training.apply import apply
 from classify_training.config import RECIPES, DataConfig, TrainConfig
