@@ -10,7 +10,7 @@ from typing import Any
 from click.testing import CliRunner, Result
 from support import BrightnessModel
 
-from classify_client.cli import main
+from classify_client.cli.main import main
 
 
 @dataclass

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 import pytest
 
-from classify_client.cli import main as client
-from classify_client.compare_cli import compare_command
+from classify_client.cli.compare import compare_command
+from classify_client.cli.main import main as client
 from classify_serving.cli import main as serve
 from classify_training.cli import main as train
 

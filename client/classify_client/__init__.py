@@ -5,10 +5,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from classify_client.connection import Connection as Connection
+    from classify_client.api import Classification as Classification
+    from classify_client.api import classify as classify
     from classify_client.errors import ClassifyError as ClassifyError
-    from classify_client.library import Classification as Classification
-    from classify_client.library import classify as classify
+    from classify_client.inference.connection import Connection as Connection
 
 __version__ = "0.1.0"
 
@@ -17,10 +17,10 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 # Imported when they are asked for: the command's --help needs none of what they need.
 _HOMES: Final = {
-    "Classification": "library",
+    "Classification": "api",
     "ClassifyError": "errors",
-    "Connection": "connection",
-    "classify": "library",
+    "Connection": "inference.connection",
+    "classify": "api",
 }
 
 

@@ -1,5 +1,5 @@
 """`python -m classify_client` is `classify-client`."""
 
-from classify_client.cli import main
+from classify_client.cli.main import main
 
 main(prog_name="classify-client")

@@ -10,7 +10,7 @@ ClassifyError
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from classify_client.faults import Remedy
+    from classify_client.inference.retry_policy import Remedy
 
 
 class ClassifyError(Exception):

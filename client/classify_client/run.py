@@ -8,27 +8,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from classify_client.balancer import Patience
-from classify_client.collecting import Collections
-from classify_client.connection import Connection
-from classify_client.counting import count_sources
-from classify_client.embed import embed_images
-from classify_client.embedded import embedded_server
+from classify_client.after_run import Seeing, look_at_mistakes
 from classify_client.errors import ClassifyError, InputError, OutputError
-from classify_client.formats import check_format
-from classify_client.interrupt import Interrupt
-from classify_client.mistakes import Seeing, look_at_mistakes
-from classify_client.pipeline import Pipeline, Result, Times
-from classify_client.predictions import Predictions
-from classify_client.previous import keep_previous
-from classify_client.progress import progress_bar, waiting
-from classify_client.report.results import read_items
-from classify_client.rows import Row
-from classify_client.selection import Selection
-from classify_client.service import Service
-from classify_client.sources import Source, list_sources
-from classify_client.summary import Tally, summarise, write_summary
-from classify_client.tuning import Tuner
+from classify_client.inference.connection import Connection
+from classify_client.inference.load_balancer import Patience
+from classify_client.inference.local_server import embedded_server
+from classify_client.inference.model_client import Service
+from classify_client.inference.pipeline import Pipeline, Result, Times
+from classify_client.inference.tuning import Tuner
+from classify_client.inputs.counting import count_sources
+from classify_client.inputs.selection import Selection
+from classify_client.inputs.sources import Source, list_sources
+from classify_client.mistakes.embeddings import embed_images
+from classify_client.results.copies import Collections
+from classify_client.results.formats import check_format
+from classify_client.results.predictions import Predictions
+from classify_client.results.previous import keep_previous
+from classify_client.results.reader import read_items
+from classify_client.results.rows import Row
+from classify_client.results.summary import Tally, summarise, write_summary
+from classify_client.terminal.progress import progress_bar, waiting
+from classify_client.terminal.signals import Interrupt
 from classify_serving.contract import ModelMetadata
 from classify_serving.files import locked
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import BrightnessModel, Darker, make_metadata, write_picture
 
-from classify_client.cli import main
-from classify_client.compare import compare
-from classify_client.report.results import Item
+from classify_client.cli.main import main
+from classify_client.mistakes.compare import compare
+from classify_client.results.reader import Item
 
 
 def command(*arguments: str | Path) -> Result:

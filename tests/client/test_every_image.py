@@ -12,7 +12,7 @@ from client_support import Client, Start
 from PIL import Image
 from support import BrightnessModel, make_metadata, write_picture
 
-from classify_client.formats import read_rows
+from classify_client.results.formats import read_rows
 
 WHITE = Image.new("RGB", (30, 20), "white")
 

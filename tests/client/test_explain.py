@@ -12,7 +12,7 @@ from client_support import Client, Start
 from PIL import Image
 from support import BrightnessModel, make_metadata
 
-from classify_client.explain import overlay
+from classify_client.mistakes.heatmaps import overlay
 from classify_serving.embedded.servable import load_servable
 from classify_serving.embedded.server import EmbeddedServer
 from classify_serving.embeddings import EmbeddingsError, read_embeddings

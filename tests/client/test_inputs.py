@@ -15,9 +15,9 @@ from client_support import Client
 from rich.console import Console
 from rich.progress import Progress
 
-from classify_client.cli import main
-from classify_client.counting import count_sources
-from classify_client.selection import Selection
+from classify_client.cli.main import main
+from classify_client.inputs.counting import count_sources
+from classify_client.inputs.selection import Selection
 
 
 @pytest.fixture(params=["a.zip", "a.tar", "a.tar.gz"])

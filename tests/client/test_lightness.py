@@ -12,7 +12,7 @@ def loaded(code: str) -> set[str]:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    code = "from classify_client.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass"
+    code = "from classify_client.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass"
     assert not loaded(code) & {"numpy", "grpc", "PIL", "google", "rich", "msgspec", "jinja2", "tensorflow"}
 
 

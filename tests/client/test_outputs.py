@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from client_support import Client, Start
 from support import BrightnessModel, make_metadata, write_picture
 
-from classify_client.cli import main
-from classify_client.formats import read_rows
-from classify_client.options import TOP_K as OFFERED
+from classify_client.cli.main import main
+from classify_client.cli.options import TOP_K as OFFERED
+from classify_client.results.formats import read_rows
 from classify_serving.contract import TOP_K
 
 

@@ -7,8 +7,8 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify_client.formats import read_rows, write_rows
-from classify_client.rows import COLUMNS, REALS, WHOLES, Row, columns
+from classify_client.results.formats import read_rows, write_rows
+from classify_client.results.rows import COLUMNS, REALS, WHOLES, Row, columns
 
 texts = st.text(st.characters(codec="utf-8"), max_size=12)
 rows = st.builds(lambda values: Row(**dict(zip(COLUMNS, values, strict=True))), st.tuples(*[texts] * len(COLUMNS)))

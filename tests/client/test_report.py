@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from support import BrightnessModel, make_metadata, write_picture
 
-from classify_client.compare import mcnemar
-from classify_client.kinds import find_kinds
-from classify_client.pipeline import Times
-from classify_client.report.results import Item, Results, read_results
-from classify_client.report.scores import Reliability
+from classify_client.inference.pipeline import Times
+from classify_client.mistakes.compare import mcnemar
+from classify_client.mistakes.kinds import find_kinds
 from classify_client.report.view import Limits, choose_pictures, group_misses
 from classify_client.report.write import write_report
-from classify_client.summary import Tally, summarise
+from classify_client.results.calibration import Reliability
+from classify_client.results.reader import Item, Results, read_results
+from classify_client.results.summary import Tally, summarise
 
 
 class Page(HTMLParser):

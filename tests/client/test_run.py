@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from client_support import Client, Start
 from support import BrightnessModel, make_metadata, write_picture
 
-from classify_client.cli import main
+from classify_client.cli.main import main
 
 
 def test_every_file_gets_a_row_in_order_with_its_truth(client: Client) -> None:

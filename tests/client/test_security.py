@@ -13,7 +13,7 @@ from client_support import Client
 from server_support import Keys, make_keys, secure_server
 from support import BrightnessModel, make_metadata, write_picture
 
-from classify_client.cli import main
+from classify_client.cli.main import main
 
 TOKEN = "s3cret-t0ken"
 

@@ -12,11 +12,11 @@ from grpc import StatusCode
 from server_support import TroubledModel, start_server
 from support import BrightnessModel, make_metadata, write_picture
 
-from classify_client.balancer import Patience
-from classify_client.connection import Connection
 from classify_client.errors import ServiceError
-from classify_client.faults import Remedy, pause, remedy_for
-from classify_client.service import Service
+from classify_client.inference.connection import Connection
+from classify_client.inference.load_balancer import Patience
+from classify_client.inference.model_client import Service
+from classify_client.inference.retry_policy import Remedy, pause, remedy_for
 
 IMAGES = np.full((4, 8, 8, 3), 250, np.uint8)
 

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from support import write_picture
 
 from classify_client.errors import InputError
-from classify_client.paths import read_paths
-from classify_client.selection import Selection, matches, select
-from classify_client.sources import Source, list_sources
+from classify_client.inputs.patterns import read_paths
+from classify_client.inputs.selection import Selection, matches, select
+from classify_client.inputs.sources import Source, list_sources
 from classify_serving.images import ImageError
 
 
@@ -175,7 +175,7 @@ def test_broken_archives_are_told_in_a_sentence_or_a_row(folder: Path, kind: str
 
 
 def test_what_a_compressed_tar_holds_is_not_in_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("classify_client.archives._SPOOL", 100_000)
+    monkeypatch.setattr("classify_client.inputs.archives._SPOOL", 100_000)
     noise = random.Random(1)
     files = {f"{number}.png": noise.randbytes(60_000) for number in range(100)}
     pack(folder / "a.tar.gz", files)
@@ -212,7 +212,7 @@ def only_reason(kind: Path) -> str:
 
 
 def test_encrypted_members_links_and_bombs_are_rows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("classify_client.archives.CONTENT_LIMIT", 1024**2)
+    monkeypatch.setattr("classify_client.inputs.archives.CONTENT_LIMIT", 1024**2)
     path = pack(folder / "a.zip", {"1.png": b"secret"})
     content = bytearray(path.read_bytes())
     for signature, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):

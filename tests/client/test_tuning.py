@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classify_client.tuning import MOST_IN_FLIGHT, Setting, Tuner
+from classify_client.inference.tuning import MOST_IN_FLIGHT, Setting, Tuner
 
 Rate = Callable[[Setting], float]
 IMAGE = 128 * 128 * 3

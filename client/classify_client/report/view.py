@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from classify_client.kinds import Finding
-from classify_client.report.results import Item, Results
+from classify_client.mistakes.kinds import Finding
+from classify_client.results.reader import Item, Results
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,11 +5,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from classify_client.compare import Comparison
-from classify_client.kinds import KINDS, NOTES, Finding
-from classify_client.outputs import REPORT, replacing
+from classify_client.mistakes.compare import Comparison
+from classify_client.mistakes.kinds import KINDS, NOTES, Finding
+from classify_client.output_folder import REPORT, replacing
 from classify_client.report.html import render
-from classify_client.report.results import UNSURE, Item, Results, places
 from classify_client.report.thumbnails import thumbnails
 from classify_client.report.view import (
     Card,
@@ -21,6 +20,7 @@ from classify_client.report.view import (
     group_misses,
     make_groups,
 )
+from classify_client.results.reader import UNSURE, Item, Results, places
 
 DEFAULT: Final = Limits()
 

@@ -1,0 +1,113 @@
+"""Classifying from Python: the pipeline of the command, without its files."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from classify_client.inference.connection import Connection
+from classify_client.inference.load_balancer import Patience
+from classify_client.inference.model_client import Service
+from classify_client.inference.pipeline import Pipeline, Times
+from classify_client.inference.tuning import Tuner
+from classify_serving.images import ImageError, Resize, decode_image, fit_image
+
+ImageLike = str | os.PathLike[str] | NDArray[np.uint8] | Image.Image
+"""A path; an array uint8 [H,W,3], RGB, 0-255; or a Pillow image."""
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What became of one image.
+
+    Attributes:
+        image: what was given.
+        top: (class, probability in 0-1), best first, at most five; empty if there is an error.
+        model_version: that answered; None if none did.
+        error: why there is no prediction; else empty.
+    """
+
+    image: ImageLike
+    top: tuple[tuple[str, float], ...]
+    model_version: int | None
+    error: str
+
+    @property
+    def label(self) -> str | None:
+        """The likeliest class."""
+        return self.top[0][0] if self.top else None
+
+    @property
+    def probability(self) -> float | None:
+        """Its probability in 0-1."""
+        return self.top[0][1] if self.top else None
+
+
+def classify(
+    images: Iterable[ImageLike],
+    server: str | Sequence[str] = "localhost:8500",
+    *,
+    model: str = "classifier",
+    connection: Connection | None = None,
+    batch_size: int | None = None,
+    in_flight: int | None = None,
+    threads: int | None = None,
+    timeout: float = 60.0,
+    patience: float | None = None,
+) -> Iterator[Classification]:
+    """Classify images with a model server, in batches; one result each, in their order, as they come.
+
+    Images are taken from the iterable as they are needed, so it may be endless. Pillow images and arrays must not
+    change before their result is there.
+
+    Args:
+        images: paths, arrays uint8 [H,W,3] in RGB, or Pillow images, in any mixture.
+        server: `host:port` of a model server, or of several, which share the work.
+        model: the model's name there.
+        connection: servers, TLS and token, where `server` is not enough.
+        batch_size: images a request; None finds what is fastest.
+        in_flight: requests sent and not yet answered, at most; None finds what is fastest.
+        threads: that decode; None is as many as there are cores.
+        timeout: seconds for one attempt of a request.
+        patience: seconds to go on without an answer from any server; None is 20 at the start and then 300.
+
+    Raises:
+        SettingsError: the connection's settings cannot be used.
+        ServiceError: no server answers, or it does not have the model. An image that fails raises nothing: its result
+            has an error.
+        TypeError: something that is no image.
+    """
+    servers = (server,) if isinstance(server, str) else tuple(server)
+    connection = connection or Connection(servers=servers)
+    with Service(connection, model, Patience.of(patience), timeout) as service:
+        tuner = Tuner(batch_size, in_flight, service.servers, 3 * service.current.image_size**2)
+        pipeline: Pipeline[_Given] = Pipeline(service, tuner, threads or os.cpu_count() or 1, Times())
+        for results in pipeline.run(_Given.of(image) for image in images):
+            for result in results:
+                yield Classification(result.source.image, result.top, result.version, result.error)
+
+
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """One of the images, as the pipeline wants it."""
+
+    image: Any
+
+    @classmethod
+    def of(cls, image: object) -> "_Given":
+        if isinstance(image, str | os.PathLike | np.ndarray | Image.Image):
+            return cls(image)
+        raise TypeError(f"a path, an array or a Pillow image is wanted, not {type(image).__name__}")
+
+    def decode(self, size: int, resize: Resize) -> NDArray[np.uint8]:
+        if isinstance(self.image, str | os.PathLike):
+            return decode_image(self.image, size, resize)
+        if isinstance(self.image, Image.Image):
+            return fit_image(self.image, size, resize)
+        if self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] != 3 or not self.image.size:
+            raise ImageError("<array>", f"an array has to be uint8 [H,W,3], not {self.image.dtype} {self.image.shape}")
+        return fit_image(Image.fromarray(self.image), size, resize)

@@ -1,0 +1,168 @@
+"""How servers are reached: gRPC channels, TLS, and the token that is shown to them."""
+
+import ipaddress
+import json
+import os
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+from classify_client.errors import SettingsError
+
+TOKEN_VARIABLE: Final = "CLASSIFY_TOKEN"
+
+# All addresses that a name has are used in turn. What fails is repeated at another of them at once; whatever
+# outlasts these few attempts (gRPC allows no more than 5) is for the rules in retry_policy.py.
+_SERVICE_CONFIG: Final = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{"service": "tensorflow.serving.PredictionService"}],
+            "retryPolicy": {
+                "maxAttempts": 3,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+}
+_OPTIONS: Final[tuple[tuple[str, str | int], ...]] = (
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    # gRPC drops a request from its retry buffer above this size, and images are larger than its 256 KiB.
+    ("grpc.per_rpc_retry_buffer_size", 64 * 1024 * 1024),
+    # A server that restarts is found again within seconds, where gRPC's own pauses grow to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 5_000),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """Which servers are asked, and how they and we prove who we are.
+
+    Attributes:
+        servers: `host:port` of each; they serve the same model and share the work. A name may stand for many
+            addresses, which share it likewise.
+        tls: encrypt, and check the servers' certificates against the certificate authorities of this system.
+        ca: file of other authorities to trust, PEM; implies `tls`.
+        cert: our own certificate with its chain, PEM, for servers that ask for one; implies `tls`.
+        key: the private key of `cert`, PEM without passphrase.
+        tls_name: the name that certificates must have, where it is not the host's.
+        token_file: file of a bearer token; without it the environment variable CLASSIFY_TOKEN is used, if set.
+    """
+
+    servers: tuple[str, ...] = ("localhost:8500",)
+    tls: bool = False
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    tls_name: str | None = None
+    token_file: Path | None = None
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether TLS is used."""
+        return self.tls or self.ca is not None or self.cert is not None
+
+
+def open_channels(connection: Connection) -> list[grpc.Channel]:
+    """One channel for each server, not yet connected.
+
+    Raises:
+        SettingsError: a file cannot be read or is not what it should be, or options do not go together.
+    """
+    options = list(_OPTIONS)
+    if connection.tls_name and not connection.encrypted:
+        raise SettingsError("--tls-name is about certificates: add --tls, or leave it out")
+    if connection.tls_name:
+        options.append(("grpc.ssl_target_name_override", connection.tls_name))
+    if not connection.encrypted:
+        return [grpc.insecure_channel(server, options) for server in connection.servers]
+    credentials = _credentials(connection)
+    return [grpc.secure_channel(server, credentials, options) for server in connection.servers]
+
+
+def call_metadata(connection: Connection) -> tuple[tuple[str, str], ...]:
+    """What is sent along with each request: the bearer token, if there is one.
+
+    Raises:
+        SettingsError: the token cannot be read, or would go over the network in the clear.
+    """
+    token = _read_token(connection.token_file)
+    if not token:
+        return ()
+    if not connection.encrypted:
+        for server in connection.servers:
+            if not _is_local(server):
+                raise SettingsError(f"a token is not sent to {server} unencrypted: add --tls or --ca")
+    return (("authorization", f"Bearer {token}"),)
+
+
+def _read_token(path: Path | None) -> str:
+    where = str(path) if path else f"the environment variable {TOKEN_VARIABLE}"
+    token = (
+        _read(path, "--token-file").decode("utf-8", "replace") if path else os.environ.get(TOKEN_VARIABLE, "")
+    ).strip()
+    if path and not token:
+        raise SettingsError(f"there is no token in {where}: write it there, or leave --token-file out")
+    # Never the token itself: messages end up in logs.
+    if not all("!" <= character <= "~" for character in token):
+        raise SettingsError(f"what is in {where} is no token: it has to be one line of ASCII without blanks")
+    return token
+
+
+def _is_local(server: str) -> bool:
+    host = server.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _credentials(connection: Connection) -> grpc.ChannelCredentials:
+    """Credentials from PEM files; Python's ssl reads them first, because gRPC says nothing about what is wrong."""
+    if (connection.cert is None) != (connection.key is None):
+        raise SettingsError("--cert and --key belong together: give both or neither")
+    roots = _read(connection.ca, "--ca") if connection.ca else _system_roots()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if connection.ca:
+        try:
+            context.load_verify_locations(connection.ca)
+        except ssl.SSLError:
+            raise SettingsError(f"{connection.ca} is no certificate in PEM format: correct --ca") from None
+    if not connection.cert or not connection.key:
+        return grpc.ssl_channel_credentials(roots)
+    chain, key = _read(connection.cert, "--cert"), _read(connection.key, "--key")
+    try:
+        # The password is asked for on the terminal unless one is given.
+        context.load_cert_chain(connection.cert, connection.key, password="")
+    except ssl.SSLError:
+        raise SettingsError(
+            f"{connection.cert} and {connection.key} are no certificate and its private key, in PEM format and"
+            " without passphrase: correct --cert or --key"
+        ) from None
+    return grpc.ssl_channel_credentials(roots, key, chain)
+
+
+def _system_roots() -> bytes | None:
+    """The certificate authorities of this system; None, which is gRPC's own list, if it has none."""
+    path = ssl.get_default_verify_paths().cafile
+    return _read(Path(path), "SSL_CERT_FILE") if path else None
+
+
+def _read(path: Path, option: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SettingsError(
+            f"cannot read {path} ({(error.strerror or str(error)).lower()}): correct {option}"
+        ) from None

@@ -1,0 +1,103 @@
+"""Images in object stores and on other machines, through fsspec: `s3://bucket/folder`, `gs://bucket/1.jpg`."""
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import partial
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+from classify_client.errors import InputError
+from classify_client.inputs.archives import CONTENT_LIMIT, Member
+from classify_serving.images import ImageError, is_image_name
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+# Each store has a name of its own for what changes with the content; the first that is there counts.
+_TAGS: Final = ("ETag", "etag", "md5Hash", "crc32c", "LastModified", "last_modified", "updated", "mtime", "created")
+
+
+def is_url(text: str) -> bool:
+    """Whether an input is a URL, as `s3://bucket/folder` is."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
+
+
+def remote_files(url: str) -> Iterator[Member]:
+    """Yield the images of a folder in an object store, sorted within each folder, files before folders.
+
+    A URL with `*` is a pattern; one of a file gives that file, whatever its name is.
+
+    Raises:
+        InputError: fsspec or what it needs for this store is not installed, or the store refuses.
+    """
+    try:
+        from fsspec.core import url_to_fs
+    except ImportError as error:
+        raise InputError(f"{url} needs fsspec: pip install fsspec, and s3fs or gcsfs for s3:// or gs://") from error
+    try:
+        store, root = url_to_fs(url, use_listings_cache=False)
+        root = root.rstrip("/")
+        if "*" in root:
+            folder = root.partition("*")[0].rpartition("/")[0]
+            entries = _matching(store, root)
+        elif store.isdir(root):
+            folder, entries = root, _walk(store, root)
+        else:
+            folder, entries = root.rpartition("/")[0], iter([store.info(root)])
+        for entry in entries:
+            yield _member(store, entry, folder)
+    except ImportError as error:
+        raise InputError(f"{url}: {error}; if a package is missing, pip install it") from error
+    except Exception as error:
+        # Every store raises what its own library does: no credentials, no such bucket, no connection ...
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"cannot list {url} ({reason}): correct the URL, or set what its store needs") from error
+
+
+def _matching(store: "AbstractFileSystem", pattern: str) -> Iterator[Mapping[str, Any]]:
+    for entry in sorted(store.glob(pattern, detail=True).values(), key=_path):
+        *folders, name = _path(entry).split("/")
+        if entry["type"] != "directory" and is_image_name(name) and not any(part.startswith(".") for part in folders):
+            yield entry
+
+
+def _path(entry: Mapping[str, Any]) -> str:
+    return str(entry["name"]).rstrip("/")
+
+
+def _walk(store: "AbstractFileSystem", folder: str) -> Iterator[Mapping[str, Any]]:
+    entries = sorted(store.ls(folder, detail=True), key=_path)
+    for entry in entries:
+        if entry["type"] != "directory" and is_image_name(_path(entry).rpartition("/")[2]):
+            yield entry
+    for entry in entries:
+        below = _path(entry)
+        # Stores list a folder's own marker among its files.
+        if entry["type"] == "directory" and not below.rpartition("/")[2].startswith(".") and below != folder:
+            yield from _walk(store, below)
+
+
+def _member(store: "AbstractFileSystem", entry: Mapping[str, Any], folder: str) -> Member:
+    path, size = _path(entry), entry.get("size")
+    tag = next((str(entry[key]) for key in _TAGS if entry.get(key)), "")
+    return Member(
+        name=path.removeprefix(folder).strip("/"),
+        root=folder.rpartition("/")[2],
+        open=partial(_read, store, path, size),
+        stamp=("" if size is None else str(size), tag.strip('"')),
+        container=store.unstrip_protocol(folder),
+    )
+
+
+def _read(store: "AbstractFileSystem", path: str, size: int | None) -> BinaryIO:
+    try:
+        if size is not None and size <= CONTENT_LIMIT:
+            return BytesIO(store.cat_file(path))
+        with store.open(path, "rb") as file:
+            content = file.read(CONTENT_LIMIT + 1)
+    except Exception as error:
+        # As in `remote_files`, and one file of many.
+        raise ImageError(path, " ".join(str(error).split()) or type(error).__name__) from error
+    if len(content) > CONTENT_LIMIT:
+        raise ImageError(path, f"more than {CONTENT_LIMIT // 1024**2} MiB")
+    return BytesIO(content)

@@ -1,0 +1,141 @@
+"""The results of a run, written row by row, so that a killed run can be taken up where it stopped."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from classify_client.inputs.sources import Source
+from classify_client.output_folder import FORMATS, predictions_path
+from classify_client.results.formats import append_rows, read_rows, write_rows
+from classify_client.results.row_index import RowIndex
+from classify_client.results.rows import OK, Row
+from classify_serving.contract import TOP_K, ModelMetadata
+
+_JOURNAL: Final = ".predictions.jsonl"
+
+
+class Predictions:
+    """The results file of a run; a context manager.
+
+    Opening it keeps the rows of an earlier run that the same model answered, in whatever format, for `find`, and
+    drops everything else: failures, another model's answers, a row cut short by a kill. New rows are appended as
+    they come. `finish` leaves exactly the rows of this run's files, in their order.
+
+    CSV and JSON Lines are their own journal. Parquet cannot be appended to: its rows are in a hidden file of JSON
+    lines until the run ends.
+
+    Args:
+        folder: the output folder, which exists.
+        metadata: of the model that answers now.
+        overwrite: keep nothing.
+        forget: called with the path in `folder` of each copy of an image that no row names any more.
+        file_format: one of `FORMATS`.
+        top_k: how many classes a row names.
+
+    Raises:
+        OutputError: the file is another program's.
+        OSError: it cannot be read or written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        metadata: ModelMetadata,
+        overwrite: bool,
+        forget: Callable[[str], None],
+        file_format: str = FORMATS[0],
+        top_k: int = TOP_K,
+    ) -> None:
+        self.path = predictions_path(folder, file_format)
+        self._journal = folder / _JOURNAL if file_format == "parquet" else self.path
+        self._forget, self._top_k = forget, top_k
+        self._index = RowIndex()
+        # What a journal holds is newer than the file it was to become.
+        files = [*(predictions_path(folder, name) for name in FORMATS), folder / _JOURNAL]
+        self._load(files, metadata, overwrite)
+        write_rows(self._journal, self._index.by_place(), top_k)
+        for path in files:
+            if path != self._journal:
+                path.unlink(missing_ok=True)
+        self._file = self._journal.open("a", encoding="utf-8", newline="")
+        self._kept = 0
+        self._in_order, self._any_new, self._finished = True, False, False
+
+    def _load(self, files: Iterable[Path], metadata: ModelMetadata, overwrite: bool) -> None:
+        model = (metadata.model_name, str(metadata.model_version), metadata.created)
+        enough = min(self._top_k, len(metadata.class_names))
+        self._loaded = 0
+        for path in files:
+            for row in read_rows(path):
+                same = row.status == OK and (row.model, row.model_version, row.model_created) == model
+                if same and not overwrite and row.ranked >= enough:
+                    self._loaded += 1
+                    self._index.load(row)
+                    self._index.note_copies(*row.copies, current=False)
+                else:
+                    for name in row.copies:
+                        self._forget(name)
+
+    def admit(self, source: Source) -> bool:
+        """Take note of the next file of this run; false if it has had its turn already."""
+        return self._index.admit(source.name)
+
+    def find(self, source: Source) -> Row | None:
+        """The earlier answer for a file, if it has not changed since."""
+        row, place = self._index.find(source.name) or (None, 0)
+        if row is None or (row.size, row.modified) != source.stamp or not row.modified:
+            self._any_new = True
+            self._in_order &= row is None
+            return None
+        self._kept += 1
+        # New rows go to the end of the file.
+        self._in_order &= place == self._kept and not self._any_new
+        return row
+
+    def keep(self, row: Row, earlier: Row) -> None:
+        """Take an earlier answer over; its true label and its copies may be others now."""
+        self._index.note_copies(*row.copies, current=True)
+        if row != earlier:
+            self._in_order = False
+            self._write([row])
+
+    def append(self, rows: Iterable[Row]) -> None:
+        """Write new answers; once this returns, a kill does not lose them."""
+        self._write(list(rows))
+
+    def _write(self, rows: Sequence[Row]) -> None:
+        append_rows(self._file, self._journal.suffix, rows, self._top_k)
+        self._file.flush()
+        for row in rows:
+            self._index.put(row)
+            self._index.note_copies(*row.copies, current=True)
+
+    def finish(self) -> None:
+        """Bring the file into the order of this run, without files that are no longer there.
+
+        Only to be called when the run has seen all of its files.
+        """
+        self._file.close()
+        for name in self._index.outdated_copies():
+            self._forget(name)
+        self._in_order &= self._kept == self._loaded
+        self._publish(self._index.by_turn())
+        self._finished = True
+
+    def _publish(self, rows: Iterable[Row]) -> None:
+        if self._journal != self.path or not self._in_order:
+            write_rows(self.path, rows, self._top_k)
+        if self._journal != self.path:
+            self._journal.unlink()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if not self._finished and (error is None or isinstance(error, KeyboardInterrupt)):
+            self._publish(self._index.by_turn_or_place())
+        self._index.close()
