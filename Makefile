@@ -43,7 +43,7 @@ train-export: $(VENV)/.installed  ## train on DATA=./dataset, export the next ve
 install: $(VENV)/.installed  ## only set up .venv, with classify-train, classify-serve and classify-client
 
 wire: $(VENV)/.developing  ## generate the _pb2.py of our .proto files
-	$(BIN)/python -m grpc_tools.protoc -I serving --python_out=serving --pyi_out=serving serving/classify_serving/wire.proto serving/classify_serving/embedded/*.proto
+	$(BIN)/python -m grpc_tools.protoc -I serving --python_out=serving --pyi_out=serving serving/classify_serving/*/*.proto
 
 bench: $(VENV)/.installed  ## measure the client's start
 	$(BIN)/python bench/startup.py

@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from classify_serving.contract import SCHEMA_VERSION, SERVING_DEFAULT, ModelMetadata
-from classify_serving.images import decode_image
-from classify_serving.quiet import import_tensorflow
+from classify_serving.contract.images import decode_image
+from classify_serving.contract.model import SCHEMA_VERSION, SERVING_DEFAULT, ModelMetadata
+from classify_serving.tensorflow_import import import_tensorflow
 
 SIZE, BATCH = 128, 32
 THREADS = os.cpu_count() or 1

@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from classify_serving.folders import walk_images
-from classify_serving.review import ReviewRow, read_review, sha256_of, write_review
+from classify_serving.contract.folders import walk_images
+from classify_serving.exchange.review import ReviewRow, read_review, sha256_of, write_review
 
 TRAIN = str(Path(sys.executable).with_name("classify-train"))
 CLIENT = str(Path(sys.executable).with_name("classify-client"))

@@ -13,9 +13,9 @@ from typing import Final
 import grpc
 import numpy as np
 
-from classify_serving import contract
-from classify_serving.tensors import to_tensor
-from classify_serving.wire_pb2 import ModelSpec, PredictRequest, PredictResponse
+from classify_serving.contract import model as contract
+from classify_serving.contract.tensors import to_tensor
+from classify_serving.contract.wire_pb2 import ModelSpec, PredictRequest, PredictResponse
 
 METHOD: Final = "/tensorflow.serving.PredictionService/Predict"
 

@@ -14,10 +14,10 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from classify_serving.contract import IMAGES, SERVING_DEFAULT, ModelMetadata
-from classify_serving.quiet import import_tensorflow
-from classify_serving.tensors import to_tensor
-from classify_serving.wire_pb2 import ModelSpec, PredictRequest, PredictResponse
+from classify_serving.contract.model import IMAGES, SERVING_DEFAULT, ModelMetadata
+from classify_serving.contract.tensors import to_tensor
+from classify_serving.contract.wire_pb2 import ModelSpec, PredictRequest, PredictResponse
+from classify_serving.tensorflow_import import import_tensorflow
 
 SIZE, BATCH = 128, 32
 CLIENTS = (1, 2, 4, 8)

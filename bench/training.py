@@ -20,7 +20,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from classify_serving.quiet import import_tensorflow
+from classify_serving.tensorflow_import import import_tensorflow
 from classify_training.config import ARTICLE, AugmentConfig, DataConfig, FitConfig, TrainConfig
 
 if TYPE_CHECKING:

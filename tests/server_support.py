@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from support import BrightnessModel, make_metadata, make_signatures
 from tensorflow_serving.apis.prediction_service_pb2_grpc import add_PredictionServiceServicer_to_server
 
-from classify_serving import contract
-from classify_serving.embedded.servable import Servable, Servables
-from classify_serving.embedded.server import EmbeddedServer
-from classify_serving.embedded.services import PredictionService
+from classify_serving.contract import model as contract
+from classify_serving.server.servable import Servable, Servables
+from classify_serving.server.server import EmbeddedServer
+from classify_serving.server.services import PredictionService
 
 
 class TroubledModel(BrightnessModel):

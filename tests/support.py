@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from classify_serving import contract
-from classify_serving.contract import ModelMetadata
+from classify_serving.contract import model as contract
+from classify_serving.contract.model import ModelMetadata
 
 BRIGHTNESS = {"black": 10, "grey": 128, "white": 245}
 """The classes of `BrightnessModel` and a brightness in the middle of each."""
@@ -122,8 +122,8 @@ def make_signatures(size: int) -> dict[str, Any]:
 @contextmanager
 def serving(model: BrightnessModel) -> Iterator[str]:
     """Serve a model over real gRPC on a free port; gives `host:port`."""
-    from classify_serving.embedded.servable import Servable
-    from classify_serving.embedded.server import EmbeddedServer
+    from classify_serving.server.servable import Servable
+    from classify_serving.server.server import EmbeddedServer
 
     metadata = model.metadata
     servable = Servable(

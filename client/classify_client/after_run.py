@@ -17,10 +17,10 @@ from classify_client.results.previous import read_previous
 from classify_client.results.reader import read_items, read_results
 from classify_client.results.summary import write_summary
 from classify_client.terminal.progress import waiting
-from classify_serving.contract import ModelMetadata
-from classify_serving.neighbours import IndexFileError, TrainingIndex, read_index
-from classify_serving.review import CONFIRMED, ReviewError, read_confirmed
-from classify_serving.trained_on import TrainedOn, TrainedOnError, find_trained_on, read_trained_on
+from classify_serving.contract.model import ModelMetadata
+from classify_serving.exchange.review import CONFIRMED, ReviewError, read_confirmed
+from classify_serving.exchange.trained_on import TrainedOn, TrainedOnError, find_trained_on, read_trained_on
+from classify_serving.exchange.training_index import IndexFileError, TrainingIndex, read_index
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from classify_client.inference.load_balancer import Patience
 from classify_client.inference.model_client import Service
 from classify_client.inference.pipeline import Pipeline, Times
 from classify_client.inference.tuning import Tuner
-from classify_serving.images import ImageError, Resize, decode_image, fit_image
+from classify_serving.contract.images import ImageError, Resize, decode_image, fit_image
 
 ImageLike = str | os.PathLike[str] | NDArray[np.uint8] | Image.Image
 """A path; an array uint8 [H,W,3], RGB, 0-255; or a Pillow image."""

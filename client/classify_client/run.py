@@ -29,7 +29,7 @@ from classify_client.results.rows import Row
 from classify_client.results.summary import Tally, summarise, write_summary
 from classify_client.terminal.progress import progress_bar, waiting
 from classify_client.terminal.signals import Interrupt
-from classify_serving.contract import ModelMetadata
+from classify_serving.contract.model import ModelMetadata
 from classify_serving.files import locked
 
 log = logging.getLogger(__name__)

@@ -51,7 +51,7 @@ def main(model: Path, **options: Any) -> None:
     Exit codes: 0 stopped, 2 wrong usage or port taken, 3 no model there,
     130 interrupted before it was ready.
     """
-    from classify_serving.embedded.versions import ServableError, find_version
+    from classify_serving.contract.versions import ServableError, find_version
 
     # Read when gRPC is imported: what goes wrong is told in our own words.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -68,7 +68,7 @@ def main(model: Path, **options: Any) -> None:
 
 
 def _require_tensorflow() -> None:
-    from classify_serving.quiet import import_tensorflow
+    from classify_serving.tensorflow_import import import_tensorflow
 
     try:
         import_tensorflow()
@@ -101,12 +101,12 @@ def serve(model: Path, config: ServeConfig) -> None:
     Raises:
         ServableError: the version cannot be loaded.
     """
-    from classify_serving.embedded.batching import BatchingError, read_batching
-    from classify_serving.embedded.rest import RestServer
-    from classify_serving.embedded.servable import load_servable
-    from classify_serving.embedded.server import AddressError, EmbeddedServer
-    from classify_serving.embedded.tls import SslError, read_credentials
-    from classify_serving.embedded.watcher import Watcher
+    from classify_serving.server.batching import BatchingError, read_batching
+    from classify_serving.server.rest import RestServer
+    from classify_serving.server.servable import load_servable
+    from classify_serving.server.server import AddressError, EmbeddedServer
+    from classify_serving.server.tls import SslError, read_credentials
+    from classify_serving.server.watcher import Watcher
 
     try:
         parameters = config.batching_parameters_file

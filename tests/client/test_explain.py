@@ -13,11 +13,11 @@ from PIL import Image
 from support import BrightnessModel, make_metadata
 
 from classify_client.mistakes.heatmaps import overlay
-from classify_serving.embedded.servable import load_servable
-from classify_serving.embedded.server import EmbeddedServer
-from classify_serving.embeddings import EmbeddingsError, read_embeddings
-from classify_serving.neighbours import TrainingIndex, write_index
-from classify_serving.review import read_review
+from classify_serving.exchange.embeddings import EmbeddingsError, read_embeddings
+from classify_serving.exchange.review import read_review
+from classify_serving.exchange.training_index import TrainingIndex, write_index
+from classify_serving.server.servable import load_servable
+from classify_serving.server.server import EmbeddedServer
 from classify_training.model import Classifier, explained_layer
 from classify_training.signatures import Signatures
 

@@ -18,7 +18,7 @@ from client_support import Client, Start
 from numpy.typing import NDArray
 from support import BrightnessModel, make_metadata, write_picture
 
-from classify_serving import contract
+from classify_serving.contract import model as contract
 from classify_serving.files import locked
 
 BRIGHTNESSES = {"black": (5, 250), "white": (250, 128), "grey": (128, 127)}

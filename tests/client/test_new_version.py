@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from server_support import servable_of, start_server
 from support import BrightnessModel, make_metadata, write_picture
 
-from classify_serving import contract
-from classify_serving.embedded.server import EmbeddedServer
+from classify_serving.contract import model as contract
+from classify_serving.server.server import EmbeddedServer
 
 
 class ReplacedModel(BrightnessModel):

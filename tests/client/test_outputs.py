@@ -15,7 +15,7 @@ from support import BrightnessModel, make_metadata, write_picture
 from classify_client.cli.main import main
 from classify_client.cli.options import TOP_K as OFFERED
 from classify_client.results.formats import read_rows
-from classify_serving.contract import TOP_K
+from classify_serving.contract.model import TOP_K
 
 
 def files(folder: Path) -> set[str]:

@@ -11,7 +11,7 @@ from support import write_picture
 from classify_client.errors import InputError
 from classify_client.inputs.selection import Selection
 from classify_client.inputs.sources import list_sources
-from classify_serving.images import ImageError
+from classify_serving.contract.images import ImageError
 
 KEYS = ("black/1.png", "black/2.png", "white/deep/1.jpg", "z.png", "notes.txt", ".hidden/1.png")
 

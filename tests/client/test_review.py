@@ -5,7 +5,7 @@ from dataclasses import replace
 from client_support import Client, Start
 from support import BrightnessModel, make_metadata, write_picture
 
-from classify_serving.review import read_review, sha256_of, write_review
+from classify_serving.exchange.review import read_review, sha256_of, write_review
 
 
 def test_each_miss_is_listed_with_a_proposal(start: Start) -> None:

@@ -21,7 +21,7 @@ from classify_client.errors import InputError
 from classify_client.inputs.patterns import read_paths
 from classify_client.inputs.selection import Selection, matches, select
 from classify_client.inputs.sources import Source, list_sources
-from classify_serving.images import ImageError
+from classify_serving.contract.images import ImageError
 
 
 @pytest.fixture

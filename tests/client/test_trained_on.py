@@ -6,8 +6,8 @@ from zipfile import ZipFile
 import pytest
 from client_support import Client
 
-from classify_serving.review import read_review, sha256_of
-from classify_serving.trained_on import TRAINED_ON_FILE, find_trained_on, trained_on_csv
+from classify_serving.exchange.review import read_review, sha256_of
+from classify_serving.exchange.trained_on import TRAINED_ON_FILE, find_trained_on, trained_on_csv
 
 
 @pytest.fixture

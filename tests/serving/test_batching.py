@@ -11,9 +11,9 @@ import tensorflow as tf
 from saved_models import ask_for, save_model
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
-from classify_serving.embedded.batching import Batching, BatchingError, read_batching
-from classify_serving.embedded.servable import load_servable
-from classify_serving.embedded.server import EmbeddedServer
+from classify_serving.server.batching import Batching, BatchingError, read_batching
+from classify_serving.server.servable import load_servable
+from classify_serving.server.server import EmbeddedServer
 
 BATCHING = Batching(max_batch_size=8, batch_timeout_micros=200_000, num_batch_threads=1)
 

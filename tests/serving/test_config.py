@@ -14,10 +14,10 @@ from saved_models import ask_for, save_model
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from classify_serving.embedded.batching import read_batching
-from classify_serving.embedded.servable import load_servable
-from classify_serving.embedded.server import EmbeddedServer
-from classify_serving.embedded.tls import SslError, read_credentials
+from classify_serving.server.batching import read_batching
+from classify_serving.server.servable import load_servable
+from classify_serving.server.server import EmbeddedServer
+from classify_serving.server.tls import SslError, read_credentials
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "serving/config"

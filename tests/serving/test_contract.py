@@ -5,7 +5,7 @@ import json
 import pytest
 from support import make_metadata
 
-from classify_serving.contract import ContractError, ModelMetadata
+from classify_serving.contract.model import ContractError, ModelMetadata
 
 
 def test_metadata_survives_json() -> None:

@@ -18,8 +18,8 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from classify_serving.embedded.servable import Servable
-from classify_serving.embedded.server import AddressError, EmbeddedServer
+from classify_serving.server.servable import Servable
+from classify_serving.server.server import AddressError, EmbeddedServer
 
 IMAGES = np.full((2, 8, 8, 3), 250, np.uint8)
 

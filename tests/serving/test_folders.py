@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from classify_serving.folders import walk_images
-from classify_serving.images import ImageError, decode_image
+from classify_serving.contract.folders import walk_images
+from classify_serving.contract.images import ImageError, decode_image
 
 
 def touch(root: Path, *names: str) -> None:

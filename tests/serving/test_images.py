@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from classify_serving.images import RESIZE_MODES, ImageError, Resize, decode_image, is_image_name
+from classify_serving.contract.images import RESIZE_MODES, ImageError, Resize, decode_image, is_image_name
 
 
 def saved(image: Image.Image, path: Path, **options: Any) -> Path:

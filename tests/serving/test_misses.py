@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classify_serving.misses import Misses, miss_name
+from classify_serving.exchange.misses import Misses, miss_name
 
 names = st.text(st.characters(exclude_characters="/\0", exclude_categories=()), min_size=1, max_size=300)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from classify_serving.neighbours import IndexFileError, TrainingIndex, make_index, read_index, write_index
+from classify_serving.exchange.training_index import IndexFileError, TrainingIndex, make_index, read_index, write_index
 
 
 @pytest.fixture

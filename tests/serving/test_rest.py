@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from saved_models import save_model
 
-from classify_serving.embedded.rest import RestServer
-from classify_serving.embedded.servable import Servables, load_servable
-from classify_serving.embedded.server import AddressError
+from classify_serving.server.rest import RestServer
+from classify_serving.server.servable import Servables, load_servable
+from classify_serving.server.server import AddressError
 
 
 @pytest.fixture(scope="module")

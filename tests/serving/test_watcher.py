@@ -10,9 +10,9 @@ import tensorflow as tf
 from saved_models import ask_for, save_model
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
-from classify_serving.embedded.servable import load_servable
-from classify_serving.embedded.server import EmbeddedServer
-from classify_serving.embedded.watcher import Watcher
+from classify_serving.server.servable import load_servable
+from classify_serving.server.server import EmbeddedServer
+from classify_serving.server.watcher import Watcher
 
 
 def test_versions_come_and_go_while_requests_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -14,8 +14,8 @@ from hypothesis.extra import numpy as hnp
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
 from tensorflow_serving.apis import model_pb2, predict_pb2
 
-from classify_serving import wire_pb2
-from classify_serving.tensors import TensorError, from_tensor, to_tensor
+from classify_serving.contract import wire_pb2
+from classify_serving.contract.tensors import TensorError, from_tensor, to_tensor
 
 int32 = st.integers(-(2**31), 2**31 - 1)
 int64 = st.integers(-(2**63), 2**63 - 1)
@@ -98,9 +98,9 @@ def test_every_field_is_upstreams(ours: Any, official: Any) -> None:
 
 
 def test_the_generated_code_is_that_of_the_proto(tmp_path: Path) -> None:
-    serving = Path(wire_pb2.__file__).parents[1]
+    serving = Path(wire_pb2.__file__).parents[2]
     command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{serving}", f"--python_out={tmp_path}"]
-    for name in ("wire", "embedded/batching"):
+    for name in ("contract/wire", "server/batching", "server/ssl_config"):
         subprocess.run([*command, str(serving / f"classify_serving/{name}.proto")], check=True)
         generated, ours = (root / f"classify_serving/{name}_pb2.py" for root in (tmp_path, serving))
         assert generated.read_bytes() == ours.read_bytes(), "run make wire"

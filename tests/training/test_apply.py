@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import write_picture
 
-from classify_serving.review import Action, ReviewError, ReviewRow, parse_action, read_review, sha256_of, write_review
+from classify_serving.exchange.review import (
+    Action,
+    ReviewError,
+    ReviewRow,
+    parse_action,
+    read_review,
+    sha256_of,
+    write_review,
+)
 from classify_training.cli import main
 from classify_training.journal import Change, open_journal
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support import write_picture
 
-from classify_serving.images import ImageError
+from classify_serving.contract.images import ImageError
 from classify_training.cache import ImageCache, Picture
 from classify_training.errors import CacheError
 

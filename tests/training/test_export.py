@@ -14,12 +14,12 @@ from PIL import Image
 from support import make_metadata
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from classify_serving import contract
-from classify_serving.contract import ModelMetadata
-from classify_serving.images import decode_image
-from classify_serving.neighbours import read_index, unit
-from classify_serving.review import sha256_of
-from classify_serving.trained_on import read_trained_on
+from classify_serving.contract import model as contract
+from classify_serving.contract.images import decode_image
+from classify_serving.contract.model import ModelMetadata
+from classify_serving.exchange.review import sha256_of
+from classify_serving.exchange.trained_on import read_trained_on
+from classify_serving.exchange.training_index import read_index, unit
 from classify_training.config import Unfreeze
 from classify_training.errors import ExportError
 from classify_training.export import export, remove_leftovers

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from support import write_picture
 
-from classify_serving.embeddings import COLUMNS, Embedded
+from classify_serving.exchange.embeddings import COLUMNS, Embedded
 from classify_training.cli import main
 from classify_training.embedding_map import choose, class_colours, lay_out
 

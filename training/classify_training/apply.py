@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from classify_serving.text import shown
+from classify_serving.contract.text import shown
 from classify_training.errors import MendError
 from classify_training.options import FOLDER
 

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from classify_serving.contract.images import ImageError, Resize, decode_image
 from classify_serving.files import locked, replace_file
-from classify_serving.images import ImageError, Resize, decode_image
 from classify_training.errors import CacheError
 
 Pixels = NDArray[np.uint8]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from classify_serving.text import shown
+from classify_serving.contract.text import shown
 from classify_training import __version__
 from classify_training.apply import apply
 from classify_training.config import RECIPES, DataConfig, TrainConfig
@@ -209,7 +209,7 @@ def _report(trained: "Trained") -> None:
 
 
 def _import_tensorflow() -> None:
-    from classify_serving.quiet import import_tensorflow
+    from classify_serving.tensorflow_import import import_tensorflow
 
     import_tensorflow()
 

@@ -7,7 +7,7 @@ from typing import Final, Literal, get_args
 
 import platformdirs
 
-from classify_serving.images import Resize
+from classify_serving.contract.images import Resize
 from classify_training.errors import WeightsError
 
 Balance = Literal["oversample", "weights", "none"]

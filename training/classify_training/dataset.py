@@ -15,9 +15,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from classify_serving.folders import folder_label, walk_images
-from classify_serving.images import ImageError, is_image_name
-from classify_serving.text import shown
+from classify_serving.contract.folders import folder_label, walk_images
+from classify_serving.contract.images import ImageError, is_image_name
+from classify_serving.contract.text import shown
 from classify_training.cache import ImageCache
 from classify_training.config import DataConfig
 from classify_training.duplicates import drop_duplicates, drop_leaks

@@ -17,8 +17,8 @@ from PIL import Image
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from classify_serving.embeddings import Embedded
-from classify_serving.images import ImageError, decode_thumbnail
+from classify_serving.contract.images import ImageError, decode_thumbnail
+from classify_serving.exchange.embeddings import Embedded
 
 TILE: Final = 40
 """Side of a thumbnail in the sheet, in pixels."""

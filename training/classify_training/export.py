@@ -18,8 +18,8 @@ from PIL import Image
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog, PredictLog
 
-from classify_serving import contract
-from classify_serving.contract import ModelMetadata
+from classify_serving.contract import model as contract
+from classify_serving.contract.model import ModelMetadata
 from classify_serving.files import locked
 from classify_training.errors import ExportError
 from classify_training.model import Classifier

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from classify_serving.neighbours import make_index, write_index
+from classify_serving.exchange.training_index import make_index, write_index
 from classify_training.model import Classifier
 from classify_training.plan import Plan
 

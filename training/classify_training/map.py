@@ -12,7 +12,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from classify_serving.embeddings import Embedded
+from classify_serving.exchange.embeddings import Embedded
 from classify_serving.files import replace_file
 from classify_training.errors import MapError
 from classify_training.options import FOLDER
@@ -31,7 +31,7 @@ def map_command(results: Path, most: int, seed: int) -> None:
     Images that look alike to the model lie together. Leaves map.png and map.html there: colour is the true class,
     rings are misses; the page can be zoomed until the pictures show.
     """
-    from classify_serving.embeddings import EmbeddingsError, read_embeddings
+    from classify_serving.exchange.embeddings import EmbeddingsError, read_embeddings
     from classify_training.embedding_map import choose, lay_out
 
     try:

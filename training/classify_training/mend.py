@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from classify_serving.folders import folder_label
-from classify_serving.review import (
+from classify_serving.contract.folders import folder_label
+from classify_serving.exchange.review import (
     CONFIRMED,
     Action,
     ReviewError,

@@ -8,7 +8,7 @@ from typing import Final
 import keras
 import numpy as np
 
-from classify_serving.contract import EMBEDDING_WIDTH
+from classify_serving.contract.model import EMBEDDING_WIDTH
 from classify_training.config import OutputInit, Unfreeze, check_weights
 from classify_training.errors import WeightsError
 

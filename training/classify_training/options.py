@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from classify_serving.images import RESIZE_MODES
+from classify_serving.contract.images import RESIZE_MODES
 from classify_training.config import (
     BALANCES,
     FILLS,

@@ -11,7 +11,7 @@ from rich.box import SIMPLE
 from rich.console import JustifyMethod
 from rich.table import Table
 
-from classify_serving.text import shown
+from classify_serving.contract.text import shown
 from classify_training.balance import balance, class_weights, merge_counts, plan_merges
 from classify_training.config import DataConfig
 from classify_training.dataset import Dataset, load, with_splits

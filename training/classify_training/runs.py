@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import msgspec
 
+from classify_serving.exchange.misses import Misses
+from classify_serving.exchange.training_index import INDEX_FILE
 from classify_serving.files import locked
-from classify_serving.misses import Misses
-from classify_serving.neighbours import INDEX_FILE
 from classify_training.checkpoint import Checkpoint, Epoch
 from classify_training.config import TrainConfig
 from classify_training.errors import RunError

@@ -6,9 +6,9 @@ from typing import Any, Final
 import keras
 import tensorflow as tf
 
-from classify_serving import contract
-from classify_serving.contract import ModelMetadata
-from classify_serving.images import Resize
+from classify_serving.contract import model as contract
+from classify_serving.contract.images import Resize
+from classify_serving.contract.model import ModelMetadata
 from classify_training.model import Classifier, explained_layer
 
 Tensors = dict[str, tf.Tensor]
@@ -103,7 +103,7 @@ def _preprocess(images: tf.Tensor) -> tf.Tensor:
 
 
 def _decode(content: tf.Tensor, size: int, resize: Resize) -> tf.Tensor:
-    """One image file to uint8 [S,S,3] inside the graph, as `classify_serving.images` does outside.
+    """One image file to uint8 [S,S,3] inside the graph, as `classify_serving.contract.images` does outside.
 
     TensorFlow's decoders know no EXIF orientation and no palettes with transparency; clients that need those
     send `images`.

@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from classify_serving.contract import SCHEMA_VERSION, ModelMetadata
-from classify_serving.trained_on import TRAINED_ON_FILE, trained_on_csv
+from classify_serving.contract.model import SCHEMA_VERSION, ModelMetadata
+from classify_serving.exchange.trained_on import TRAINED_ON_FILE, trained_on_csv
 from classify_training.config import TrainConfig
 from classify_training.dataset import fingerprint
 from classify_training.evaluate import Evaluation, evaluate

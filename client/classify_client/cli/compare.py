@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from classify_client.errors import ClassifyError
-from classify_serving.text import shown
+from classify_serving.contract.text import shown
 
 if TYPE_CHECKING:
     from rich.table import Table

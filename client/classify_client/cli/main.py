@@ -14,7 +14,7 @@ from classify_client.cli.compare import compare_command
 from classify_client.cli.options import input_options, mistake_options, output_options, pipeline_options, server_options
 from classify_client.errors import ClassifyError, InputError
 from classify_client.terminal.log_handler import notices
-from classify_serving.text import shown
+from classify_serving.contract.text import shown
 
 if TYPE_CHECKING:
     from classify_client.run import Outcome

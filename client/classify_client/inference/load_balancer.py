@@ -13,7 +13,7 @@ from classify_client.cli.types import duration_text
 from classify_client.errors import RequestRefused, ServiceError, Stopped
 from classify_client.inference.connection import Connection, call_metadata, open_channels
 from classify_client.inference.retry_policy import Remedy, explain, pause, reason_of, remedy_for
-from classify_serving.wire_pb2 import PredictRequest, PredictResponse
+from classify_serving.contract.wire_pb2 import PredictRequest, PredictResponse
 
 METHOD: Final = "/tensorflow.serving.PredictionService/Predict"
 _TELL_AFTER: Final = 2.0

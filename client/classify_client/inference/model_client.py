@@ -13,10 +13,10 @@ from classify_client.errors import ModelChanged, RequestRefused, ServiceError
 from classify_client.inference.connection import Connection
 from classify_client.inference.load_balancer import Balancer, Patience
 from classify_client.inference.retry_policy import Remedy
-from classify_serving import contract
-from classify_serving.contract import ContractError, ModelMetadata
-from classify_serving.tensors import TensorError, from_tensor, to_tensor
-from classify_serving.wire_pb2 import ModelSpec, PredictRequest, PredictResponse
+from classify_serving.contract import model as contract
+from classify_serving.contract.model import ContractError, ModelMetadata
+from classify_serving.contract.tensors import TensorError, from_tensor, to_tensor
+from classify_serving.contract.wire_pb2 import ModelSpec, PredictRequest, PredictResponse
 
 _LARGEST_REQUEST: Final = 1 << 30
 """Bytes; protobuf cannot write a message of 2 GiB."""

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from classify_client.errors import ClassifyError, ModelChanged, Stopped
 from classify_client.inference.model_client import Prediction
 from classify_client.inference.tuning import MOST_IN_FLIGHT, Setting, Tuner
-from classify_serving.contract import ModelMetadata
-from classify_serving.images import ImageError, Resize
+from classify_serving.contract.images import ImageError, Resize
+from classify_serving.contract.model import ModelMetadata
 
 Images = NDArray[np.uint8]
 

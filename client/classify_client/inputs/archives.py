@@ -16,7 +16,7 @@ from typing import BinaryIO, Final
 from zipfile import ZipFile, ZipInfo, is_zipfile
 
 from classify_client.errors import InputError
-from classify_serving.images import ImageError, is_image_name
+from classify_serving.contract.images import ImageError, is_image_name
 
 _TAR: Final = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _SUFFIXES: Final = (".zip", *_TAR)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from classify_client.errors import InputError
 from classify_client.inputs.archives import CONTENT_LIMIT, Member
-from classify_serving.images import ImageError, is_image_name
+from classify_serving.contract.images import ImageError, is_image_name
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from classify_client.inputs.archives import is_archive
-from classify_serving.folders import is_folder, may_be_read
-from classify_serving.images import is_image_name
+from classify_serving.contract.folders import is_folder, may_be_read
+from classify_serving.contract.images import is_image_name
 
 _CHUNK: Final = 1 << 16
 

@@ -16,10 +16,10 @@ from classify_client.inputs.object_stores import is_url, remote_files
 from classify_client.inputs.patterns import expand_glob, has_wildcards, read_paths
 from classify_client.inputs.selection import Selection, select
 from classify_client.output_folder import holds_results
-from classify_serving.folders import folder_label, walk_images
-from classify_serving.images import Resize, decode_image
-from classify_serving.misses import Original
-from classify_serving.text import printable
+from classify_serving.contract.folders import folder_label, walk_images
+from classify_serving.contract.images import Resize, decode_image
+from classify_serving.contract.text import printable
+from classify_serving.exchange.misses import Original
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ from classify_client.inference.model_client import Service
 from classify_client.mistakes.kinds import Nearest
 from classify_client.output_folder import replacing
 from classify_client.results.reader import Item, places
-from classify_serving import contract
-from classify_serving.contract import ModelMetadata
-from classify_serving.embeddings import COLUMNS, INDEX, VECTORS
-from classify_serving.images import ImageError, decode_image
-from classify_serving.neighbours import TrainingIndex
-from classify_serving.text import printable
+from classify_serving.contract import model as contract
+from classify_serving.contract.images import ImageError, decode_image
+from classify_serving.contract.model import ModelMetadata
+from classify_serving.contract.text import printable
+from classify_serving.exchange.embeddings import COLUMNS, INDEX, VECTORS
+from classify_serving.exchange.training_index import TrainingIndex
 
 _BATCH: Final = 32
 _Decoded = tuple[Item, NDArray[np.uint8]]

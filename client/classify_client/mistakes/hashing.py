@@ -11,8 +11,8 @@ from typing import Any
 
 from classify_client.results.reader import Item, Results, places, read_items
 from classify_client.results.summary import wilson_interval
-from classify_serving.review import sha256_of
-from classify_serving.trained_on import TrainedOn
+from classify_serving.exchange.review import sha256_of
+from classify_serving.exchange.trained_on import TrainedOn
 
 
 def hash_items(folder: Path, items: Iterable[Item]) -> dict[str, str]:

@@ -13,10 +13,10 @@ from PIL import Image
 from classify_client.errors import RequestRefused, ServiceError, Stopped
 from classify_client.inference.model_client import Service
 from classify_client.results.reader import Item, places
-from classify_serving import contract
-from classify_serving.contract import ModelMetadata
-from classify_serving.images import ImageError, decode_image, decode_thumbnail
-from classify_serving.misses import MISS, clip_end
+from classify_serving.contract import model as contract
+from classify_serving.contract.images import ImageError, decode_image, decode_thumbnail
+from classify_serving.contract.model import ModelMetadata
+from classify_serving.exchange.misses import MISS, clip_end
 
 _BATCH: Final = 16
 _SIDE: Final = 320

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from classify_client.results.reader import Item, Results
-from classify_serving.trained_on import TrainedOn
+from classify_serving.exchange.trained_on import TrainedOn
 
 CONFUSION: Final = "confusion"
 WRONG_LABEL: Final = "wrong-label"

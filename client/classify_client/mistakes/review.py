@@ -8,7 +8,8 @@ from pathlib import Path
 from classify_client.errors import OutputError
 from classify_client.mistakes.kinds import CONFIRMED, CONFUSION, UNLIKE, Finding
 from classify_client.results.reader import Item, Results
-from classify_serving.review import (
+from classify_serving.contract.text import printable
+from classify_serving.exchange.review import (
     REVIEW,
     Action,
     ReviewError,
@@ -18,7 +19,6 @@ from classify_serving.review import (
     sha256_of,
     write_review,
 )
-from classify_serving.text import printable
 
 
 def earlier_review(folder: Path) -> list[ReviewRow]:

@@ -11,7 +11,7 @@ from typing import Final
 
 from PIL import Image
 
-from classify_serving.images import ImageError, decode_thumbnail
+from classify_serving.contract.images import ImageError, decode_thumbnail
 
 SIDE: Final = 160
 """Longest side in pixels: sharp at the size it is shown on screens of double density."""

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from classify_client.inputs.sources import Source
 from classify_client.results.rows import OK, Row
-from classify_serving.images import ImageError
-from classify_serving.misses import MISS, REVIEW, Copies, Misses, review_name
+from classify_serving.contract.images import ImageError
+from classify_serving.exchange.misses import MISS, REVIEW, Copies, Misses, review_name
 
 
 class Collections:

@@ -13,8 +13,8 @@ import msgspec
 from classify_client.errors import OutputError
 from classify_client.output_folder import replacing
 from classify_client.results.rows import REALS, WHOLES, Row, columns, from_record, to_record
-from classify_serving.contract import TOP_K
-from classify_serving.spreadsheets import defuse, fuse
+from classify_serving.contract.model import TOP_K
+from classify_serving.exchange.csv_cells import defuse, fuse
 
 _CSV_COLUMNS: Final = frozenset(columns(top_k) for top_k in range(1, TOP_K + 1))
 _ROW_GROUP: Final = 10_000

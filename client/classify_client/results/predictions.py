@@ -10,7 +10,7 @@ from classify_client.output_folder import FORMATS, predictions_path
 from classify_client.results.formats import append_rows, read_rows, write_rows
 from classify_client.results.row_index import RowIndex
 from classify_client.results.rows import OK, Row
-from classify_serving.contract import TOP_K, ModelMetadata
+from classify_serving.contract.model import TOP_K, ModelMetadata
 
 _JOURNAL: Final = ".predictions.jsonl"
 

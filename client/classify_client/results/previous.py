@@ -8,7 +8,7 @@ from typing import Any, Final
 from classify_client.output_folder import FORMATS, predictions_path
 from classify_client.results.formats import read_rows, write_rows
 from classify_client.results.reader import Item, items_of
-from classify_serving.contract import ModelMetadata
+from classify_serving.contract.model import ModelMetadata
 
 _PREVIOUS: Final = ".previous.jsonl"
 

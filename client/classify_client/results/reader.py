@@ -15,7 +15,7 @@ from classify_client.output_folder import SUMMARY, predictions_path
 from classify_client.results.calibration import Reliability
 from classify_client.results.formats import read_rows
 from classify_client.results.rows import OK, Row
-from classify_serving.misses import MISS
+from classify_serving.exchange.misses import MISS
 
 UNSURE: Final = 0.6
 """Answers below this probability are unsure."""

@@ -6,8 +6,8 @@ from typing import Any, Final, Self
 
 from classify_client.inference.pipeline import Result
 from classify_client.inputs.sources import Source
-from classify_serving.contract import TOP_K, ModelMetadata
-from classify_serving.misses import MISS, REVIEW
+from classify_serving.contract.model import TOP_K, ModelMetadata
+from classify_serving.exchange.misses import MISS, REVIEW
 
 OK: Final = "ok"
 ERROR: Final = "error"

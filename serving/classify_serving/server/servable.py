@@ -14,9 +14,9 @@ from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from classify_serving.contract import WARMUP_FILE
-from classify_serving.embedded.batching import Batching, batched
-from classify_serving.embedded.versions import SAVED_MODEL, ServableError, find_version
+from classify_serving.contract.model import WARMUP_FILE
+from classify_serving.contract.versions import SAVED_MODEL, ServableError, find_version
+from classify_serving.server.batching import Batching, batched
 
 Arrays = Mapping[str, NDArray[np.generic]]
 Predict = Callable[[str, Arrays], Arrays]

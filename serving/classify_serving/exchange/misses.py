@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import BinaryIO, Final
 
-from classify_serving.text import printable
+from classify_serving.contract.text import printable
 
 MISS: Final = "miss"
 REVIEW: Final = "review"

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
-from classify_serving.contract import SERVING_DEFAULT
-from classify_serving.embedded.servable import Servables
-from classify_serving.embedded.server import AddressError
-from classify_serving.embedded.services import RequestError, model_status, predict
+from classify_serving.contract.model import SERVING_DEFAULT
+from classify_serving.server.servable import Servables
+from classify_serving.server.server import AddressError
+from classify_serving.server.services import RequestError, model_status, predict
 
 _PATH: Final = re.compile(r"/v1/models/(?P<name>[^/:]+)(/versions/(?P<version>\d+))?(?P<predict>:predict)?")
 _STATUS: Final = {

@@ -28,8 +28,8 @@ from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceServicer
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceServicer
 
-from classify_serving.contract import SERVING_DEFAULT
-from classify_serving.embedded.servable import Servable, Servables
+from classify_serving.contract.model import SERVING_DEFAULT
+from classify_serving.server.servable import Servable, Servables
 
 _SIGNATURE_DEF = "signature_def"
 

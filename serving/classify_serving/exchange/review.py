@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Final, Literal
 
-from classify_serving.spreadsheets import defuse, fuse
+from classify_serving.exchange.csv_cells import defuse, fuse
 
 REVIEW: Final = "review.csv"
 CONFIRMED: Final = ".review/confirmed.csv"

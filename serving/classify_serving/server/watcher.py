@@ -6,9 +6,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from classify_serving.embedded.batching import Batching
-from classify_serving.embedded.servable import Servables, load_servable
-from classify_serving.embedded.versions import ServableError, find_version
+from classify_serving.contract.versions import ServableError, find_version
+from classify_serving.server.batching import Batching
+from classify_serving.server.servable import Servables, load_servable
 
 POLL_SECONDS: Final = 1.0
 """As TensorFlow Serving's `file_system_poll_wait_seconds`."""

@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from classify_serving import wire_pb2
-from classify_serving.wire_pb2 import TensorProto, TensorShapeProto
+from classify_serving.contract import wire_pb2
+from classify_serving.contract.wire_pb2 import TensorProto, TensorShapeProto
 
 
 class TensorError(ValueError):

@@ -15,7 +15,7 @@ import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 
-from classify_serving.embedded.batching_pb2 import BatchingParameters
+from classify_serving.server.batching_pb2 import BatchingParameters
 
 Function = Callable[..., Mapping[str, tf.Tensor]]
 _scopes = count()

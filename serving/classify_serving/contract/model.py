@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from classify_serving.images import Resize
+from classify_serving.contract.images import Resize
 
 SERVING_DEFAULT: Final = "serving_default"
 ENCODED: Final = "encoded"

@@ -1,4 +1,8 @@
-"""The embedded server's life: listen once the model is there, answer, and stop without dropping a request."""
+"""The embedded server's life: listen once the model is there, answer, and stop without dropping a request.
+
+It answers as TensorFlow Serving does (methods, status codes, messages), so that a client proved against it is
+right there too; in production, TensorFlow Serving takes its place.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -9,8 +13,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from tensorflow_serving.apis.prediction_service_pb2_grpc import add_PredictionServiceServicer_to_server
 
-from classify_serving.embedded.servable import Servable, Servables
-from classify_serving.embedded.services import ModelService, PredictionService
+from classify_serving.server.servable import Servable, Servables
+from classify_serving.server.services import ModelService, PredictionService
 
 _OPTIONS: Final = (
     # As TensorFlow Serving: no limit of its own on what it receives.

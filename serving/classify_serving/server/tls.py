@@ -5,7 +5,7 @@ from pathlib import Path
 import grpc
 from google.protobuf import text_format
 
-from classify_serving.embedded.ssl_config_pb2 import SSLConfig
+from classify_serving.server.ssl_config_pb2 import SSLConfig
 
 
 class SslError(Exception):

@@ -5,8 +5,8 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from classify_serving.images import is_image_name
-from classify_serving.text import printable
+from classify_serving.contract.images import is_image_name
+from classify_serving.contract.text import printable
 
 
 def walk_images(root: Path, skip: Callable[[Path], bool] = lambda folder: False) -> Iterator[Path]:
