@@ -24,7 +24,7 @@ from classify_serving.tensorflow_import import import_tensorflow
 from classify_training.config import ARTICLE, AugmentConfig, DataConfig, FitConfig, TrainConfig
 
 if TYPE_CHECKING:
-    from classify_training.plan import Plan
+    from classify_training.data.plan import Plan
 
 SIZE = 32
 
@@ -124,7 +124,7 @@ def _mean(outcomes: list[Outcome], name: str) -> float:
 
 
 def _run(config: TrainConfig, seed: int) -> Outcome:
-    from classify_training.plan import make_plan
+    from classify_training.data.plan import make_plan
     from classify_training.train import train
 
     config = replace(config, data=replace(config.data, seed=seed))
@@ -171,14 +171,14 @@ def _compare_pipelines(base: TrainConfig) -> None:
 
 def _plan_of_size(base: TrainConfig, size: int) -> "Plan":
     """The dataset at another size."""
-    from classify_training.plan import make_plan
+    from classify_training.data.plan import make_plan
 
     return make_plan(replace(base.data, size=size), quiet=True)
 
 
 def _ours(plan: "Plan", config: TrainConfig) -> float:
-    from classify_training.feed import ImageFeed
-    from classify_training.model import build_classifier
+    from classify_training.fitting.input_pipeline import ImageFeed
+    from classify_training.model.vgg16 import build_classifier
 
     feed = ImageFeed(build_classifier(2, config.data.size, "random"), plan, config)
     return _rate(lambda number: (len(images) for images, *_ in feed.epoch(number)))

@@ -41,7 +41,7 @@ def model(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model's folder with version 1, trained for one epoch through the real command."""
     from click.testing import CliRunner
 
-    from classify_training.cli import main
+    from classify_training.cli.main import main
 
     folder = tmp_path_factory.mktemp("trained") / "models" / "classifier"
     command = ["export", str(dataset), "--output", str(folder), "--size", str(SIDE), "--weights", "random"]

@@ -10,7 +10,7 @@ import pytest
 from classify_client.cli.compare import compare_command
 from classify_client.cli.main import main as client
 from classify_serving.cli import main as serve
-from classify_training.cli import main as train
+from classify_training.cli.main import main as train
 
 ROOT = Path(__file__).parents[1]
 COMMANDS: dict[str, click.Command] = {

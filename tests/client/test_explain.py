@@ -18,8 +18,8 @@ from classify_serving.exchange.review import read_review
 from classify_serving.exchange.training_index import TrainingIndex, write_index
 from classify_serving.server.servable import load_servable
 from classify_serving.server.server import EmbeddedServer
-from classify_training.model import Classifier, explained_layer
-from classify_training.signatures import Signatures
+from classify_training.export.signatures import Signatures
+from classify_training.model.vgg16 import Classifier, explained_layer
 
 SIDE = 32
 QUARTER = SIDE // 4

@@ -19,8 +19,8 @@ from classify_serving.exchange.review import (
     sha256_of,
     write_review,
 )
-from classify_training.cli import main
-from classify_training.journal import Change, open_journal
+from classify_training.cli.main import main
+from classify_training.corrections.journal import Change, open_journal
 
 Tree = dict[str, bytes]
 

@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from classify_training.augment import Augmentation, RandomAffine, RandomErasing
 from classify_training.config import AugmentConfig
+from classify_training.model.augmentation import Augmentation, RandomAffine, RandomErasing
 
 SIDE = 64
 Images = NDArray[np.float32]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classify_training.balance import balance, class_weights, merge_counts, plan_merges
+from classify_training.data.balance import balance, class_weights, merge_counts, plan_merges
 from classify_training.errors import DatasetError
 
 counts = st.dictionaries(st.sampled_from(["a", "b", "c", "d", "others"]), st.integers(1, 60), min_size=1)

@@ -10,7 +10,7 @@ import pytest
 from support import write_picture
 
 from classify_serving.contract.images import ImageError
-from classify_training.cache import ImageCache, Picture
+from classify_training.data.cache import ImageCache, Picture
 from classify_training.errors import CacheError
 
 
@@ -94,7 +94,7 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000));"
-        "from classify_training.cli import main; main()"
+        "from classify_training.cli.main import main; main()"
     )
     command = [sys.executable, "-c", code, "inspect", str(tmp_path / "data"), "--cache", str(tmp_path / "cache")]
     result = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classify_training.calibration import calibration_error, fit_temperature, negative_log_likelihood
+from classify_training.fitting.calibration import calibration_error, fit_temperature, negative_log_likelihood
 
 NONE = np.zeros(0, np.int64)
 

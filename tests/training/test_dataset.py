@@ -9,7 +9,7 @@ from PIL import Image
 from support import write_picture
 
 from classify_training.config import DataConfig
-from classify_training.dataset import Dataset, fingerprint, load, scan
+from classify_training.data.dataset import Dataset, fingerprint, load, scan
 from classify_training.errors import DatasetError
 
 

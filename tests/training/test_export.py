@@ -22,8 +22,8 @@ from classify_serving.exchange.trained_on import read_trained_on
 from classify_serving.exchange.training_index import read_index, unit
 from classify_training.config import Unfreeze
 from classify_training.errors import ExportError
-from classify_training.export import export, remove_leftovers
-from classify_training.model import build_classifier, explained_layer, set_trainable
+from classify_training.export.saved_model import export, remove_leftovers
+from classify_training.model.vgg16 import build_classifier, explained_layer, set_trainable
 from classify_training.versions import newest_version
 
 PICTURES = np.random.default_rng(3).integers(0, 256, (3, 32, 32, 3), np.uint8)

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from classify_training.checkpoint import Checkpoint, State
 from classify_training.config import AugmentConfig, DataConfig, FitConfig, TrainConfig
+from classify_training.data.plan import Plan, make_plan
 from classify_training.errors import CacheError, FitError
-from classify_training.feed import FeatureFeed, ImageFeed, head_feed, make_feed
-from classify_training.fit import fit, phases
-from classify_training.model import Classifier, build_classifier
-from classify_training.plan import Plan, make_plan
-from classify_training.precision import choose_policy, processor_flags
+from classify_training.fitting.checkpoint import Checkpoint, State
+from classify_training.fitting.fit import fit, phases
+from classify_training.fitting.input_pipeline import FeatureFeed, ImageFeed, head_feed, make_feed
+from classify_training.model.precision import choose_policy, processor_flags
+from classify_training.model.vgg16 import Classifier, build_classifier
 
 STILL = AugmentConfig(flip=False, shift=0, rotate=0, erase=0)
 
@@ -180,11 +180,11 @@ from typing import Any
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
-from classify_training.checkpoint import Checkpoint, State
+from classify_training.fitting.checkpoint import Checkpoint, State
 from classify_training.config import DataConfig, FitConfig, TrainConfig
-from classify_training.fit import fit
-from classify_training.model import build_classifier
-from classify_training.plan import make_plan
+from classify_training.fitting.fit import fit
+from classify_training.model.vgg16 import build_classifier
+from classify_training.data.plan import make_plan
 folder, dataset = map(Path, sys.argv[1:])
 data = DataConfig(dataset=dataset, size=32, val=0.2, test=0.2, min_images=4, cache=folder)
 config = TrainConfig(data=data, fit=FitConfig(weights="random", epochs=1, batch_size=8), output=folder, quiet=True)

@@ -13,8 +13,8 @@ from PIL import Image
 from support import write_picture
 
 from classify_serving.exchange.embeddings import COLUMNS, Embedded
-from classify_training.cli import main
-from classify_training.embedding_map import choose, class_colours, lay_out
+from classify_training.cli.main import main
+from classify_training.embedding_map.layout import choose, class_colours, lay_out
 
 HOSTILE = "</script><b>$x_{"
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from classify_training.errors import WeightsError
-from classify_training.model import build_classifier
+from classify_training.model.vgg16 import build_classifier
 
 
 def test_weights_of_a_file_are_taken(tmp_path: Path) -> None:

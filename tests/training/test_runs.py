@@ -14,9 +14,9 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from classify_training.checkpoint import Epoch
-from classify_training.cli import main
-from classify_training.figures import draw_confusion, draw_curves
+from classify_training.cli.main import main
+from classify_training.evaluation.figures import draw_confusion, draw_curves
+from classify_training.fitting.checkpoint import Epoch
 
 OPTIONS = ["--size", "32", "--min-images", "4", "--batch-size", "8", "--val", "0.2", "--test", "0.2"]
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classify_training.similar import close_pairs, similar_groups
+from classify_training.data.near_duplicates import close_pairs, similar_groups
 
 base = st.integers(0, 2**64 - 1)
 # Hashes near each other are rare by chance, so some are made by flipping a few bits of others.

@@ -5,8 +5,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classify_training.examples import Split
-from classify_training.split import assign_splits
+from classify_training.data.examples import Split
+from classify_training.data.split import assign_splits
 
 fractions = st.floats(0, 0.9)
 given_splits = st.sampled_from([None, None, None, "train", "val", "test"])

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from support import write_picture
 
-from classify_training.cli import main
+from classify_training.cli.main import main
 
 
 def run(*arguments: str | Path) -> Result:

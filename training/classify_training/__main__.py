@@ -1,5 +1,5 @@
 """`python -m classify_training` is `classify-train`."""
 
-from classify_training.cli import main
+from classify_training.cli.main import main
 
 main(prog_name="classify-train")

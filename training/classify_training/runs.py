@@ -16,14 +16,14 @@ import msgspec
 from classify_serving.exchange.misses import Misses
 from classify_serving.exchange.training_index import INDEX_FILE
 from classify_serving.files import locked
-from classify_training.checkpoint import Checkpoint, Epoch
 from classify_training.config import TrainConfig
+from classify_training.data.plan import Plan
 from classify_training.errors import RunError
-from classify_training.evaluate import Evaluation
-from classify_training.figures import draw_confusion, draw_curves
-from classify_training.index import write_training_index
-from classify_training.model import Classifier
-from classify_training.plan import Plan
+from classify_training.evaluation.evaluate import Evaluation
+from classify_training.evaluation.figures import draw_confusion, draw_curves
+from classify_training.evaluation.training_index import write_training_index
+from classify_training.fitting.checkpoint import Checkpoint, Epoch
+from classify_training.model.vgg16 import Classifier
 from classify_training.settings import settings_json
 
 CONFIG: Final = "config.json"

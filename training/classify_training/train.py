@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from classify_serving.contract.model import SCHEMA_VERSION, ModelMetadata
 from classify_serving.exchange.trained_on import TRAINED_ON_FILE, trained_on_csv
 from classify_training.config import TrainConfig
-from classify_training.dataset import fingerprint
-from classify_training.evaluate import Evaluation, evaluate
-from classify_training.export import export, remove_leftovers
-from classify_training.fit import fit
-from classify_training.model import Classifier, build_classifier, in_float32
-from classify_training.plan import Plan
-from classify_training.precision import choose_policy
+from classify_training.data.dataset import fingerprint
+from classify_training.data.plan import Plan
+from classify_training.evaluation.evaluate import Evaluation, evaluate
+from classify_training.export.saved_model import export, remove_leftovers
+from classify_training.fitting.fit import fit
+from classify_training.model.precision import choose_policy
+from classify_training.model.vgg16 import Classifier, build_classifier, in_float32
 from classify_training.runs import Run, open_run
 from classify_training.versions import newest_version
 

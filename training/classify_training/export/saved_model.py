@@ -22,8 +22,8 @@ from classify_serving.contract import model as contract
 from classify_serving.contract.model import ModelMetadata
 from classify_serving.files import locked
 from classify_training.errors import ExportError
-from classify_training.model import Classifier
-from classify_training.signatures import Signatures
+from classify_training.export.signatures import Signatures
+from classify_training.model.vgg16 import Classifier
 
 WARMUP_BATCH_SIZES: Final = (1, 32)
 """Sizes TensorFlow Serving runs once before it takes requests: a single image, and the client's batch."""

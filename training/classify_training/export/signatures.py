@@ -9,7 +9,7 @@ import tensorflow as tf
 from classify_serving.contract import model as contract
 from classify_serving.contract.images import Resize
 from classify_serving.contract.model import ModelMetadata
-from classify_training.model import Classifier, explained_layer
+from classify_training.model.vgg16 import Classifier, explained_layer
 
 Tensors = dict[str, tf.Tensor]
 _PNG_START: Final = b"\x89PNG"

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from classify_training.checkpoint import Epoch
 from classify_training.errors import RunError
+from classify_training.fitting.checkpoint import Epoch
 
 _DPI: Final = 120
 _LONGEST_NAME: Final = 24

@@ -11,11 +11,11 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from classify_training.augment import Augmentation
 from classify_training.config import TrainConfig, Unfreeze
+from classify_training.data.plan import Plan
 from classify_training.errors import CacheError
-from classify_training.model import HEAD, Classifier, first_trained_block, section
-from classify_training.plan import Plan
+from classify_training.model.augmentation import Augmentation
+from classify_training.model.vgg16 import HEAD, Classifier, first_trained_block, section
 from classify_training.progress import track
 
 _FREE_SHARE: Final = 0.8

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from classify_training.augment import Augmentation
 from classify_training.config import AugmentConfig
-from classify_training.figures import draw_preview
-from classify_training.plan import Plan
+from classify_training.data.plan import Plan
+from classify_training.evaluation.figures import draw_preview
+from classify_training.model.augmentation import Augmentation
 
 
 def write_preview(plan: Plan, config: AugmentConfig, images: int, repeats: int, seed: int, path: Path) -> None:

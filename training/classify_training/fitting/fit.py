@@ -12,14 +12,14 @@ import numpy as np
 import tensorflow as tf
 from rich.progress import Progress
 
-from classify_training.balance import class_weights
-from classify_training.calibration import fit_temperature, negative_log_likelihood
-from classify_training.checkpoint import Checkpoint, Epoch, State
 from classify_training.config import FitConfig, TrainConfig, Unfreeze
+from classify_training.data.balance import class_weights
+from classify_training.data.plan import Plan
 from classify_training.errors import FitError
-from classify_training.feed import Feed, head_feed, make_feed
-from classify_training.model import Classifier, reseed_dropout, set_trainable
-from classify_training.plan import Plan
+from classify_training.fitting.calibration import fit_temperature, negative_log_likelihood
+from classify_training.fitting.checkpoint import Checkpoint, Epoch, State
+from classify_training.fitting.input_pipeline import Feed, head_feed, make_feed
+from classify_training.model.vgg16 import Classifier, reseed_dropout, set_trainable
 from classify_training.progress import progress_bar
 
 _WARM_UP: Final = 0.1

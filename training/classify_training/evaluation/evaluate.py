@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from classify_training.calibration import calibration_error, fit_temperature, negative_log_likelihood
-from classify_training.plan import Plan
+from classify_training.data.plan import Plan
+from classify_training.fitting.calibration import calibration_error, fit_temperature, negative_log_likelihood
 
 
 @dataclass(frozen=True)

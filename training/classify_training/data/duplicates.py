@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from classify_training.examples import Example, ImageFile, Split
+from classify_training.data.examples import Example, ImageFile, Split
 
 _STRONGEST_FIRST: Final[tuple[Split | None, ...]] = ("test", "val", "train", None)
 """Of equal images the one is kept whose split must stay clean."""

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from classify_serving.exchange.embeddings import Embedded
 from classify_serving.files import replace_file
+from classify_training.cli.options import FOLDER
 from classify_training.errors import MapError
-from classify_training.options import FOLDER
 
 PICTURE: Final = "map.png"
 PAGE: Final = "map.html"
@@ -32,7 +32,7 @@ def map_command(results: Path, most: int, seed: int) -> None:
     rings are misses; the page can be zoomed until the pictures show.
     """
     from classify_serving.exchange.embeddings import EmbeddingsError, read_embeddings
-    from classify_training.embedding_map import choose, lay_out
+    from classify_training.embedding_map.layout import choose, lay_out
 
     try:
         vectors, index = read_embeddings(results)
@@ -51,7 +51,7 @@ def map_command(results: Path, most: int, seed: int) -> None:
 
 
 def _write(folder: Path, places: NDArray[np.float32], index: Sequence[Embedded], total: int) -> None:
-    from classify_training.embedding_map import class_colours, draw_map
+    from classify_training.embedding_map.layout import class_colours, draw_map
 
     counts = Counter(entry.true_class for entry in index)
     names = sorted(counts)
@@ -80,7 +80,7 @@ def render_page(
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    from classify_training.embedding_map import TILE, thumbnail_sheet
+    from classify_training.embedding_map.layout import TILE, thumbnail_sheet
 
     sheet, columns = thumbnail_sheet([entry.file for entry in index])
     numbers = {name: number for number, name in enumerate(classes)}
@@ -94,7 +94,7 @@ def render_page(
     }
     script = _part("map.js")
     environment = Environment(
-        loader=PackageLoader("classify_training", "map_page"), autoescape=True, undefined=StrictUndefined
+        loader=PackageLoader("classify_training.embedding_map", "page"), autoescape=True, undefined=StrictUndefined
     )
     return environment.get_template("map.html.j2").render(
         title=title,
@@ -126,4 +126,4 @@ def _point(entry: Embedded, numbers: dict[str, int], place: Sequence[float]) -> 
 
 
 def _part(name: str) -> str:
-    return resources.files("classify_training").joinpath("map_page", name).read_text(encoding="utf-8")
+    return resources.files("classify_training.embedding_map").joinpath("page", name).read_text(encoding="utf-8")

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from classify_serving.contract.folders import folder_label, walk_images
 from classify_serving.contract.images import ImageError, is_image_name
 from classify_serving.contract.text import shown
-from classify_training.cache import ImageCache
 from classify_training.config import DataConfig
-from classify_training.duplicates import drop_duplicates, drop_leaks
+from classify_training.data.cache import ImageCache
+from classify_training.data.duplicates import drop_duplicates, drop_leaks
+from classify_training.data.examples import Example, ImageFile, Split
+from classify_training.data.near_duplicates import similar_groups
 from classify_training.errors import DatasetError
-from classify_training.examples import Example, ImageFile, Split
 from classify_training.progress import track
-from classify_training.similar import similar_groups
 
 _SPLIT_FOLDERS: Final[Mapping[str, Split]] = {
     "train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classify_serving.exchange.training_index import make_index, write_index
-from classify_training.model import Classifier
-from classify_training.plan import Plan
+from classify_training.data.plan import Plan
+from classify_training.model.vgg16 import Classifier
 
 _BATCH: Final = 64
 

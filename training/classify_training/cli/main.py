@@ -10,11 +10,9 @@ import click
 
 from classify_serving.contract.text import shown
 from classify_training import __version__
-from classify_training.apply import apply
-from classify_training.config import RECIPES, DataConfig, TrainConfig
-from classify_training.errors import TrainingError
-from classify_training.map import map_command
-from classify_training.options import (
+from classify_training.cli.apply import apply
+from classify_training.cli.map import map_command
+from classify_training.cli.options import (
     FOLDER,
     augment_config,
     augment_options,
@@ -27,10 +25,12 @@ from classify_training.options import (
     use_recipe,
     writable_folder,
 )
+from classify_training.config import RECIPES, DataConfig, TrainConfig
+from classify_training.errors import TrainingError
 from classify_training.versions import newest_version
 
 if TYPE_CHECKING:
-    from classify_training.plan import Plan
+    from classify_training.data.plan import Plan
     from classify_training.train import Trained
 
 _TABLE_WIDTH = 100
@@ -82,7 +82,7 @@ def sample(dataset: Path, images: Path, needed_for: Path | None) -> None:
     The 1,797 scans come with scikit-learn, so nothing is downloaded. Three of the ten classes are too small on
     purpose.
     """
-    from classify_training.sample import holds_something, write_sample
+    from classify_training.data.sample import holds_something, write_sample
 
     if needed_for and (holds_something(dataset) or newest_version(needed_for)):
         click.echo(f"no sample needed: {dataset if holds_something(dataset) else needed_for} is there")
@@ -112,11 +112,11 @@ def preview(output: Path, images: int, repeats: int, quiet: bool, **options: Any
     """Draw images of DATASET, and below each what augmentation makes of it."""
     data, augment = data_config(options), augment_config(options)
     _log_to_stderr(quiet)
-    from classify_training.plan import make_plan
+    from classify_training.data.plan import make_plan
 
     plan = make_plan(data, quiet)
     _import_tensorflow()
-    from classify_training.preview import write_preview
+    from classify_training.evaluation.preview import write_preview
 
     write_preview(plan, augment, images, repeats, data.seed, output)
     click.echo(f"Drew {output}")
@@ -216,7 +216,7 @@ def _import_tensorflow() -> None:
 
 def _log_to_stderr(quiet: bool) -> None:
     logging.basicConfig(format="%(message)s")
-    logging.getLogger(__package__).setLevel(logging.WARNING if quiet else logging.INFO)
+    logging.getLogger("classify_training").setLevel(logging.WARNING if quiet else logging.INFO)
 
 
 def _show(data: DataConfig, quiet: bool) -> "Plan":
@@ -224,7 +224,7 @@ def _show(data: DataConfig, quiet: bool) -> "Plan":
     _log_to_stderr(quiet)
     from rich.console import Console
 
-    from classify_training.plan import make_plan, plan_table
+    from classify_training.data.plan import make_plan, plan_table
 
     plan = make_plan(data, quiet)
     # On a narrower terminal long lines wrap, which is better than columns that vanish.

@@ -20,10 +20,10 @@ from classify_serving.exchange.review import (
     read_review,
     sha256_of,
 )
-from classify_training.dataset import scan
+from classify_training.corrections.journal import FOLDER, TRASH, Change
+from classify_training.data.dataset import scan
+from classify_training.data.examples import ImageFile
 from classify_training.errors import MendError
-from classify_training.examples import ImageFile
-from classify_training.journal import FOLDER, TRASH, Change
 from classify_training.progress import track
 
 

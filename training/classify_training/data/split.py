@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from classify_training.examples import Split
+from classify_training.data.examples import Split
 
 
 def assign_splits(

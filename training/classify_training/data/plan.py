@@ -12,12 +12,12 @@ from rich.console import JustifyMethod
 from rich.table import Table
 
 from classify_serving.contract.text import shown
-from classify_training.balance import balance, class_weights, merge_counts, plan_merges
 from classify_training.config import DataConfig
-from classify_training.dataset import Dataset, load, with_splits
+from classify_training.data.balance import balance, class_weights, merge_counts, plan_merges
+from classify_training.data.dataset import Dataset, load, with_splits
+from classify_training.data.examples import Split
+from classify_training.data.split import assign_splits
 from classify_training.errors import DatasetError
-from classify_training.examples import Split
-from classify_training.split import assign_splits
 
 _COLUMNS: Final[tuple[tuple[str, JustifyMethod], ...]] = (
     ("folder", "left"), ("found", "right"), ("corrupt", "right"), ("double", "right"), ("conflict", "right"),

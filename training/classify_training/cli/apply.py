@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from classify_serving.contract.text import shown
+from classify_training.cli.options import FOLDER
 from classify_training.errors import MendError
-from classify_training.options import FOLDER
 
 if TYPE_CHECKING:
-    from classify_training.journal import Change
-    from classify_training.mend import Mending
+    from classify_training.corrections.journal import Change
+    from classify_training.corrections.planner import Mending
 
 
 @click.command()
@@ -41,8 +41,8 @@ def apply(dataset: Path, dry_run: bool, yes: bool, undo: bool, **options: Any) -
     delete moves it to .review/trash in the dataset. Images are found by their content, wherever they are in the
     dataset. Everything is shown first, and can be undone.
     """
-    from classify_training.journal import open_journal
-    from classify_training.mend import MendConfig, plan_mending
+    from classify_training.corrections.journal import open_journal
+    from classify_training.corrections.planner import MendConfig, plan_mending
 
     if not dataset.is_dir():
         raise MendError(f"no dataset folder {dataset}: correct --dataset")
