@@ -18,7 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from classify_serving.contract.folders import walk_images
-from classify_serving.exchange.review import ReviewRow, read_review, sha256_of, write_review
+from classify_serving.exchange.review import ReviewRow, read_review, write_review
+from classify_serving.files import sha256_of
 
 TRAIN = str(Path(sys.executable).with_name("classify-train"))
 CLIENT = str(Path(sys.executable).with_name("classify-client"))
@@ -114,14 +115,14 @@ def halves(labelled: Path, folder: Path) -> Iterator[tuple[Path, Path]]:
 
 def in_order_of_doubt(rows: Sequence[ReviewRow]) -> list[ReviewRow]:
     """Rows of several reviews in the order that one would have: doubtful labels first, the surest mistake first."""
-    return sorted(rows, key=lambda row: (row.kind != "wrong-label", -float(row.probability)))
+    return sorted(rows, key=lambda row: (row.issue_type != "wrong-label", -float(row.probability)))
 
 
 def surfaced(rows: Sequence[ReviewRow], planted: Mapping[str, str]) -> str:
     """How many planted mistakes are among the first rows: as many as there are mistakes, twice that, and all."""
     count = len(planted)
     found = [sum(row.sha256 in planted for row in rows[:first]) for first in (count, 2 * count, len(rows))]
-    doubted = [row for row in rows if row.kind == "wrong-label"]
+    doubted = [row for row in rows if row.issue_type == "wrong-label"]
     right = sum(row.sha256 in planted for row in doubted)
     return f"{found[0]} | {found[1]} | {found[2]} of {len(rows)} | {right} of {len(doubted)}"
 

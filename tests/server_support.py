@@ -15,7 +15,7 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import add_PredictionSe
 
 from classify_serving.contract import model as contract
 from classify_serving.server.servable import Servable, Servables
-from classify_serving.server.server import EmbeddedServer
+from classify_serving.server.server import ModelServer
 from classify_serving.server.services import PredictionService
 
 
@@ -42,10 +42,10 @@ def servable_of(model: BrightnessModel) -> Servable:
     return Servable(metadata.model_name, metadata.model_version, signatures, model.predict)
 
 
-def start_server(model: BrightnessModel, address: str = "127.0.0.1:0") -> EmbeddedServer:
+def start_server(model: BrightnessModel, address: str = "127.0.0.1:0") -> ModelServer:
     """Serve a model at a given address, such as the one of a server that is gone."""
     host, _, port = address.rpartition(":")
-    return EmbeddedServer(servable_of(model), host, int(port))
+    return ModelServer(servable_of(model), host, int(port))
 
 
 @dataclass(frozen=True)

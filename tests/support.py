@@ -123,11 +123,11 @@ def make_signatures(size: int) -> dict[str, Any]:
 def serving(model: BrightnessModel) -> Iterator[str]:
     """Serve a model over real gRPC on a free port; gives `host:port`."""
     from classify_serving.server.servable import Servable
-    from classify_serving.server.server import EmbeddedServer
+    from classify_serving.server.server import ModelServer
 
     metadata = model.metadata
     servable = Servable(
         metadata.model_name, metadata.model_version, make_signatures(metadata.image_size), model.predict
     )
-    with EmbeddedServer(servable) as server:
+    with ModelServer(servable) as server:
         yield server.address

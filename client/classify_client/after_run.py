@@ -19,8 +19,13 @@ from classify_client.results.summary import write_summary
 from classify_client.terminal.progress import waiting
 from classify_serving.contract.model import ModelMetadata
 from classify_serving.exchange.review import CONFIRMED, ReviewError, read_confirmed
-from classify_serving.exchange.trained_on import TrainedOn, TrainedOnError, find_trained_on, read_trained_on
-from classify_serving.exchange.training_index import IndexFileError, TrainingIndex, read_index
+from classify_serving.exchange.train_embeddings import TrainEmbeddings, TrainEmbeddingsError, read_train_embeddings
+from classify_serving.exchange.train_manifest import (
+    TrainManifest,
+    TrainManifestError,
+    find_train_manifest,
+    read_train_manifest,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +40,8 @@ class Seeing:
         quiet: no progress.
     """
 
-    trained_on: TrainedOn | None
-    index: TrainingIndex | None
+    trained_on: TrainManifest | None
+    index: TrainEmbeddings | None
     confirmed: frozenset[tuple[str, str]]
     explain: bool
     quiet: bool
@@ -60,14 +65,14 @@ class Seeing:
             InputError: one that was asked for is not there, or one cannot be read.
         """
         if trained_on is None and embedded is not None:
-            trained_on = find_trained_on(embedded, metadata.model_version)
+            trained_on = find_train_manifest(embedded, metadata.model_version)
         if confirmed is not None and not (confirmed / CONFIRMED if confirmed.is_dir() else confirmed).exists():
             raise InputError(f"no labels were confirmed in {confirmed}: correct --confirmed, or leave it out")
         given = [confirmed] if confirmed else []
         try:
             return cls(
-                trained_on=read_trained_on(trained_on) if trained_on else None,
-                index=read_index(index) if index else None,
+                trained_on=read_train_manifest(trained_on) if trained_on else None,
+                index=read_train_embeddings(index) if index else None,
                 confirmed=frozenset().union(
                     *(
                         read_confirmed(path / CONFIRMED if path.is_dir() else path)
@@ -77,7 +82,7 @@ class Seeing:
                 explain=explain,
                 quiet=quiet,
             )
-        except (ReviewError, TrainedOnError, IndexFileError) as error:
+        except (ReviewError, TrainManifestError, TrainEmbeddingsError) as error:
             raise InputError(str(error)) from error
 
 

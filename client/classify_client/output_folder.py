@@ -1,8 +1,5 @@
-"""What an output folder holds, and how a file appears in it: whole or not at all."""
+"""The files in an output folder."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -19,11 +16,3 @@ def predictions_path(folder: Path, file_format: str) -> Path:
 def holds_results(folder: Path) -> bool:
     """Whether a run wrote its results into this folder."""
     return (folder / SUMMARY).is_file() and any(predictions_path(folder, name).is_file() for name in FORMATS)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a path to write to that becomes `path` when the block ends; until then what was there stays."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    yield temporary
-    os.replace(temporary, path)

@@ -30,6 +30,7 @@ from classify_client.results.summary import Tally, summarise, write_summary
 from classify_client.terminal.progress import progress_bar, waiting
 from classify_client.terminal.signals import Interrupt
 from classify_serving.contract.model import ModelMetadata
+from classify_serving.contract.text import error_reason
 from classify_serving.files import locked
 
 log = logging.getLogger(__name__)
@@ -134,7 +135,7 @@ def run(config: RunConfig) -> Outcome:
             # Copying names both files; the second is ours.
             where = error.filename2 or error.filename or config.output
             raise OutputError(
-                f"cannot write {where} ({(error.strerror or str(error)).lower()}):"
+                f"cannot write {where} ({error_reason(error)}):"
                 " give another --output, or mend it and run again to go on"
             ) from error
 

@@ -104,7 +104,7 @@ def serve(model: Path, config: ServeConfig) -> None:
     from classify_serving.server.batching import BatchingError, read_batching
     from classify_serving.server.rest import RestServer
     from classify_serving.server.servable import load_servable
-    from classify_serving.server.server import AddressError, EmbeddedServer
+    from classify_serving.server.server import AddressError, ModelServer
     from classify_serving.server.tls import SslError, read_credentials
     from classify_serving.server.watcher import Watcher
 
@@ -117,9 +117,7 @@ def serve(model: Path, config: ServeConfig) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopped.set())
         with ExitStack() as stack:
-            server = stack.enter_context(
-                EmbeddedServer(servable, config.host, config.port, config.threads, credentials)
-            )
+            server = stack.enter_context(ModelServer(servable, config.host, config.port, config.threads, credentials))
             if config.rest_port is not None:
                 rest = stack.enter_context(RestServer(server.servables, config.host, config.rest_port))
                 click.echo(f"REST on {rest.address}", err=True)

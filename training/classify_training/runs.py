@@ -13,15 +13,15 @@ from typing import Any, Final
 
 import msgspec
 
-from classify_serving.exchange.misses import Misses
-from classify_serving.exchange.training_index import INDEX_FILE
+from classify_serving.exchange.misses import MissFolder
+from classify_serving.exchange.train_embeddings import TRAIN_EMBEDDINGS_FILE
 from classify_serving.files import locked
 from classify_training.config import TrainConfig
 from classify_training.data.plan import Plan
 from classify_training.errors import RunError
 from classify_training.evaluation.evaluate import Evaluation
 from classify_training.evaluation.figures import draw_confusion, draw_curves
-from classify_training.evaluation.training_index import write_training_index
+from classify_training.evaluation.train_embeddings import save_train_embeddings
 from classify_training.fitting.checkpoint import Checkpoint, Epoch
 from classify_training.model.vgg16 import Classifier
 from classify_training.settings import settings_json
@@ -74,7 +74,7 @@ class Run:
         right = (evaluation.predicted == evaluation.targets).mean()
         title = f"{len(evaluation.indices)} test images, {right:.1%} right"
         draw_confusion(evaluation.confusion, plan.class_names, title, self.folder / "confusion.png")
-        misses = Misses(self.folder)
+        misses = MissFolder(self.folder)
         with _writing(misses.folder):
             for index, true, predicted in zip(
                 evaluation.indices.tolist(), evaluation.targets, evaluation.predicted, strict=True
@@ -83,14 +83,14 @@ class Run:
                     path = plan.dataset.examples[index].file.path
                     misses.add(path, plan.class_names[true], plan.class_names[predicted])
 
-    def write_index(self, classifier: Classifier, plan: Plan) -> None:
+    def write_train_embeddings(self, classifier: Classifier, plan: Plan) -> None:
         """Write `index.npz`, what the model makes of the images it was trained on.
 
         Raises:
             RunError: it cannot be written.
         """
-        with _writing(self.folder / INDEX_FILE) as path:
-            write_training_index(path, classifier, plan)
+        with _writing(self.folder / TRAIN_EMBEDDINGS_FILE) as path:
+            save_train_embeddings(path, classifier, plan)
 
     def write_left_out(self, plan: Plan) -> None:
         """Write `left_out.csv`: each file that is not trained on, and why.

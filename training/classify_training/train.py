@@ -13,7 +13,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from classify_serving.contract.model import SCHEMA_VERSION, ModelMetadata
-from classify_serving.exchange.trained_on import TRAINED_ON_FILE, trained_on_csv
+from classify_serving.contract.versions import newest_version
+from classify_serving.exchange.train_manifest import TRAIN_MANIFEST_FILE, train_manifest_csv
 from classify_training.config import TrainConfig
 from classify_training.data.dataset import fingerprint
 from classify_training.data.plan import Plan
@@ -23,7 +24,6 @@ from classify_training.fitting.fit import fit
 from classify_training.model.precision import choose_policy
 from classify_training.model.vgg16 import Classifier, build_classifier, in_float32
 from classify_training.runs import Run, open_run
-from classify_training.versions import newest_version
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def train(plan: Plan, config: TrainConfig) -> Trained:
         fitted = time.monotonic()
         final = classifier if policy == "float32" else in_float32(classifier)
         trained = _publish(final, plan, config, run)
-        run.write_index(final, plan)
+        run.write_train_embeddings(final, plan)
         run.write_evaluation(
             trained.evaluation,
             plan,
@@ -105,7 +105,7 @@ def _strategy() -> contextlib.AbstractContextManager[object]:
 def _publish(classifier: Classifier, plan: Plan, config: TrainConfig, run: Run) -> Trained:
     evaluation = evaluate(classifier.model, plan, config.fit.batch_size)
     metadata = _metadata(plan, config, evaluation)
-    extras = {TRAINED_ON_FILE: _trained_on(plan)}
+    extras = {TRAIN_MANIFEST_FILE: _trained_on(plan)}
     path = export(classifier, metadata, _verification_images(plan), config.output, extras)
     return Trained(path, run.folder, metadata, evaluation)
 
@@ -134,7 +134,7 @@ def _metadata(plan: Plan, config: TrainConfig, evaluation: Evaluation) -> ModelM
 def _trained_on(plan: Plan) -> bytes:
     """The list by which images are recognised that the model has seen."""
     examples = sorted(plan.dataset.examples, key=lambda example: example.digest)
-    return trained_on_csv((example.digest, example.file.label, str(example.file.split)) for example in examples)
+    return train_manifest_csv((example.digest, example.file.label, str(example.file.split)) for example in examples)
 
 
 def _verification_images(plan: Plan) -> NDArray[np.uint8]:

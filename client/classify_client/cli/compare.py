@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from classify_client.errors import ClassifyError
-from classify_serving.contract.text import shown
+from classify_serving.contract.text import terminal_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -100,13 +100,13 @@ def _table(changed: Sequence[tuple[str, Any]]) -> "Table":
     for name, change in changed:
         shares = (f"{right / change.images:.1%}" for right in (change.right_before, change.right_after))
         counts = (str(change.fixed), str(change.broken), f"{change.p_value:.2g}")
-        table.add_row(Text(shown(name)), str(change.images), *shares, *counts)
+        table.add_row(Text(terminal_text(name)), str(change.images), *shares, *counts)
     return table
 
 
 def _print_files(title: str, pairs: "Sequence[Pair]") -> None:
     for pair in pairs[:_MOST]:
         was, now = (f"{item.predicted} {item.probability:.0%}" for item in (pair.before, pair.after))
-        click.echo(f"{title}: {shown(pair.path)}  ({shown(was)} -> {shown(now)})")
+        click.echo(f"{title}: {terminal_text(pair.path)}  ({terminal_text(was)} -> {terminal_text(now)})")
     if len(pairs) > _MOST:
         click.echo(f"and {len(pairs) - _MOST} more: --json lists all")

@@ -14,7 +14,7 @@ from classify_client.cli.compare import compare_command
 from classify_client.cli.options import input_options, mistake_options, output_options, pipeline_options, server_options
 from classify_client.errors import ClassifyError, InputError
 from classify_client.terminal.log_handler import notices
-from classify_serving.contract.text import shown
+from classify_serving.contract.text import terminal_text
 
 if TYPE_CHECKING:
     from classify_client.run import Outcome
@@ -78,7 +78,7 @@ def main(
         with notices():
             outcome = run(RunConfig(labels=labels == "folder", connection=connection, **options))
     except ClassifyError as error:
-        click.echo(f"Error: {shown(str(error))}", err=True)
+        click.echo(f"Error: {terminal_text(str(error))}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         click.echo("Stopped. What was written is complete; run again to go on.", err=True)
@@ -103,7 +103,7 @@ def _list(options: Mapping[str, Any]) -> None:
     selection = Selection(**{name: options[name] for name in ("inputs", "include", "exclude", "limit", "shuffle")})
     count = size = 0
     for source in list_sources(selection, options["output"]):
-        click.echo(shown(source.name))
+        click.echo(terminal_text(source.name))
         count += 1
         size += int(source.stamp[0] or 0)
     click.echo(f"{count} images, {size / 1e6:.1f} MB; nothing was sent or written", err=True)
@@ -116,7 +116,7 @@ def _report(outcome: "Outcome", output: Path, as_json: bool) -> None:
     if as_json:
         click.echo(summary_json(outcome.summary), nl=False)
     for name, value in () if as_json else summary_lines(outcome.summary, output):
-        click.echo(click.style(f"{name:<13}", bold=True) + shown(value))
+        click.echo(click.style(f"{name:<13}", bold=True) + terminal_text(value))
     if outcome.summary["failed"]:
         failed = f"{outcome.summary['failed']} of {outcome.summary['images']} images failed"
         path = predictions_path(output, outcome.summary["arguments"]["format"])

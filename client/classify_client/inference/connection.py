@@ -11,6 +11,7 @@ from typing import Final
 import grpc
 
 from classify_client.errors import SettingsError
+from classify_serving.contract.text import error_reason
 
 TOKEN_VARIABLE: Final = "CLASSIFY_TOKEN"
 
@@ -163,6 +164,4 @@ def _read(path: Path, option: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise SettingsError(
-            f"cannot read {path} ({(error.strerror or str(error)).lower()}): correct {option}"
-        ) from None
+        raise SettingsError(f"cannot read {path} ({error_reason(error)}): correct {option}") from None

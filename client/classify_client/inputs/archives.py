@@ -17,6 +17,7 @@ from zipfile import ZipFile, ZipInfo, is_zipfile
 
 from classify_client.errors import InputError
 from classify_serving.contract.images import ImageError, is_image_name
+from classify_serving.contract.text import error_reason
 
 _TAR: Final = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _SUFFIXES: Final = (".zip", *_TAR)
@@ -59,7 +60,7 @@ def check_archive(path: Path) -> None:
     try:
         good = is_zipfile(path) if _is_zip(path) else tarfile.is_tarfile(path)
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+        raise InputError(f"cannot read {path}: {error_reason(error)}") from error
     except Exception:
         good = False
     if not good:
@@ -88,7 +89,7 @@ def archive_members(path: Path, in_order: bool = True) -> Iterator[Member]:
         raise
     except Exception as error:
         # Broken archives make the readers raise nearly anything, as broken images do.
-        reason = f"archive broken after {count} images: {_reason(error)}"
+        reason = f"archive broken after {count} images: {error_reason(error)}"
         yield Member("", "", partial(_refuse, reason), ("", ""))
 
 
@@ -118,7 +119,7 @@ def _read_zipped(archive: ZipFile, info: ZipInfo) -> BinaryIO:
         with archive.open(info) as file:
             return BytesIO(file.read(CONTENT_LIMIT))
     except Exception as error:
-        raise ImageError(info.filename, _reason(error)) from error
+        raise ImageError(info.filename, error_reason(error)) from error
 
 
 def _tar_members(path: Path, in_order: bool) -> Iterator[Member]:
@@ -194,7 +195,7 @@ def _read_span(path: Path, name: str, start: int, size: int) -> BinaryIO:
             file.seek(start)
             return BytesIO(file.read(size))
     except OSError as error:
-        raise ImageError(name, _reason(error)) from error
+        raise ImageError(name, error_reason(error)) from error
 
 
 def _refuse(reason: str) -> BinaryIO:
@@ -203,9 +204,3 @@ def _refuse(reason: str) -> BinaryIO:
 
 def _too_large(name: str) -> ImageError:
     return ImageError(name, f"more than {CONTENT_LIMIT // 1024**2} MiB unpacked: unpack it first")
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return " ".join(str(error).split()) or type(error).__name__

@@ -18,7 +18,7 @@ from classify_client.inputs.selection import Selection, select
 from classify_client.output_folder import holds_results
 from classify_serving.contract.folders import folder_label, walk_images
 from classify_serving.contract.images import Resize, decode_image
-from classify_serving.contract.text import printable
+from classify_serving.contract.text import error_reason, printable
 from classify_serving.exchange.misses import Original
 
 
@@ -118,7 +118,7 @@ def _stream(selection: Selection, output: Path | None) -> Iterator[Source]:
         try:
             yield from listing.of_input(given, alone)
         except OSError as error:
-            raise InputError(f"cannot list {error.filename or given}: {error.strerror or error}") from error
+            raise InputError(f"cannot list {error.filename or given}: {error_reason(error)}") from error
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from classify_client.errors import RequestRefused, ServiceError, Stopped
 from classify_client.inference.model_client import Service
 from classify_client.mistakes.kinds import Nearest
-from classify_client.output_folder import replacing
 from classify_client.results.reader import Item, places
 from classify_serving.contract import model as contract
 from classify_serving.contract.images import ImageError, decode_image
 from classify_serving.contract.model import ModelMetadata
 from classify_serving.contract.text import printable
-from classify_serving.exchange.embeddings import COLUMNS, INDEX, VECTORS
-from classify_serving.exchange.training_index import TrainingIndex
+from classify_serving.exchange.embeddings import COLUMNS, IMAGES, VECTORS
+from classify_serving.exchange.train_embeddings import TrainEmbeddings
+from classify_serving.files import replacing
 
 _BATCH: Final = 32
 _Decoded = tuple[Item, NDArray[np.uint8]]
@@ -49,7 +49,7 @@ def embed_images(folder: Path, items: Iterable[Item], service: Service, model: M
         return
     with replacing(folder / VECTORS) as path, path.open("wb") as file:
         np.save(file, np.concatenate(vectors))
-    with replacing(folder / INDEX) as path, path.open("w", encoding="utf-8", newline="") as file:
+    with replacing(folder / IMAGES) as path, path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         table.writerow(COLUMNS)
         table.writerows(_line(folder, item) for item in embedded)
@@ -59,7 +59,7 @@ def nearest_in_training(
     folder: Path,
     misses: Iterable[Item],
     digests: Mapping[str, str],
-    index: TrainingIndex,
+    index: TrainEmbeddings,
     service: Service,
     model: ModelMetadata,
 ) -> dict[str, Nearest]:
@@ -75,7 +75,9 @@ def nearest_in_training(
             break
         neighbours = index.nearest(vectors, [digests.get(item.path, "") for item in group])
         for item, (cosine, label) in zip(group, neighbours, strict=True):
-            found[item.path] = Nearest(label, cosine >= index.alike, cosine < index.unlike)
+            found[item.path] = Nearest(
+                label, cosine >= index.near_duplicate_similarity, cosine < index.outlier_similarity
+            )
     return found
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from classify_client.results.reader import Item, Results, places, read_items
 from classify_client.results.summary import wilson_interval
-from classify_serving.exchange.review import sha256_of
-from classify_serving.exchange.trained_on import TrainedOn
+from classify_serving.exchange.train_manifest import TrainManifest
+from classify_serving.files import sha256_of
 
 
 def hash_items(folder: Path, items: Iterable[Item]) -> dict[str, str]:
@@ -69,7 +69,7 @@ class Seen:
         }
 
 
-def score_apart(folder: Path, results: Results, trained_on: TrainedOn) -> tuple[Seen, Seen]:
+def score_apart(folder: Path, results: Results, trained_on: TrainManifest) -> tuple[Seen, Seen]:
     """Score the answered files that the model was trained on, and the others: accuracy on seen images flatters.
 
     Files that have gone or are in archives count neither here nor there: only the misses among them have copies, which

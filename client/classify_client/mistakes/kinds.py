@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from classify_client.results.reader import Item, Results
-from classify_serving.exchange.trained_on import TrainedOn
+from classify_serving.exchange.train_manifest import TrainManifest
 
 CONFUSION: Final = "confusion"
 WRONG_LABEL: Final = "wrong-label"
 DUPLICATE: Final = "duplicate"
-UNLIKE: Final = "unlike"
+UNLIKE: Final = "outlier"
 CONFIRMED: Final = "confirmed"
 KINDS: Final[Mapping[str, str]] = {
     WRONG_LABEL: "likely wrong label",
@@ -64,7 +64,7 @@ class Nearest:
 def find_kinds(
     results: Results,
     digests: Mapping[str, str],
-    trained_on: TrainedOn | None = None,
+    trained_on: TrainManifest | None = None,
     nearest: Mapping[str, Nearest] | None = None,
 ) -> dict[str, Finding]:
     """The kind of each miss, by path.

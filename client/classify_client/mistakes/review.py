@@ -16,9 +16,9 @@ from classify_serving.exchange.review import (
     ReviewRow,
     parse_action,
     read_review,
-    sha256_of,
     write_review,
 )
+from classify_serving.files import sha256_of
 
 
 def earlier_review(folder: Path) -> list[ReviewRow]:
@@ -69,7 +69,7 @@ def make_review(
     items = [item for item in _in_order(results, findings) if item.path in digests]
     rows = [_row(item, findings[item.path], digests[item.path], folders) for item in items]
     rows = [replace(row, action=decided[row.key].action if row.key in decided else "") for row in rows]
-    rows = [row for row in rows if row.kind != CONFIRMED or row.action]
+    rows = [row for row in rows if row.issue_type != CONFIRMED or row.action]
     listed = {row.key for row in rows}
     return rows + [row for row in decided.values() if row.key not in listed and _is_there(row)]
 
@@ -95,7 +95,7 @@ def _row(item: Item, finding: Finding, digest: str, folders: Collection[str]) ->
         label=item.label,
         predicted=item.predicted,
         probability=f"{item.probability:.4f}",
-        kind=finding.kind,
+        issue_type=finding.kind,
         reason=finding.reason,
         proposed=_proposal(item, finding, folders),
         sha256=digest,

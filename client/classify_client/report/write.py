@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from classify_client.mistakes.compare import Comparison
 from classify_client.mistakes.kinds import KINDS, NOTES, Finding
-from classify_client.output_folder import REPORT, replacing
+from classify_client.output_folder import REPORT
 from classify_client.report.html import render
 from classify_client.report.thumbnails import thumbnails
 from classify_client.report.view import (
@@ -21,6 +21,7 @@ from classify_client.report.view import (
     make_groups,
 )
 from classify_client.results.reader import UNSURE, Item, Results, places
+from classify_serving.files import replacing
 
 DEFAULT: Final = Limits()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from classify_client.inputs.sources import Source
 from classify_client.results.rows import OK, Row
 from classify_serving.contract.images import ImageError
-from classify_serving.exchange.misses import MISS, REVIEW, Copies, Misses, review_name
+from classify_serving.exchange.misses import MISS, REVIEW, CopyFolder, MissFolder, review_name
 
 
 class Collections:
@@ -22,9 +22,9 @@ class Collections:
 
     def __init__(self, output: Path, link: bool, by_pair: bool, review_below: float | None) -> None:
         self._review_below = review_below
-        self._misses = Misses(output, link, by_pair)
-        self._review = Copies(output / REVIEW, link)
-        self._folders: dict[str, Copies] = {MISS: self._misses, REVIEW: self._review}
+        self._misses = MissFolder(output, link, by_pair)
+        self._review = CopyFolder(output / REVIEW, link)
+        self._folders: dict[str, CopyFolder] = {MISS: self._misses, REVIEW: self._review}
         for folder in self._folders.values():
             folder.remove_partial()
 

@@ -11,10 +11,10 @@ from typing import Any, Final, TextIO, TypeVar
 import msgspec
 
 from classify_client.errors import OutputError
-from classify_client.output_folder import replacing
 from classify_client.results.rows import REALS, WHOLES, Row, columns, from_record, to_record
 from classify_serving.contract.model import TOP_K
-from classify_serving.exchange.csv_cells import defuse, fuse
+from classify_serving.exchange.csv_cells import escape_formula, unescape_formula
+from classify_serving.files import replacing
 
 _CSV_COLUMNS: Final = frozenset(columns(top_k) for top_k in range(1, TOP_K + 1))
 _ROW_GROUP: Final = 10_000
@@ -66,7 +66,7 @@ def append_rows(file: TextIO, suffix: str, rows: Iterable[Row], top_k: int) -> N
     """Add rows to a `.csv` or `.jsonl` file that `write_rows` made."""
     names = columns(top_k)
     if suffix == ".csv":
-        csv.writer(file).writerows([defuse(getattr(row, name)) for name in names] for row in rows)
+        csv.writer(file).writerows([escape_formula(getattr(row, name)) for name in names] for row in rows)
     else:
         file.writelines(msgspec.json.encode(to_record(row, names)).decode() + "\n" for row in rows)
 
@@ -81,7 +81,7 @@ def _read_csv(path: Path) -> Iterator[Row]:
             raise ValueError(f"columns {names}")
         for values in _whole(lines, path):
             if len(values) == len(names):
-                yield Row(**dict(zip(names, map(fuse, values), strict=True)))
+                yield Row(**dict(zip(names, map(unescape_formula, values), strict=True)))
 
 
 def _read_jsonl(path: Path) -> Iterator[Row]:

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classify_client.inference.pipeline import Times
-from classify_client.output_folder import REPORT, SUMMARY, predictions_path, replacing
+from classify_client.output_folder import REPORT, SUMMARY, predictions_path
 from classify_client.results.rows import OK, Row
 from classify_serving.contract.model import ModelMetadata
 from classify_serving.exchange.misses import MISS, REVIEW
+from classify_serving.files import replacing
 
 _MOST_NEW: Final = 100
 _OTHER_NEW: Final = "(more labels)"

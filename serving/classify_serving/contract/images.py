@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
 
+from classify_serving.contract.text import error_reason
+
 Resize = Literal["stretch", "pad", "crop"]
 RESIZE_MODES: Final[tuple[Resize, ...]] = get_args(Resize)
 
@@ -100,7 +102,7 @@ def fit_image(image: Image.Image, size: int, resize: Resize = "stretch") -> NDAr
     try:
         return np.asarray(_RESIZERS[resize](_to_rgb(_upright(image.copy())), size), dtype=np.uint8)
     except Exception as error:
-        raise ImageError(_name_of(getattr(image, "filename", "") or "<image>"), _reason(error)) from error
+        raise ImageError(_name_of(getattr(image, "filename", "") or "<image>"), error_reason(error)) from error
 
 
 def decode_thumbnail(source: str | PathLike[str] | BinaryIO, side: int) -> NDArray[np.uint8]:
@@ -134,19 +136,13 @@ def _decode(
         raise ImageError(path, "not an image, or of a format that cannot be read") from None
     except Exception as error:
         # Broken files make Pillow's parsers raise nearly anything: struct.error, KeyError, SyntaxError ...
-        raise ImageError(path, _reason(error)) from error
+        raise ImageError(path, error_reason(error)) from error
 
 
 def _name_of(source: str | PathLike[str] | BinaryIO) -> str:
     if isinstance(source, str | PathLike):
         return fspath(source)
     return str(getattr(source, "name", "<image>"))
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _reduce_scale(image: Image.Image, size: int, resize: Resize) -> None:

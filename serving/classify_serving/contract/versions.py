@@ -1,4 +1,4 @@
-"""Which version of a model a folder offers; needs no TensorFlow, so a wrong path is told at once."""
+"""The numbered version folders of a model, `models/<name>/<version>/`; needs no TensorFlow."""
 
 from pathlib import Path
 from typing import Final
@@ -10,6 +10,17 @@ class ServableError(Exception):
     """A folder that holds no model that can be served; one sentence, naming the folder."""
 
 
+def version_folders(model: Path) -> list[Path]:
+    """The numbered folders of a model, the highest number first; empty if there is no such folder."""
+    numbered = [path for path in model.glob("*") if path.name.isdecimal() and path.is_dir()]
+    return sorted(numbered, key=lambda path: int(path.name), reverse=True)
+
+
+def newest_version(model: Path) -> int:
+    """The highest version number that is taken; 0 if there is none."""
+    return max((int(path.name) for path in version_folders(model)), default=0)
+
+
 def find_version(folder: Path) -> Path:
     """The version to serve: `folder` itself if it is a version, else the highest-numbered one in it.
 
@@ -17,16 +28,19 @@ def find_version(folder: Path) -> Path:
         ServableError: there is no such folder or no version in it.
     """
     if not folder.is_dir():
-        raise ServableError(f"no model folder {folder}: train one with classify-train export, or correct the path")
-    if folder.name.isdecimal() and (folder / SAVED_MODEL).is_file():
+        raise ServableError(f"no model folder {folder}: train one with classify-train train, or correct the path")
+    if folder.name.isdecimal() and _is_servable(folder):
         return folder
-    versions = _versions_in(folder)
-    if versions:
-        return max(versions, key=lambda version: int(version.name))
-    nested = sorted(child for child in folder.iterdir() if child.is_dir() and _versions_in(child))
-    hint = f"did you mean {nested[0]}?" if nested else "train one with classify-train export"
+    if version := _newest_servable(folder):
+        return version
+    nested = sorted(child for child in folder.iterdir() if child.is_dir() and _newest_servable(child))
+    hint = f"did you mean {nested[0]}?" if nested else "train one with classify-train train"
     raise ServableError(f"no model version (a numbered folder with a {SAVED_MODEL}) in {folder}: {hint}")
 
 
-def _versions_in(folder: Path) -> list[Path]:
-    return [child for child in folder.iterdir() if child.name.isdecimal() and (child / SAVED_MODEL).is_file()]
+def _is_servable(version: Path) -> bool:
+    return (version / SAVED_MODEL).is_file()
+
+
+def _newest_servable(model: Path) -> Path | None:
+    return next(filter(_is_servable, version_folders(model)), None)

@@ -7,11 +7,11 @@ from typing import Final
 _FORMULA: Final = re.compile(r"'*[=+\-@\t\r\n]")
 
 
-def defuse(cell: str) -> str:
+def escape_formula(cell: str) -> str:
     """The cell as it is written: one that would be a formula gets a ' in front."""
     return f"'{cell}" if _FORMULA.match(cell) else cell
 
 
-def fuse(cell: str) -> str:
-    """The opposite of `defuse`: a cell that begins with ' and would be a formula without was given it."""
+def unescape_formula(cell: str) -> str:
+    """The opposite of `escape_formula`: a cell that begins with ' and would be a formula without was given it."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell

@@ -1,4 +1,4 @@
-"""`embeddings.npy` and `embeddings.csv`: the vectors of a run's images, float32 [N,512], and what each is of."""
+"""Embeddings of a run's images: `embeddings.npy`, float32 [N,512], and `embeddings.csv`, which image each row is of."""
 
 import csv
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 VECTORS: Final = "embeddings.npy"
-INDEX: Final = "embeddings.csv"
+IMAGES: Final = "embeddings.csv"
 COLUMNS: Final = ("path", "true_class", "predicted", "probability", "file")
 
 
@@ -18,14 +18,15 @@ class EmbeddingsError(Exception):
 
 
 @dataclass(frozen=True)
-class Embedded:
-    """A line of the index.
+class EmbeddedImage:
+    """A line of `embeddings.csv`.
 
     Attributes:
-        path: what the results call the file.
-        true_class: its class, or empty.
-        predicted: the likeliest class, with its probability in 0-1.
-        file: where it was.
+        path: the file's name in the results.
+        true_class: its true class, or empty.
+        predicted: the predicted class.
+        probability: of that class, in 0-1.
+        file: where the file was.
     """
 
     path: str
@@ -36,29 +37,29 @@ class Embedded:
 
     @property
     def is_miss(self) -> bool:
-        """Whether the model was wrong about it."""
+        """Whether the prediction is wrong."""
         return bool(self.true_class) and self.true_class != self.predicted
 
 
-def read_embeddings(folder: Path) -> tuple[NDArray[np.float32], list[Embedded]]:
-    """The vectors, float32 [N,D], and N lines of the index, from an output folder.
+def read_embeddings(folder: Path) -> tuple[NDArray[np.float32], list[EmbeddedImage]]:
+    """Read the vectors, float32 [N,D], and the N images they are of, from an output folder.
 
     Raises:
         EmbeddingsError: they are not there, or cannot be read.
     """
     try:
         vectors: NDArray[np.float32] = np.load(folder / VECTORS, allow_pickle=False).astype(np.float32)
-        with (folder / INDEX).open(encoding="utf-8", newline="") as file:
+        with (folder / IMAGES).open(encoding="utf-8", newline="") as file:
             rows = csv.reader(file)
             if tuple(next(rows, ())) != COLUMNS:
                 raise ValueError("other columns")
-            index = [Embedded(row[0], row[1], row[2], float(row[3]), Path(row[4])) for row in rows]
-        if vectors.ndim != 2 or len(vectors) != len(index):
-            raise ValueError(f"{vectors.shape} vectors for {len(index)} lines")
+            images = [EmbeddedImage(row[0], row[1], row[2], float(row[3]), Path(row[4])) for row in rows]
+        if vectors.ndim != 2 or len(vectors) != len(images):
+            raise ValueError(f"{vectors.shape} vectors for {len(images)} lines")
     except FileNotFoundError:
         raise EmbeddingsError(f"no embeddings in {folder}: run classify-client with --embed first") from None
     except (OSError, ValueError, IndexError, csv.Error, EOFError) as error:
         raise EmbeddingsError(
             f"the embeddings in {folder} cannot be read ({error}): run classify-client with --embed again"
         ) from error
-    return vectors, index
+    return vectors, images

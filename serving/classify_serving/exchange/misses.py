@@ -24,7 +24,7 @@ Original = Path | Callable[[], BinaryIO]
 """What is copied: a local file, or a function that opens the content of one that is none."""
 
 
-class Copies:
+class CopyFolder:
     """A folder of copies of images, made when the first one comes.
 
     Args:
@@ -76,7 +76,7 @@ class Copies:
     def remove(self, name: str) -> None:
         """Remove a copy made by an earlier run; a name that no run gave is not touched."""
         parts = PurePath(name).parts
-        if not 1 <= len(parts) <= 2 or any(part != clip_end(plain(part), _LONGEST) for part in parts):
+        if not 1 <= len(parts) <= 2 or any(part != clip_end(safe_name(part), _LONGEST) for part in parts):
             return
         path = self.folder.joinpath(*parts)
         if path.is_file() or path.is_symlink():
@@ -91,7 +91,7 @@ class Copies:
             partial.unlink(missing_ok=True)
 
 
-class Misses(Copies):
+class MissFolder(CopyFolder):
     """The miss folder of a run.
 
     Args:
@@ -126,7 +126,9 @@ def miss_name(true_class: str, predicted: str, file_name: str) -> str:
 
 def pair_name(true_class: str, predicted: str, file_name: str) -> str:
     """Likewise `{true}_to_{predicted}/{filename}`: a folder's name and a file's."""
-    return f"{clip_end(plain(f'{true_class}_to_{predicted}'), _LONGEST)}/{clip_start(plain(file_name), _LONGEST)}"
+    return (
+        f"{clip_end(safe_name(f'{true_class}_to_{predicted}'), _LONGEST)}/{clip_start(safe_name(file_name), _LONGEST)}"
+    )
 
 
 def review_name(probability: float, predicted: str, file_name: str) -> str:
@@ -135,10 +137,10 @@ def review_name(probability: float, predicted: str, file_name: str) -> str:
 
 
 def _prefixed(prefix: str, file_name: str) -> str:
-    prefix = plain(prefix)
+    prefix = safe_name(prefix)
     if len(prefix.encode()) > _LONGEST // 2:
         prefix = clip_end(prefix, _LONGEST // 2 - 1) + "_"
-    return prefix + clip_start(plain(file_name), _LONGEST - len(prefix.encode()))
+    return prefix + clip_start(safe_name(file_name), _LONGEST - len(prefix.encode()))
 
 
 def _hashed(name: str, digest: str) -> str:
@@ -148,7 +150,7 @@ def _hashed(name: str, digest: str) -> str:
     return f"{clip_end(stem, _LONGEST - len(f'_{digest}{suffix}'.encode()))}_{digest}{suffix}"
 
 
-def plain(text: str) -> str:
+def safe_name(text: str) -> str:
     """Text as a name that every file system takes and that stays in its folder."""
     return re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|]', "_", printable(text)).lstrip(".") or "_"
 

@@ -30,7 +30,7 @@ class AddressError(Exception):
     """An address that cannot be listened on; one sentence, naming it."""
 
 
-class EmbeddedServer:
+class ModelServer:
     """A gRPC server over one servable at a time, listening from construction to `stop`; a context manager.
 
     `servables` holds the one that answers, and may be given another while it runs.

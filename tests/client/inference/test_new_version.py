@@ -11,7 +11,7 @@ from server_support import servable_of, start_server
 from support import BrightnessModel, make_metadata, write_picture
 
 from classify_serving.contract import model as contract
-from classify_serving.server.server import EmbeddedServer
+from classify_serving.server.server import ModelServer
 
 
 class ReplacedModel(BrightnessModel):
@@ -20,7 +20,7 @@ class ReplacedModel(BrightnessModel):
     def __init__(self, successor: BrightnessModel, batches: int) -> None:
         super().__init__(make_metadata())
         self.successor, self.batches = successor, batches
-        self.server: EmbeddedServer | None = None
+        self.server: ModelServer | None = None
 
     def predict(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         answer = super().predict(signature, inputs)

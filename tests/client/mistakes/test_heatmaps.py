@@ -15,9 +15,9 @@ from support import BrightnessModel, make_metadata
 from classify_client.mistakes.heatmaps import overlay
 from classify_serving.exchange.embeddings import EmbeddingsError, read_embeddings
 from classify_serving.exchange.review import read_review
-from classify_serving.exchange.training_index import TrainingIndex, write_index
+from classify_serving.exchange.train_embeddings import TrainEmbeddings, write_train_embeddings
 from classify_serving.server.servable import load_servable
-from classify_serving.server.server import EmbeddedServer
+from classify_serving.server.server import ModelServer
 from classify_training.export.signatures import Signatures
 from classify_training.model.vgg16 import Classifier, explained_layer
 
@@ -66,7 +66,7 @@ def corners(corner_model: Path, tmp_path: Path) -> Iterator[Client]:
         path = tmp_path / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(path)
-    with EmbeddedServer(load_servable(corner_model)) as server:
+    with ModelServer(load_servable(corner_model)) as server:
         model = BrightnessModel(make_metadata())
         yield Client(model, server.address, tmp_path / "images", tmp_path / "classified")
 
@@ -120,10 +120,10 @@ def test_embeddings_are_stored_with_what_they_are_of(corners: Client) -> None:
 
 def test_what_misses_are_like_in_training(corners: Client, tmp_path: Path) -> None:
     vectors = np.eye(2, 512, dtype=np.float32)
-    for alike, unlike, kind, proposed in ((0.9, 0.5, "duplicate", "relabel:lit"), (2, 1.5, "unlike", "")):
-        index = TrainingIndex(vectors, ["0" * 64, "1" * 64], ["lit", "dark"], alike, unlike)
-        write_index(tmp_path / "index.npz", index)
+    for alike, unlike, kind, proposed in ((0.9, 0.5, "duplicate", "relabel:lit"), (2, 1.5, "outlier", "")):
+        index = TrainEmbeddings(vectors, ["0" * 64, "1" * 64], ["lit", "dark"], alike, unlike)
+        write_train_embeddings(tmp_path / "index.npz", index)
         assert corners.run("--index", str(tmp_path / "index.npz")).exit_code == 0
         rows = read_review(corners.output / "review.csv")
-        assert [(row.kind, row.proposed) for row in rows] == [(kind, proposed)] * 2
+        assert [(row.issue_type, row.proposed) for row in rows] == [(kind, proposed)] * 2
     assert corners.run("--index", str(tmp_path / "absent.npz")).exit_code == 2

@@ -5,7 +5,8 @@ from dataclasses import replace
 from client_support import Client, Start
 from support import BrightnessModel, make_metadata, write_picture
 
-from classify_serving.exchange.review import read_review, sha256_of, write_review
+from classify_serving.exchange.review import read_review, write_review
+from classify_serving.files import sha256_of
 
 
 def test_each_miss_is_listed_with_a_proposal(start: Start) -> None:
@@ -16,10 +17,15 @@ def test_each_miss_is_listed_with_a_proposal(start: Start) -> None:
     write_picture(made.images / "dark grey/3.png", 3)
     made.run()
     first, second = read_review(made.output / "review.csv")
-    assert (first.path, first.label, first.predicted, first.kind) == ("black/2.png", "black", "white", "wrong-label")
+    assert (first.path, first.label, first.predicted, first.issue_type) == (
+        "black/2.png",
+        "black",
+        "white",
+        "wrong-label",
+    )
     assert (first.proposed, first.action) == ("relabel:white", "")
     assert (first.sha256, first.file) == (sha256_of(wrong), str(wrong))
-    assert (second.path, second.label, second.kind) == ("dark grey/3.png", "dark grey", "confusion")
+    assert (second.path, second.label, second.issue_type) == ("dark grey/3.png", "dark grey", "confusion")
     assert second.proposed == "keep"
 
 
@@ -29,7 +35,7 @@ def test_nothing_is_proposed_for_a_class_without_a_folder(start: Start) -> None:
         write_picture(made.images / f"white/{number}.png", 240 + number)
     write_picture(made.images / "black/2.png", 250)
     made.run()
-    assert [(row.kind, row.proposed) for row in read_review(made.output / "review.csv")] == [("wrong-label", "")]
+    assert [(row.issue_type, row.proposed) for row in read_review(made.output / "review.csv")] == [("wrong-label", "")]
 
 
 def test_decisions_outlive_the_next_run_and_a_kept_label_is_not_flagged_again(client: Client) -> None:
@@ -42,7 +48,7 @@ def test_decisions_outlive_the_next_run_and_a_kept_label_is_not_flagged_again(cl
     )
     for options in ((), ("--overwrite",)):
         client.run(*options)
-        again = [(row.path, row.kind, row.action) for row in read_review(path)]
+        again = [(row.path, row.issue_type, row.action) for row in read_review(path)]
         assert again == [("dark grey/2.png", "confusion", "relabel:black"), ("black/2.png", "confirmed", "keep")]
     # Another picture of that name is another matter.
     write_picture(client.images / "black/2.png", 251)

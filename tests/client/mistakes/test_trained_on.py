@@ -6,8 +6,9 @@ from zipfile import ZipFile
 import pytest
 from client_support import Client
 
-from classify_serving.exchange.review import read_review, sha256_of
-from classify_serving.exchange.trained_on import TRAINED_ON_FILE, find_trained_on, trained_on_csv
+from classify_serving.exchange.review import read_review
+from classify_serving.exchange.train_manifest import TRAIN_MANIFEST_FILE, find_train_manifest, train_manifest_csv
+from classify_serving.files import sha256_of
 
 
 @pytest.fixture
@@ -16,9 +17,9 @@ def trained_on(client: Client, tmp_path: Path) -> Path:
     images = client.images
     contents = [("black/1.png", "black", "train"), ("black/2.png", "white", "val"), ("white/1.jpg", "white", "test")]
     lines = [(sha256_of(images / name), label, split) for name, label, split in contents]
-    path = tmp_path / "models/classifier/1" / TRAINED_ON_FILE
+    path = tmp_path / "models/classifier/1" / TRAIN_MANIFEST_FILE
     path.parent.mkdir(parents=True)
-    path.write_bytes(trained_on_csv(lines))
+    path.write_bytes(train_manifest_csv(lines))
     return path
 
 
@@ -46,9 +47,14 @@ def test_images_in_archives_are_not_scored_apart(client: Client, trained_on: Pat
 def test_a_picture_trained_on_under_another_label_is_told(client: Client, trained_on: Path) -> None:
     client.run("--trained-on", str(trained_on))
     first, second = read_review(client.output / "review.csv")
-    assert (first.path, first.kind, first.proposed, first.seen) == ("black/2.png", "duplicate", "relabel:white", "true")
+    assert (first.path, first.issue_type, first.proposed, first.seen) == (
+        "black/2.png",
+        "duplicate",
+        "relabel:white",
+        "true",
+    )
     assert first.reason == "the same picture was trained on as white"
-    assert (second.path, second.kind, second.seen) == ("dark grey/2.png", "confusion", "false")
+    assert (second.path, second.issue_type, second.seen) == ("dark grey/2.png", "confusion", "false")
 
 
 def test_lists_that_are_none_are_told_before_anything_is_sent(client: Client, tmp_path: Path) -> None:
@@ -65,9 +71,9 @@ def test_lists_that_are_none_are_told_before_anything_is_sent(client: Client, tm
 
 def test_the_newest_version_is_taken_unless_one_is_named(tmp_path: Path) -> None:
     for version in ("2", "10"):
-        path = tmp_path / version / TRAINED_ON_FILE
+        path = tmp_path / version / TRAIN_MANIFEST_FILE
         path.parent.mkdir(parents=True)
         path.touch()
-    assert find_trained_on(tmp_path) == tmp_path / "10" / TRAINED_ON_FILE
-    assert find_trained_on(tmp_path, 2) == tmp_path / "2" / TRAINED_ON_FILE
-    assert find_trained_on(tmp_path, 3) is None
+    assert find_train_manifest(tmp_path) == tmp_path / "10" / TRAIN_MANIFEST_FILE
+    assert find_train_manifest(tmp_path, 2) == tmp_path / "2" / TRAIN_MANIFEST_FILE
+    assert find_train_manifest(tmp_path, 3) is None

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classify_serving.exchange.misses import Misses, miss_name
+from classify_serving.exchange.misses import MissFolder, miss_name
 
 names = st.text(st.characters(exclude_characters="/\0", exclude_categories=()), min_size=1, max_size=300)
 
@@ -35,7 +35,7 @@ def test_copies_of_any_names_are_all_kept_and_all_removed(
     images: list[tuple[str, str, str, bytes]], by_pair: bool
 ) -> None:
     with TemporaryDirectory() as folder:
-        misses = Misses(Path(folder), by_pair=by_pair)
+        misses = MissFolder(Path(folder), by_pair=by_pair)
         made = {}
         for _ in range(2):
             for true, predicted, name, content in images:
@@ -50,8 +50,8 @@ def test_copies_of_any_names_are_all_kept_and_all_removed(
 def test_removing_never_leaves_the_folder(tmp_path: Path) -> None:
     outside = tmp_path / "precious.png"
     outside.touch()
-    Misses(tmp_path).remove("../precious.png")
-    Misses(tmp_path).remove(str(outside))
+    MissFolder(tmp_path).remove("../precious.png")
+    MissFolder(tmp_path).remove(str(outside))
     for name in ("", ".", "..", "a/../../precious.png", "a/../..", "nul\0", "x" * 5000, "a/b/c"):
-        Misses(tmp_path).remove(name)
+        MissFolder(tmp_path).remove(name)
     assert outside.exists()

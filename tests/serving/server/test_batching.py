@@ -13,14 +13,14 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServic
 
 from classify_serving.server.batching import Batching, BatchingError, read_batching
 from classify_serving.server.servable import load_servable
-from classify_serving.server.server import EmbeddedServer
+from classify_serving.server.server import ModelServer
 
 BATCHING = Batching(max_batch_size=8, batch_timeout_micros=200_000, num_batch_threads=1)
 
 
 def sizes(folder: Path, batching: Batching, requests: list[list[float]]) -> list[int | grpc.StatusCode]:
     """Send all requests at once; for each, how many values it was run with, or its refusal."""
-    server = EmbeddedServer(load_servable(folder, batching=batching), threads=len(requests))
+    server = ModelServer(load_servable(folder, batching=batching), threads=len(requests))
     with server, grpc.insecure_channel(server.address) as channel:
         predict = PredictionServiceStub(channel).Predict
         calls = [predict.future(ask_for(values, folder.name), timeout=60) for values in requests]

@@ -19,7 +19,7 @@ from tensorflow_serving.apis import (
 )
 
 from classify_serving.server.servable import Servable
-from classify_serving.server.server import AddressError, EmbeddedServer
+from classify_serving.server.server import AddressError, ModelServer
 
 IMAGES = np.full((2, 8, 8, 3), 250, np.uint8)
 
@@ -129,7 +129,7 @@ def test_health_is_reported(channel: grpc.Channel) -> None:
 def test_stopping_finishes_the_request_under_way() -> None:
     model = BrightnessModel(make_metadata())
     model.gate.clear()
-    server = EmbeddedServer(Servable("classifier", 1, make_signatures(8), model.predict))
+    server = ModelServer(Servable("classifier", 1, make_signatures(8), model.predict))
     with grpc.insecure_channel(server.address) as channel:
         call = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict.future(request())
         assert model.asked.wait(20)
@@ -145,4 +145,4 @@ def test_a_taken_port_is_an_error_not_a_second_server() -> None:
     with serving(BrightnessModel(make_metadata())) as address:
         port = int(address.rpartition(":")[2])
         with pytest.raises(AddressError, match=f"127.0.0.1:{port}"):
-            EmbeddedServer(Servable("x", 1, {}, BrightnessModel(make_metadata()).predict), port=port)
+            ModelServer(Servable("x", 1, {}, BrightnessModel(make_metadata()).predict), port=port)

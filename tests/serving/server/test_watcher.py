@@ -11,14 +11,14 @@ from saved_models import ask_for, save_model
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
 from classify_serving.server.servable import load_servable
-from classify_serving.server.server import EmbeddedServer
+from classify_serving.server.server import ModelServer
 from classify_serving.server.watcher import Watcher
 
 
 def test_versions_come_and_go_while_requests_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = tmp_path / "m"
     save_model(folder, 1)
-    server = EmbeddedServer(load_servable(folder))
+    server = ModelServer(load_servable(folder))
     watcher = Watcher(server.servables, folder, None)
     with server, grpc.insecure_channel(server.address) as channel:
         predict = PredictionServiceStub(channel).Predict
@@ -65,7 +65,7 @@ def test_versions_come_and_go_while_requests_run(tmp_path: Path, caplog: pytest.
 def test_watching_finds_versions_by_itself(tmp_path: Path) -> None:
     folder = tmp_path / "m"
     save_model(folder, 1)
-    server = EmbeddedServer(load_servable(folder))
+    server = ModelServer(load_servable(folder))
     with server, Watcher(server.servables, folder, None):
         save_model(folder, 2)
         found = threading.Event()

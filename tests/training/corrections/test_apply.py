@@ -10,15 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import write_picture
 
-from classify_serving.exchange.review import (
-    Action,
-    ReviewError,
-    ReviewRow,
-    parse_action,
-    read_review,
-    sha256_of,
-    write_review,
-)
+from classify_serving.exchange.review import Action, ReviewError, ReviewRow, parse_action, read_review, write_review
+from classify_serving.files import sha256_of
 from classify_training.cli.main import main
 from classify_training.corrections.journal import Change, open_journal
 
@@ -127,9 +120,9 @@ def test_splits_stay_as_they_are(tmp_path: Path) -> None:
 
 def test_proposals_of_a_kind_are_taken_at_once(data: Path) -> None:
     rows = [
-        row(data / "cat/1.png", "cat", "", kind="wrong-label", proposed="relabel:dog"),
-        row(data / "cat/2.png", "cat", "", kind="confusion", proposed="keep"),
-        row(data / "cat/3.png", "cat", "keep", kind="wrong-label", proposed="relabel:dog"),
+        row(data / "cat/1.png", "cat", "", issue_type="wrong-label", proposed="relabel:dog"),
+        row(data / "cat/2.png", "cat", "", issue_type="confusion", proposed="keep"),
+        row(data / "cat/3.png", "cat", "keep", issue_type="wrong-label", proposed="relabel:dog"),
     ]
     assert apply(data, rows, "--yes", "--accept", "wrong-label").exit_code == 0
     assert {"cat/2.png", "cat/3.png"} <= set(tree(data))

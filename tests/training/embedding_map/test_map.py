@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from support import write_picture
 
-from classify_serving.exchange.embeddings import COLUMNS, Embedded
+from classify_serving.exchange.embeddings import COLUMNS, EmbeddedImage
 from classify_training.cli.main import main
 from classify_training.embedding_map.layout import choose, class_colours, lay_out
 
@@ -63,7 +63,7 @@ def test_few_images_and_images_that_are_all_alike_have_places(count: int) -> Non
 
 
 def test_misses_come_first_when_not_all_fit() -> None:
-    index = [Embedded(str(n), "a", "b" if n % 10 == 0 else "a", 0.5, Path()) for n in range(100)]
+    index = [EmbeddedImage(str(n), "a", "b" if n % 10 == 0 else "a", 0.5, Path()) for n in range(100)]
     chosen = choose(index, 15, seed=1)
     assert len(set(chosen.tolist())) == 15
     assert sum(index[place].is_miss for place in chosen) == 10

@@ -17,14 +17,14 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from classify_serving.contract import model as contract
 from classify_serving.contract.images import decode_image
 from classify_serving.contract.model import ModelMetadata
-from classify_serving.exchange.review import sha256_of
-from classify_serving.exchange.trained_on import read_trained_on
-from classify_serving.exchange.training_index import read_index, unit
+from classify_serving.contract.versions import newest_version
+from classify_serving.exchange.train_embeddings import normalise, read_train_embeddings
+from classify_serving.exchange.train_manifest import read_train_manifest
+from classify_serving.files import sha256_of
 from classify_training.config import Unfreeze
 from classify_training.errors import ExportError
 from classify_training.export.saved_model import export, remove_leftovers
 from classify_training.model.vgg16 import build_classifier, explained_layer, set_trainable
-from classify_training.versions import newest_version
 
 PICTURES = np.random.default_rng(3).integers(0, 256, (3, 32, 32, 3), np.uint8)
 
@@ -177,7 +177,7 @@ def test_freezing_is_by_block() -> None:
 
 
 def test_a_version_says_which_images_it_was_trained_on(model: Path, dataset: Path) -> None:
-    trained_on = read_trained_on(model)
+    trained_on = read_train_manifest(model)
     contents = trained_on.contents
     assert len(contents) == 26
     splits = [split for _, split in contents.values()]
@@ -188,10 +188,10 @@ def test_a_version_says_which_images_it_was_trained_on(model: Path, dataset: Pat
 
 def test_a_run_keeps_what_the_model_makes_of_its_training_images(model: Path, dataset: Path) -> None:
     (run,) = (model.parents[1] / "runs").iterdir()
-    index = read_index(run)
+    index = read_train_embeddings(run)
     assert len(index.digests) == 16
     assert set(index.labels) == {"black", "grey", "white", "x", "y"}
     place = index.digests.index(sha256_of(dataset / "x/0.png"))
     loaded = tf.saved_model.load(str(model / "1"))
     embedding = ask(loaded, "embed", images=decode_image(dataset / "x/0.png", 32)[None])["embedding"]
-    np.testing.assert_allclose(index.vectors[place], unit(embedding)[0], atol=2e-3)
+    np.testing.assert_allclose(index.vectors[place], normalise(embedding)[0], atol=2e-3)

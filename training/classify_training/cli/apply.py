@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from classify_serving.contract.text import shown
+from classify_serving.contract.text import terminal_text
 from classify_training.cli.options import FOLDER
 from classify_training.errors import MendError
 
@@ -77,9 +77,9 @@ def _confirmed() -> bool:
 def _show(mending: "Mending") -> None:
     for change in mending.changes:
         if change.kind == "move":
-            click.echo(f"move     {shown(change.source)} -> {shown(change.target)}")
+            click.echo(f"move     {terminal_text(change.source)} -> {terminal_text(change.target)}")
         elif change.kind == "add":
-            click.echo(f"add      {shown(change.source)} -> {shown(change.target)}")
+            click.echo(f"add      {terminal_text(change.source)} -> {terminal_text(change.target)}")
     for row in mending.outside:
         click.echo(f"left     {row.path}: not in the dataset, --add copies it there")
     parts = [_counted(mending.changes)] if mending.changes else ["nothing to do"]

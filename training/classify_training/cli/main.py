@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from classify_serving.contract.text import shown
+from classify_serving.contract.text import terminal_text
+from classify_serving.contract.versions import newest_version
 from classify_training import __version__
 from classify_training.cli.apply import apply
 from classify_training.cli.map import map_command
@@ -27,7 +28,6 @@ from classify_training.cli.options import (
 )
 from classify_training.config import RECIPES, DataConfig, TrainConfig
 from classify_training.errors import TrainingError
-from classify_training.versions import newest_version
 
 if TYPE_CHECKING:
     from classify_training.data.plan import Plan
@@ -48,7 +48,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except TrainingError as error:
-            click.echo(f"Error: {shown(str(error))}", err=True)
+            click.echo(f"Error: {terminal_text(str(error))}", err=True)
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
             said = _INTERRUPTED.get(ctx.invoked_subcommand or "", "nothing was published")
@@ -234,20 +234,21 @@ def _show(data: DataConfig, quiet: bool) -> "Plan":
     dataset = plan.dataset
     for label, count in plan.folder_counts("train").items():
         if not count:
-            click.echo(f"no class of the model, none of its images can be trained on: {shown(label)}", err=True)
+            click.echo(f"no class of the model, none of its images can be trained on: {terminal_text(label)}", err=True)
     for _, error in dataset.corrupt:
-        click.echo(f"left out, cannot be read: {shown(str(error))}", err=True)
+        click.echo(f"left out, cannot be read: {terminal_text(str(error))}", err=True)
     for group in dataset.conflicts:
         click.echo(
-            f"left out, one picture under several labels: {', '.join(shown(str(file.path)) for file in group)}",
+            f"left out, one picture under several labels: {', '.join(terminal_text(str(file.path)) for file in group)}",
             err=True,
         )
     for file in dataset.leaks:
         click.echo(
-            f"left out, near-duplicate of an image kept for validation or testing: {shown(str(file.path))}", err=True
+            f"left out, near-duplicate of an image kept for validation or testing: {terminal_text(str(file.path))}",
+            err=True,
         )
     for examples in dataset.alike():
         if len({example.file.label for example in examples}) > 1:
-            names = ", ".join(shown(str(example.file.path)) for example in examples)
+            names = ", ".join(terminal_text(str(example.file.path)) for example in examples)
             click.echo(f"look alike under several labels, kept for training: {names}", err=True)
     return plan

@@ -12,7 +12,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from classify_serving.exchange.embeddings import Embedded
+from classify_serving.exchange.embeddings import EmbeddedImage
 from classify_serving.files import replace_file
 from classify_training.cli.options import FOLDER
 from classify_training.errors import MapError
@@ -50,7 +50,7 @@ def map_command(results: Path, most: int, seed: int) -> None:
     click.echo(f"Drew {len(shown)} images in {results / PICTURE} and {results / PAGE}")
 
 
-def _write(folder: Path, places: NDArray[np.float32], index: Sequence[Embedded], total: int) -> None:
+def _write(folder: Path, places: NDArray[np.float32], index: Sequence[EmbeddedImage], total: int) -> None:
     from classify_training.embedding_map.layout import class_colours, draw_map
 
     counts = Counter(entry.true_class for entry in index)
@@ -67,7 +67,7 @@ def _write(folder: Path, places: NDArray[np.float32], index: Sequence[Embedded],
 
 
 def render_page(
-    places: NDArray[np.float32], index: Sequence[Embedded], classes: dict[str, tuple[str, int]], title: str
+    places: NDArray[np.float32], index: Sequence[EmbeddedImage], classes: dict[str, tuple[str, int]], title: str
 ) -> str:
     """The page, with thumbnails and script inside.
 
@@ -113,7 +113,7 @@ def render_page(
     )
 
 
-def _point(entry: Embedded, numbers: dict[str, int], place: Sequence[float]) -> dict[str, Any]:
+def _point(entry: EmbeddedImage, numbers: dict[str, int], place: Sequence[float]) -> dict[str, Any]:
     return {
         "x": round(place[0], 4),
         "y": round(place[1], 4),

@@ -18,8 +18,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from classify_serving.exchange.review import CONFIRMED, sha256_of
-from classify_serving.files import locked, replace_file
+from classify_serving.exchange.review import CONFIRMED
+from classify_serving.files import locked, replace_file, sha256_of
 from classify_training.errors import MendError
 
 FOLDER: Final = ".review"

@@ -18,8 +18,8 @@ from classify_serving.exchange.review import (
     parse_action,
     read_confirmed,
     read_review,
-    sha256_of,
 )
+from classify_serving.files import sha256_of
 from classify_training.corrections.journal import FOLDER, TRASH, Change
 from classify_training.data.dataset import scan
 from classify_training.data.examples import ImageFile
@@ -97,7 +97,7 @@ def _decisions(config: MendConfig) -> Iterator[tuple[ReviewRow, Action | None]]:
     for line, row in enumerate(read_review(config.review), start=2):
         try:
             action = parse_action(row.action)
-            if action is None and row.kind in config.accept:
+            if action is None and row.issue_type in config.accept:
                 action = parse_action(row.proposed)
         except ReviewError as error:
             raise ReviewError(f"{config.review}, line {line}: {error}") from error

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from classify_serving.contract.folders import folder_label, walk_images
 from classify_serving.contract.images import ImageError, is_image_name
-from classify_serving.contract.text import shown
+from classify_serving.contract.text import terminal_text
 from classify_training.config import DataConfig
 from classify_training.data.cache import ImageCache
 from classify_training.data.duplicates import drop_duplicates, drop_leaks
@@ -91,7 +91,7 @@ def scan(root: Path) -> list[ImageFile]:
         files = [file for found in _label_folders(root, folders) for file in _images_of(*found)]
         loose = sorted(path for path in root.iterdir() if is_image_name(path.name) and path.is_file())
         for path in loose[:_MOST_TOLD]:
-            _log.warning("left out, in no label's folder: %s", shown(str(path)))
+            _log.warning("left out, in no label's folder: %s", terminal_text(str(path)))
         if len(loose) > _MOST_TOLD:
             _log.warning("left out likewise: %d more", len(loose) - _MOST_TOLD)
     except OSError as error:

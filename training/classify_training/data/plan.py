@@ -11,7 +11,7 @@ from rich.box import SIMPLE
 from rich.console import JustifyMethod
 from rich.table import Table
 
-from classify_serving.contract.text import shown
+from classify_serving.contract.text import terminal_text
 from classify_training.config import DataConfig
 from classify_training.data.balance import balance, class_weights, merge_counts, plan_merges
 from classify_training.data.dataset import Dataset, load, with_splits
@@ -128,7 +128,7 @@ def plan_table(plan: Plan) -> Table:
         is_number, width = justify == "right", max(len(name), len(str(footer)))
         table.add_column(name, str(footer), justify=justify, overflow="fold", no_wrap=is_number, min_width=width)
     for row in rows:
-        table.add_row(*(shown(str(cell)) for cell in row))
+        table.add_row(*(terminal_text(str(cell)) for cell in row))
     return table
 
 

@@ -18,7 +18,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from classify_serving.contract.images import ImageError, decode_thumbnail
-from classify_serving.exchange.embeddings import Embedded
+from classify_serving.exchange.embeddings import EmbeddedImage
 
 TILE: Final = 40
 """Side of a thumbnail in the sheet, in pixels."""
@@ -28,7 +28,7 @@ _PERPLEXITY: Final = 30.0
 _PRINCIPAL: Final = 50
 
 
-def choose(index: Sequence[Embedded], most: int, seed: int) -> NDArray[np.int64]:
+def choose(index: Sequence[EmbeddedImage], most: int, seed: int) -> NDArray[np.int64]:
     """Up to `most` places, in order: the misses first of all, and of the others as many as fit, at random."""
     misses = np.array([place for place, entry in enumerate(index) if entry.is_miss], np.int64)
     others = np.array([place for place, entry in enumerate(index) if not entry.is_miss], np.int64)
@@ -74,7 +74,7 @@ def _hsl(hue: float, lightness: float) -> str:
 
 
 def draw_map(
-    places: NDArray[np.float32], index: Sequence[Embedded], colours: Mapping[str, str], title: str, path: Path
+    places: NDArray[np.float32], index: Sequence[EmbeddedImage], colours: Mapping[str, str], title: str, path: Path
 ) -> None:
     """Draw the map as a PNG: colour the class, black rings the misses.
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from classify_serving.exchange.training_index import make_index, write_index
+from classify_serving.exchange.train_embeddings import make_train_embeddings, write_train_embeddings
 from classify_training.data.plan import Plan
 from classify_training.model.vgg16 import Classifier
 
@@ -22,7 +22,7 @@ def embed(classifier: Classifier, images: NDArray[np.uint8]) -> NDArray[np.float
     return vectors
 
 
-def write_training_index(path: Path, classifier: Classifier, plan: Plan) -> None:
+def save_train_embeddings(path: Path, classifier: Classifier, plan: Plan) -> None:
     """Index the training split; nothing is written for fewer than two images.
 
     Raises:
@@ -34,4 +34,6 @@ def write_training_index(path: Path, classifier: Classifier, plan: Plan) -> None
     chunks = [indices[start : start + _BATCH] for start in range(0, len(indices), _BATCH)]
     vectors = np.concatenate([embed(classifier, plan.dataset.pixels(chunk)) for chunk in chunks])
     examples = [plan.dataset.examples[index] for index in indices]
-    write_index(path, make_index(vectors, [e.digest for e in examples], [e.file.label for e in examples]))
+    write_train_embeddings(
+        path, make_train_embeddings(vectors, [e.digest for e in examples], [e.file.label for e in examples])
+    )
