@@ -25,7 +25,7 @@ def test_a_folder_without_a_version(tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     code, message = serve_fails(str(tmp_path))
     assert code == 3
-    assert "classify-train export" in message
+    assert "classify-train train" in message
 
 
 def test_the_folder_above_the_model_hints_at_it(tmp_path: Path) -> None:
