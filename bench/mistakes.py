@@ -60,7 +60,7 @@ class Bench:
     def classify(self, model: Path, images: Path, name: str) -> dict[str, float]:
         """The summary of a run of the client."""
         output = self.folder / name
-        run(CLIENT, images, "--embedded", model, "--output", output, "--quiet", "--max-failures", "1000000")
+        run(CLIENT, images, "--local-server", model, "--output", output, "--quiet", "--max-failures", "1000000")
         summary: dict[str, float] = json.loads((output / "summary.json").read_text())
         return summary
 

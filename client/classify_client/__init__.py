@@ -1,4 +1,4 @@
-"""Classify folders of images against a model server, and see what it got wrong."""
+"""Classify folders of images with a model server, and see the wrong predictions."""
 
 import os
 from importlib import import_module
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# gRPC writes failed handshakes to stderr, and reads this when it is imported.
+# Otherwise gRPC prints failed handshakes; it reads this variable when it is imported.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-# Imported when they are asked for: the command's --help needs none of what they need.
-_HOMES: Final = {
+# Imported on first use, because --help must not import NumPy or gRPC.
+_MODULES: Final = {
     "Classification": "api",
     "ClassifyError": "errors",
     "Connection": "inference.connection",
@@ -25,6 +25,6 @@ _HOMES: Final = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

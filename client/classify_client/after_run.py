@@ -1,22 +1,31 @@
-"""After a run: make what it got wrong easy to see and to mend."""
+"""After a run: find out what is wrong with the misses, and write review.csv, summary.json and report.html.
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+The results are read once, and each miss is opened once, whatever is wanted of it.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
+from classify_client.config import AnalysisOptions, RunConfig
 from classify_client.errors import InputError
-from classify_client.inference.model_client import Service
-from classify_client.mistakes.compare import compare
-from classify_client.mistakes.embeddings import nearest_in_training
-from classify_client.mistakes.hashing import Seen, hash_items, score_apart
-from classify_client.mistakes.heatmaps import explain_misses, remove_cams
-from classify_client.mistakes.kinds import find_kinds, settle
-from classify_client.mistakes.review import earlier_review, kept, make_review, store_review
+from classify_client.inference.model_client import ModelClient
+from classify_client.mistakes.batches import ImageReader, OpenedImage, open_images
+from classify_client.mistakes.compare import Comparator
+from classify_client.mistakes.embeddings import Embeddings, nearest_in_training
+from classify_client.mistakes.heatmaps import HeatmapFolder, overlay
+from classify_client.mistakes.issues import Nearest, find_issues, suppress_confirmed
+from classify_client.mistakes.model_query import ModelQuery
+from classify_client.mistakes.review import earlier_review, kept_labels, make_review, store_review
+from classify_client.mistakes.seen_images import SeenImages
 from classify_client.results.previous import read_previous
-from classify_client.results.reader import read_items, read_results
+from classify_client.results.reader import Item, Results, read_items
 from classify_client.results.summary import write_summary
 from classify_client.terminal.progress import waiting
+from classify_serving.contract import model as contract
 from classify_serving.contract.model import ModelMetadata
 from classify_serving.exchange.review import CONFIRMED, ReviewError, read_confirmed
 from classify_serving.exchange.train_embeddings import TrainEmbeddings, TrainEmbeddingsError, read_train_embeddings
@@ -27,115 +36,200 @@ from classify_serving.exchange.train_manifest import (
     read_train_manifest,
 )
 
+log = logging.getLogger(__name__)
+
+_EMBEDDING_BATCH: Final = 32
+
 
 @dataclass(frozen=True, kw_only=True)
-class Seeing:
-    """What is known beforehand about the images, read before any is sent.
+class AnalysisContext:
+    """What is known before the run, read before any image is sent.
 
     Attributes:
-        trained_on: contents the model was trained on; None if that is not known.
-        index: of the images it was trained on; None for none.
-        confirmed: (SHA-256, label) that a person has looked at and kept.
-        explain: whether heat maps are asked for.
+        folder: the output folder.
+        metadata: of the model.
+        options: of the analysis.
+        manifest: the images that the model was trained on; None if not known.
+        train_embeddings: their embeddings; None if not known.
+        confirmed: (SHA-256, label) that a person has confirmed.
         quiet: no progress.
     """
 
-    trained_on: TrainManifest | None
-    index: TrainEmbeddings | None
+    folder: Path
+    metadata: ModelMetadata
+    options: AnalysisOptions
+    manifest: TrainManifest | None
+    train_embeddings: TrainEmbeddings | None
     confirmed: frozenset[tuple[str, str]]
-    explain: bool
     quiet: bool
 
     @classmethod
-    def of(
-        cls,
-        metadata: ModelMetadata,
-        *,
-        trained_on: Path | None,
-        embedded: Path | None,
-        index: Path | None,
-        confirmed: Path | None,
-        inputs: Sequence[Path],
-        explain: bool,
-        quiet: bool,
-    ) -> Self:
-        """Read the lists.
+    def read(cls, config: RunConfig, metadata: ModelMetadata) -> Self:
+        """Read the lists that the options name.
 
         Raises:
-            InputError: one that was asked for is not there, or one cannot be read.
+            InputError: one does not exist, or cannot be read.
+            OutputError: the output folder has a review that cannot be read.
         """
-        if trained_on is None and embedded is not None:
-            trained_on = find_train_manifest(embedded, metadata.model_version)
-        if confirmed is not None and not (confirmed / CONFIRMED if confirmed.is_dir() else confirmed).exists():
-            raise InputError(f"no labels were confirmed in {confirmed}: correct --confirmed, or leave it out")
-        given = [confirmed] if confirmed else []
+        options, manifest = config.analysis, config.analysis.train_manifest
+        if manifest is None and config.server.local_server is not None:
+            manifest = find_train_manifest(config.server.local_server, metadata.model_version)
+        earlier_review(config.output.output)
         try:
             return cls(
-                trained_on=read_train_manifest(trained_on) if trained_on else None,
-                index=read_train_embeddings(index) if index else None,
-                confirmed=frozenset().union(
-                    *(
-                        read_confirmed(path / CONFIRMED if path.is_dir() else path)
-                        for path in (*given, *_folders(inputs))
-                    )
-                ),
-                explain=explain,
-                quiet=quiet,
+                folder=config.output.output,
+                metadata=metadata,
+                options=options,
+                manifest=read_train_manifest(manifest) if manifest else None,
+                train_embeddings=read_train_embeddings(options.train_embeddings) if options.train_embeddings else None,
+                confirmed=_confirmed_labels(options.confirmed, map(Path, config.selection.inputs)),
+                quiet=config.quiet,
             )
         except (ReviewError, TrainManifestError, TrainEmbeddingsError) as error:
             raise InputError(str(error)) from error
 
 
-def _folders(inputs: Sequence[Path]) -> list[Path]:
-    return [path for path in inputs if path.is_dir()]
+def _confirmed_labels(given: Path | None, inputs: Iterable[Path]) -> frozenset[tuple[str, str]]:
+    """The labels confirmed in a list or dataset, and in the inputs that are datasets."""
+    lists = [folder / CONFIRMED for folder in inputs if folder.is_dir()]
+    if given:
+        lists.append(given / CONFIRMED if given.is_dir() else given)
+        if not lists[-1].exists():
+            raise InputError(f"no confirmed labels in {given}: correct --confirmed, or leave it out")
+    return frozenset[tuple[str, str]]().union(*map(read_confirmed, lists))
 
 
-def look_at_mistakes(folder: Path, metadata: ModelMetadata, seeing: Seeing, service: Service | None) -> dict[str, Any]:
-    """Write `review.csv` and `report.html` from what a run left in its output folder.
+def analyse_mistakes(
+    summary: dict[str, Any], context: AnalysisContext, model_client: ModelClient | None
+) -> dict[str, Any]:
+    """Write `review.csv`, `summary.json` and `report.html`, and what the options ask for.
 
     Args:
-        folder: the output folder.
-        metadata: of the model that answered.
-        seeing: what is known beforehand.
-        service: to be asked about the misses again; None if it is not to be.
+        summary: of the run.
+        context: what is known about the images.
+        model_client: to ask the model about misses again; None if the run is not complete.
 
     Returns:
-        What was added to its `summary.json`.
+        The content of `summary.json`: the summary, with accuracy on seen and unseen images if these are known.
 
     Raises:
-        OutputError: an earlier review cannot be read.
+        OutputError: the results or an earlier review cannot be read.
+        OSError: a file cannot be written.
     """
-    # Late: templates take a while to import, and no answer should wait for them.
-    from classify_client.report.write import write_report
-
-    with waiting("Writing the report", seeing.quiet):
-        results = read_results(folder)
-        digests = hash_items(folder, results.misses)
-        earlier = earlier_review(folder)
-        nearest = {}
-        if seeing.index and service:
-            nearest = nearest_in_training(folder, results.misses, digests, seeing.index, service, metadata)
-        findings = find_kinds(results, digests, seeing.trained_on, nearest)
-        findings = settle(results, findings, digests, seeing.confirmed | kept(earlier))
-        seen = score_apart(folder, results, seeing.trained_on) if seeing.trained_on else None
-        added = _added(seen)
-        if added:
-            results.summary = {**results.summary, **added}
-            write_summary(folder, results.summary)
-        rows = make_review(results, findings, digests, earlier, metadata.train_counts_before)
-        if seeing.trained_on:
-            trained_on = seeing.trained_on
-            rows = [replace(row, seen=str(trained_on.is_seen(row.sha256)).lower()) for row in rows]
-        store_review(folder, rows)
-        comparison = compare(read_previous(folder, results.summary), read_items(folder, results.summary))
-        remove_cams(folder, results.misses)
-        explain = service if seeing.explain else None
-        heats = explain_misses(folder, results.misses, explain, metadata) if explain else {}
-        write_report(results, findings, comparison, heats)
-    return added
+    with waiting("Analysing the misses", context.quiet):
+        analysis = _Analysis(summary, context, model_client)
+        analysis.read_results()
+        analysis.open_misses()
+        analysis.write()
+    return analysis.results.summary
 
 
-def _added(seen: tuple[Seen, Seen] | None) -> dict[str, Any]:
-    if seen is None or not seen[0].images:
-        return {}
-    return {"seen": seen[0].summary(), "unseen": seen[1].summary()}
+class _Analysis:
+    """The state of the analysis of one run."""
+
+    def __init__(self, summary: dict[str, Any], context: AnalysisContext, model_client: ModelClient | None) -> None:
+        options, self._context = context.options, context
+        self.results = Results(context.folder, summary)
+        self._comparator = Comparator(read_previous(context.folder))
+        self._seen = SeenImages(context.manifest) if context.manifest else None
+        self._embeddings = Embeddings() if options.embed and model_client else None
+        self._train_embeddings = context.train_embeddings
+        wants_vectors = options.embed or context.train_embeddings is not None
+        self._embed = ModelQuery(
+            model_client if wants_vectors else None, contract.EMBED, contract.EMBEDDING, "No embeddings"
+        )
+        self._gradcam = model_client if options.gradcam else None
+        self._digests: dict[str, str] = {}
+        self._nearest: dict[str, Nearest] = {}
+        self._thumbnails: dict[str, str] = {}
+        self._heatmaps: dict[str, str] = {}
+
+    def read_results(self) -> None:
+        """Read the results once; images that are not misses are opened only if all images are wanted."""
+        others = self._other_answers()
+        if self._seen or self._embeddings is not None:
+            reader = ImageReader(self._context.metadata if self._embeddings is not None else None)
+            for batch in open_images(others, reader, _EMBEDDING_BATCH):
+                self._count_and_embed(batch)
+        else:
+            deque(others, maxlen=0)
+
+    def _other_answers(self) -> Iterator[Item]:
+        """Collect all rows; yield the answered images that are not misses, which `open_misses` opens."""
+        for item in read_items(self._context.folder, self.results.summary):
+            self.results.add(item)
+            self._comparator.add(item.row)
+            if item.row.is_answered and not item.row.is_miss:
+                yield item
+
+    def open_misses(self) -> None:
+        """Open each miss once: hash, thumbnail, embedding, nearest training image, heat map."""
+        # Late: no answer should wait for the import of modules that only the report needs.
+        from classify_client.report.thumbnails import thumbnail
+        from classify_client.report.view import pictured
+
+        misses, context = self.results.misses, self._context
+        drawn = [item.row.path for item in pictured(self.results)]
+        copies = sum(item.copy is not None for item in misses)
+        explain = ModelQuery(self._gradcam, contract.EXPLAIN, contract.HEATMAP, f"No heat maps of {copies} misses")
+        folder = HeatmapFolder(context.folder, misses)
+        model = context.metadata if self._embed or explain else None
+        reader = ImageReader(model, bool(explain), thumbnail, frozenset(drawn))
+        thumbnails: dict[str, str] = {}
+        heatmaps: dict[str, str] = {}
+        for batch in open_images((*misses, *self.results.uncertain), reader):
+            thumbnails |= {image.item.row.path: image.thumbnail for image in batch}
+            opened = [image for image in batch if image.item.row.is_miss]
+            self._digests |= {image.item.row.path: image.digest for image in opened}
+            self._count_and_embed(opened)
+            heatmaps |= _draw_heatmaps(opened, explain, folder)
+        self._thumbnails = {path: thumbnails[path] for path in drawn if thumbnails.get(path)}
+        self._heatmaps = {path: heatmaps[path] for path in drawn if path in heatmaps}
+
+    def _count_and_embed(self, batch: Sequence[OpenedImage]) -> None:
+        if self._seen:
+            for image in batch:
+                self._seen.add(image.item, image.digest)
+        if not (answer := self._embed.ask(batch)):
+            return
+        images, vectors = answer
+        if self._embeddings is not None:
+            self._embeddings.add(images, vectors)
+        if self._train_embeddings and (width := self._train_embeddings.vectors.shape[1]) != vectors.shape[1]:
+            log.warning("The training embeddings are of another model: %d numbers, not %d", width, vectors.shape[1])
+            self._train_embeddings = None
+        if self._train_embeddings:
+            self._nearest |= nearest_in_training(images, vectors, self._train_embeddings)
+
+    def write(self) -> None:
+        """Write review, embeddings, summary and report."""
+        # Late, as above.
+        from classify_client.report.write import Pictures, write_report
+
+        context, results, digests = self._context, self.results, self._digests
+        earlier = earlier_review(context.folder)
+        issues = find_issues(results, digests, context.manifest, self._nearest)
+        issues = suppress_confirmed(results, issues, digests, context.confirmed | kept_labels(earlier))
+        folders = context.metadata.train_counts_before
+        store_review(context.folder, make_review(results, issues, digests, earlier, folders, context.manifest))
+        if self._embeddings is not None:
+            self._embeddings.write(context.folder)
+        if self._seen:
+            results.summary |= self._seen.summary()
+        write_summary(context.folder, results.summary)
+        pictures = Pictures(self._thumbnails, self._heatmaps)
+        write_report(results, issues, pictures, self._comparator.result())
+
+
+def _draw_heatmaps(batch: Sequence[OpenedImage], explain: ModelQuery, folder: HeatmapFolder) -> dict[str, str]:
+    """Write the heat maps of misses that have a copy; gives them small, as data URIs, by path."""
+    from classify_client.report.thumbnails import small
+
+    drawn: dict[str, str] = {}
+    answer = explain.ask([image for image in batch if image.preview is not None])
+    for image, heat in zip(*answer, strict=True) if answer else ():
+        assert image.preview is not None
+        picture = overlay(image.preview, heat)
+        folder.write(image.item, picture)
+        drawn[image.item.row.path] = small(picture)
+    return drawn

@@ -1,20 +1,15 @@
-"""What ends a run; each message is one sentence with the host or file and the remedy.
+"""Errors that end a run; each message is one sentence with the host or file and what to do.
 
 ClassifyError
-├── InputError        nothing to classify, or a path that does not exist
+├── InputError        there is nothing to classify, or a path does not exist
 ├── OutputError       the output folder cannot be used
-├── SettingsError     options that do not fit together, or a file of keys that cannot be used
-└── ServiceError      no server, no such model, or one that does not keep the contract
+├── SettingsError     options contradict each other, or a key or token file cannot be used
+└── ServiceError      no server answers, or the model is missing or of another kind
 """
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from classify_client.inference.retry_policy import Remedy
 
 
 class ClassifyError(Exception):
-    """Root of the tree; `exit_code` is what `classify-client` ends with."""
+    """Base class; `exit_code` is the exit code of `classify-client`."""
 
     exit_code = 1
 
@@ -32,28 +27,12 @@ class OutputError(ClassifyError):
 
 
 class SettingsError(ClassifyError):
-    """What is asked for makes no sense, or a file that it names is not what it should be."""
+    """Options contradict each other, or a file that an option names cannot be used."""
 
     exit_code = 2
 
 
 class ServiceError(ClassifyError):
-    """The server cannot be reached, or does not have the model that is asked for."""
+    """No server can be reached, or it does not have the model."""
 
     exit_code = 3
-
-
-class RequestRefused(Exception):
-    """The server is there but refuses one request; the run goes on. `remedy` says what may still help."""
-
-    def __init__(self, message: str, remedy: "Remedy") -> None:
-        super().__init__(message)
-        self.remedy = remedy
-
-
-class ModelChanged(Exception):
-    """The model that answers now wants its images in another way than they were decoded."""
-
-
-class Stopped(Exception):
-    """The run is to end before this request was answered."""

@@ -9,7 +9,7 @@ REPORT: Final = "report.html"
 
 
 def predictions_path(folder: Path, file_format: str) -> Path:
-    """Where the rows are, in one of `FORMATS`."""
+    """The results file, in one of `FORMATS`."""
     return folder / f"predictions.{file_format}"
 
 

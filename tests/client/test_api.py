@@ -57,5 +57,5 @@ def test_errors_are_exceptions_of_one_tree() -> None:
 
 
 def test_what_is_no_image_at_all(server: str) -> None:
-    with pytest.raises(TypeError, match="not int"):
+    with pytest.raises(TypeError, match="not an image: int"):
         list(classify([3], server))  # type: ignore[list-item]

@@ -78,7 +78,7 @@ def test_ctrl_c_twice_gives_up_what_is_in_flight(many: Client) -> None:
             if "Ctrl-C again" in record.getMessage():
                 told.set()
 
-    def interrupt() -> None:
+    def shutdown() -> None:
         assert many.model.asked.wait(30)
         os.kill(os.getpid(), signal.SIGINT)
         assert told.wait(30)
@@ -86,7 +86,7 @@ def test_ctrl_c_twice_gives_up_what_is_in_flight(many: Client) -> None:
 
     listener = Listener()
     logging.getLogger("classify_client").addHandler(listener)
-    thread = threading.Thread(target=interrupt)
+    thread = threading.Thread(target=shutdown)
     thread.start()
     result = many.run("--batch-size", "1")
     thread.join()

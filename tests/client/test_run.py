@@ -140,12 +140,12 @@ def test_ctrl_c_finishes_what_is_in_flight_and_a_rerun_goes_on(client: Client) -
         write_picture(client.images / f"white/x{index:02}.png", 255)
     client.model.gate.clear()
 
-    def interrupt() -> None:
+    def shutdown() -> None:
         client.model.asked.wait(30)
         os.kill(os.getpid(), signal.SIGINT)
         client.model.gate.set()
 
-    interrupter = threading.Thread(target=interrupt)
+    interrupter = threading.Thread(target=shutdown)
     interrupter.start()
     result = client.run("--batch-size", "1", "--in-flight", "1", "--threads", "1")
     interrupter.join()
@@ -177,7 +177,7 @@ def test_the_nearest_folder_that_is_a_class_is_the_truth(client: Client) -> None
 
 
 def test_images_without_any_truth_are_told(client: Client) -> None:
-    assert "no image is in a folder named like" in client.run(inputs=(client.images / "unknown",)).stdout
+    assert "no image is in a folder with the name of" in client.run(inputs=(client.images / "unknown",)).stdout
 
 
 def test_fail_under(client: Client) -> None:
@@ -208,10 +208,10 @@ def test_nothing_to_classify(client: Client, tmp_path: Path) -> None:
 
 
 def test_no_server_no_model_and_another_kind_of_model(client: Client, start: Start) -> None:
-    absent = client.run("--server", "127.0.0.1:1", "--patience", "0")
+    absent = client.run("--server", "127.0.0.1:1", "--retry-timeout", "0")
     assert absent.exit_code == 3
     assert "127.0.0.1:1" in only_line(absent)
-    unknown = client.run("--model", "other", "--patience", "0")
+    unknown = client.run("--model", "other", "--retry-timeout", "0")
     assert unknown.exit_code == 3
     assert "--model" in only_line(unknown)
     foreign = start(BrightnessModel(make_metadata(schema_version=9)))
@@ -222,7 +222,7 @@ def test_no_server_no_model_and_another_kind_of_model(client: Client, start: Sta
 
 
 def test_an_embedded_model_that_is_none(client: Client, tmp_path: Path) -> None:
-    command = [str(client.images), "--output", str(client.output), "--embedded", str(tmp_path / "absent")]
+    command = [str(client.images), "--output", str(client.output), "--local-server", str(tmp_path / "absent")]
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 3
     assert str(tmp_path / "absent") in only_line(result)
@@ -244,7 +244,7 @@ def test_an_output_that_cannot_be_written(client: Client, tmp_path: Path) -> Non
         assert "predictions.csv" in only_line(result)
         assert (client.output / "predictions.csv").read_bytes() == content
     client.output = client.images
-    assert "output folder as well" in only_line(client.run())
+    assert "also the output folder" in only_line(client.run())
 
 
 @pytest.mark.parametrize("name", ["a,\"b'.png", "ä 🐈.png", "line\nbreak.png", "=cmd.png", os.fsdecode(b"\xff.png")])

@@ -44,7 +44,7 @@ def rows(output: Path) -> list[dict[str, str]]:
 
 
 def test_the_embedded_chain_leaves_everything_it_should(model: Path, images: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "classify_client", str(images), "--embedded", str(model), "--output"]
+    command = [sys.executable, "-m", "classify_client", str(images), "--local-server", str(model), "--output"]
     result = subprocess.run([*command, str(tmp_path / "out")], capture_output=True, text=True, check=False)
     assert result.returncode == 1, "one image is broken"
     assert result.stderr.splitlines() == [
@@ -81,7 +81,7 @@ def test_a_client_installed_alone_needs_no_tensorflow(server: str, images: Path,
     assert result.returncode == 1, result.stderr
     assert len(rows(tmp_path / "out")) == 5
     missing = subprocess.run(
-        [binaries / "classify-client", images, "--embedded", ROOT / "nowhere"],
+        [binaries / "classify-client", images, "--local-server", ROOT / "nowhere"],
         capture_output=True,
         text=True,
         check=False,

@@ -1,4 +1,4 @@
-"""classify-client compare: the table on the screen."""
+"""classify-client compare: compare two runs and print what changed."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,17 +24,17 @@ _MOST: Final = 20
 @click.argument("after", type=_FOLDER)
 @click.option("--json", "as_json", envvar="CLASSIFY_COMPARE_JSON", is_flag=True, help="Print everything as JSON.")
 def compare_command(before: Path, after: Path, as_json: bool) -> None:
-    """Compare two runs over the same images: BEFORE and AFTER are their output folders.
+    """Compare two runs over the same images; BEFORE and AFTER are their output folders.
 
-    Says what was fixed, what is newly wrong and what still is, for each class too, and how likely such a difference is
-    if both models are equally good (McNemar's exact test).
+    Prints which images were fixed, are newly wrong and are still wrong, the changes of each class, and how likely so
+    large a difference is if both models are equally good (McNemar's exact test).
     """
     try:
         from classify_client.mistakes.compare import compare
-        from classify_client.results.reader import read_items, read_summary
+        from classify_client.results.reader import read_summary, result_rows
 
         summaries = read_summary(before), read_summary(after)
-        comparison = compare(read_items(before, summaries[0]), read_items(after, summaries[1]))
+        comparison = compare(result_rows(before, summaries[0]), result_rows(after, summaries[1]))
     except ClassifyError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)

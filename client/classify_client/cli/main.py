@@ -2,29 +2,38 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import fields
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from classify_client import __version__
 from classify_client.cli.compare import compare_command
-from classify_client.cli.options import input_options, mistake_options, output_options, pipeline_options, server_options
+from classify_client.cli.options import (
+    analysis_options,
+    input_options,
+    output_options,
+    pipeline_options,
+    server_options,
+)
 from classify_client.errors import ClassifyError, InputError
-from classify_client.terminal.log_handler import notices
+from classify_client.terminal.log_handler import log_to_stderr
 from classify_serving.contract.text import terminal_text
 
 if TYPE_CHECKING:
+    from classify_client.config import RunConfig
+    from classify_client.inputs.selection import Selection
     from classify_client.run import Outcome
 
-EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130
+EXIT_FAILED: Final = 1
+EXIT_INTERRUPTED: Final = 130
+
+T = TypeVar("T")
 
 
 class _Client(click.Command):
-    """Classifies, unless the first word is another command; a folder of that name is `./compare`."""
+    """Classifies, unless the first word is another command; to classify a folder of that name, write `./compare`."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
@@ -42,19 +51,17 @@ class _Client(click.Command):
 @output_options
 @server_options
 @pipeline_options
-@mistake_options
+@analysis_options
 @click.version_option(__version__)
-def main(
-    labels: str, max_failures: int, fail_under: float | None, as_json: bool, dry_run: bool, **options: Any
-) -> None:
-    """Classify images in batches with a model server, and copy what it got wrong into a miss folder.
+def main(max_failures: int, fail_under: float | None, as_json: bool, dry_run: bool, **options: Any) -> None:
+    """Classify images in batches with a model server, and copy wrong predictions into a miss folder.
 
-    INPUTS are folders, searched with all below them; image files; .zip and .tar archives; patterns in quotes such
-    as 'images/**/*.jpg'; URLs such as s3://bucket/folder; and lists of such paths, @FILE or - for standard input.
-    The nearest folder around an image that is named like one of the model's classes is taken for its true class.
+    INPUTS are folders (searched with all their subfolders), image files, .zip and .tar archives, quoted patterns such
+    as 'images/**/*.jpg', URLs such as s3://bucket/folder, and lists of such paths: @FILE, or - for standard input.
+    The nearest folder around an image that has the name of a class of the model is its true label.
 
-    Results are predictions.csv, miss/, report.html, review.csv and summary.json in the output folder. Running again
-    goes on where an earlier run stopped: what the same model has answered is not sent again.
+    The output folder gets predictions.csv, miss/, report.html, review.csv and summary.json. Running the same command
+    again resumes: images that the same model has answered are not sent again.
 
     classify-client compare BEFORE AFTER compares the results of two runs.
 
@@ -62,67 +69,92 @@ def main(
     Exit codes: 0 all images answered, 1 some failed or --fail-under, 2 wrong usage,
     3 no server or no such model, 130 interrupted.
     """
-    _check_embedded(options["embedded"])
+    _check_local_server(options["local_server"])
     for stream in (sys.stdout, sys.stderr):
-        # Names of files and classes may hold what the terminal's encoding has not.
+        # Names of files and classes may contain characters that the terminal's encoding does not have.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         if dry_run:
-            _list(options)
+            _list_images(_selection(options), options["output"])
             return
-        from classify_client.inference.connection import Connection
-        from classify_client.run import RunConfig, run
+        from classify_client.run import run
 
-        connection = Connection(**{field.name: options.pop(field.name) for field in fields(Connection)})
-        with notices():
-            outcome = run(RunConfig(labels=labels == "folder", connection=connection, **options))
+        with log_to_stderr():
+            outcome = run(_config(options))
     except ClassifyError as error:
         click.echo(f"Error: {terminal_text(str(error))}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        click.echo("Stopped. What was written is complete; run again to go on.", err=True)
+        click.echo("Stopped. Results so far are complete; run again to continue.", err=True)
         sys.exit(EXIT_INTERRUPTED)
     _report(outcome, options["output"], as_json)
     sys.exit(_exit_code(outcome, max_failures, fail_under))
 
 
-def _check_embedded(embedded: Path | None) -> None:
-    """Refuse what is about other servers next to --embedded; variables of the environment may be for other runs."""
+def _check_local_server(local_server: Path | None) -> None:
+    """Refuse options for other servers next to --local-server; environment variables may be meant for other runs."""
     ctx = click.get_current_context()
     for name in ("servers", "model", "tls", "ca", "cert", "key", "tls_name", "token_file"):
-        if embedded and ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+        if local_server and ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             option = "server" if name == "servers" else name.replace("_", "-")
-            raise click.UsageError(f"--embedded serves a model of its own: leave --{option} out")
+            raise click.UsageError(f"--local-server starts a server of its own: leave --{option} out")
 
 
-def _list(options: Mapping[str, Any]) -> None:
+def _config(options: Mapping[str, Any]) -> "RunConfig":
+    from classify_client.config import AnalysisOptions, OutputOptions, PipelineOptions, RunConfig, ServerOptions
+    from classify_client.inference.connection import Connection
+
+    values = {**options, "labels": options["labels"] == "folder"}
+    values["connection"] = _group(Connection, values)
+    return RunConfig(
+        selection=_selection(options),
+        output=_group(OutputOptions, values),
+        server=_group(ServerOptions, values),
+        pipeline=_group(PipelineOptions, values),
+        analysis=_group(AnalysisOptions, values),
+        quiet=options["quiet"],
+    )
+
+
+def _selection(options: Mapping[str, Any]) -> "Selection":
     from classify_client.inputs.selection import Selection
+
+    return _group(Selection, options)
+
+
+def _group(record: type[T], values: Mapping[str, Any]) -> T:
+    """A record of options, whose fields have the names of the options."""
+    return record(**{name: values[name] for name in record.__dataclass_fields__})  # type: ignore[attr-defined]
+
+
+def _list_images(selection: "Selection", output: Path) -> None:
     from classify_client.inputs.sources import list_sources
 
-    selection = Selection(**{name: options[name] for name in ("inputs", "include", "exclude", "limit", "shuffle")})
     count = size = 0
-    for source in list_sources(selection, options["output"]):
+    for source in list_sources(selection, output):
         click.echo(terminal_text(source.name))
         count += 1
-        size += int(source.stamp[0] or 0)
+        size += source.stamp.size or 0
     click.echo(f"{count} images, {size / 1e6:.1f} MB; nothing was sent or written", err=True)
 
 
 def _report(outcome: "Outcome", output: Path, as_json: bool) -> None:
+    from classify_client.cli.summary_lines import summary_lines
     from classify_client.output_folder import predictions_path
-    from classify_client.results.summary import summary_json, summary_lines
+    from classify_client.results.summary import summary_json
 
+    summary = outcome.summary
     if as_json:
-        click.echo(summary_json(outcome.summary), nl=False)
-    for name, value in () if as_json else summary_lines(outcome.summary, output):
+        click.echo(summary_json(summary), nl=False)
+    for name, value in () if as_json else summary_lines(summary, output):
         click.echo(click.style(f"{name:<13}", bold=True) + terminal_text(value))
-    if outcome.summary["failed"]:
-        failed = f"{outcome.summary['failed']} of {outcome.summary['images']} images failed"
-        path = predictions_path(output, outcome.summary["arguments"]["format"])
+    if summary["failed"]:
+        path = predictions_path(output, summary["arguments"]["format"])
+        failed = f"{summary['failed']} of {summary['images']} images failed"
         click.echo(f"{failed}: see the column error in {path}", err=True)
     if outcome.interrupted:
-        click.echo("Interrupted. Results so far are complete; run again to go on.", err=True)
+        click.echo("Interrupted. Results so far are complete; run again to continue.", err=True)
 
 
 def _exit_code(outcome: "Outcome", max_failures: int, fail_under: float | None) -> int:
@@ -135,7 +167,8 @@ def _exit_code(outcome: "Outcome", max_failures: int, fail_under: float | None) 
         return 0
     if accuracy is None:
         click.echo(
-            "Error: --fail-under needs images in folders named like the model's classes: there are none", err=True
+            "Error: --fail-under needs images in folders with the names of the model's classes: there are none",
+            err=True,
         )
         return InputError.exit_code
     return EXIT_FAILED if accuracy < fail_under else 0

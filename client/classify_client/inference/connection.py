@@ -1,4 +1,4 @@
-"""How servers are reached: gRPC channels, TLS, and the token that is shown to them."""
+"""gRPC channels to the servers, with TLS and bearer tokens."""
 
 import ipaddress
 import json
@@ -15,8 +15,8 @@ from classify_serving.contract.text import error_reason
 
 TOKEN_VARIABLE: Final = "CLASSIFY_TOKEN"
 
-# All addresses that a name has are used in turn. What fails is repeated at another of them at once; whatever
-# outlasts these few attempts (gRPC allows no more than 5) is for the rules in retry_policy.py.
+# All addresses of a name are used in turn, and a failed request is retried at another address at once. Errors that
+# remain after these few attempts (gRPC allows 5 at most) are handled by the rules in retry_policy.py.
 _SERVICE_CONFIG: Final = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
@@ -38,7 +38,7 @@ _OPTIONS: Final[tuple[tuple[str, str | int], ...]] = (
     ("grpc.max_send_message_length", -1),
     # gRPC drops a request from its retry buffer above this size, and images are larger than its 256 KiB.
     ("grpc.per_rpc_retry_buffer_size", 64 * 1024 * 1024),
-    # A server that restarts is found again within seconds, where gRPC's own pauses grow to two minutes.
+    # A restarted server is found within seconds; gRPC's default pauses grow to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
@@ -48,17 +48,17 @@ _OPTIONS: Final[tuple[tuple[str, str | int], ...]] = (
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
-    """Which servers are asked, and how they and we prove who we are.
+    """The servers to use, and how both sides authenticate.
 
     Attributes:
-        servers: `host:port` of each; they serve the same model and share the work. A name may stand for many
-            addresses, which share it likewise.
+        servers: `host:port` of each; they serve the same model and share the work. If a name has several addresses,
+            they share the work as well.
         tls: encrypt, and check the servers' certificates against the certificate authorities of this system.
         ca: file of other authorities to trust, PEM; implies `tls`.
-        cert: our own certificate with its chain, PEM, for servers that ask for one; implies `tls`.
+        cert: the client's own certificate with its chain, PEM, for servers that ask for one; implies `tls`.
         key: the private key of `cert`, PEM without passphrase.
-        tls_name: the name that certificates must have, where it is not the host's.
-        token_file: file of a bearer token; without it the environment variable CLASSIFY_TOKEN is used, if set.
+        tls_name: the name that the servers' certificates must have, if it is not the host's.
+        token_file: file with a bearer token; without it the environment variable CLASSIFY_TOKEN is used, if set.
     """
 
     servers: tuple[str, ...] = ("localhost:8500",)
@@ -79,11 +79,11 @@ def open_channels(connection: Connection) -> list[grpc.Channel]:
     """One channel for each server, not yet connected.
 
     Raises:
-        SettingsError: a file cannot be read or is not what it should be, or options do not go together.
+        SettingsError: a file cannot be read or has the wrong content, or options contradict each other.
     """
     options = list(_OPTIONS)
     if connection.tls_name and not connection.encrypted:
-        raise SettingsError("--tls-name is about certificates: add --tls, or leave it out")
+        raise SettingsError("--tls-name has no effect without certificates: add --tls, or leave it out")
     if connection.tls_name:
         options.append(("grpc.ssl_target_name_override", connection.tls_name))
     if not connection.encrypted:
@@ -93,10 +93,10 @@ def open_channels(connection: Connection) -> list[grpc.Channel]:
 
 
 def call_metadata(connection: Connection) -> tuple[tuple[str, str], ...]:
-    """What is sent along with each request: the bearer token, if there is one.
+    """GRPC metadata of each request: the bearer token, if there is one.
 
     Raises:
-        SettingsError: the token cannot be read, or would go over the network in the clear.
+        SettingsError: the token cannot be read, or would be sent unencrypted over the network.
     """
     token = _read_token(connection.token_file)
     if not token:
@@ -114,10 +114,10 @@ def _read_token(path: Path | None) -> str:
         _read(path, "--token-file").decode("utf-8", "replace") if path else os.environ.get(TOKEN_VARIABLE, "")
     ).strip()
     if path and not token:
-        raise SettingsError(f"there is no token in {where}: write it there, or leave --token-file out")
+        raise SettingsError(f"{where} contains no token: write one into it, or leave --token-file out")
     # Never the token itself: messages end up in logs.
     if not all("!" <= character <= "~" for character in token):
-        raise SettingsError(f"what is in {where} is no token: it has to be one line of ASCII without blanks")
+        raise SettingsError(f"{where} does not contain a token: it must be one line of ASCII without spaces")
     return token
 
 
@@ -130,7 +130,7 @@ def _is_local(server: str) -> bool:
 
 
 def _credentials(connection: Connection) -> grpc.ChannelCredentials:
-    """Credentials from PEM files; Python's ssl reads them first, because gRPC says nothing about what is wrong."""
+    """Credentials from PEM files; Python's ssl reads them first, because gRPC does not say what is wrong with one."""
     if (connection.cert is None) != (connection.key is None):
         raise SettingsError("--cert and --key belong together: give both or neither")
     roots = _read(connection.ca, "--ca") if connection.ca else _system_roots()
@@ -139,17 +139,17 @@ def _credentials(connection: Connection) -> grpc.ChannelCredentials:
         try:
             context.load_verify_locations(connection.ca)
         except ssl.SSLError:
-            raise SettingsError(f"{connection.ca} is no certificate in PEM format: correct --ca") from None
+            raise SettingsError(f"{connection.ca} is not a certificate in PEM format: correct --ca") from None
     if not connection.cert or not connection.key:
         return grpc.ssl_channel_credentials(roots)
     chain, key = _read(connection.cert, "--cert"), _read(connection.key, "--key")
     try:
-        # The password is asked for on the terminal unless one is given.
+        # Without a password argument OpenSSL would ask on the terminal.
         context.load_cert_chain(connection.cert, connection.key, password="")
     except ssl.SSLError:
         raise SettingsError(
-            f"{connection.cert} and {connection.key} are no certificate and its private key, in PEM format and"
-            " without passphrase: correct --cert or --key"
+            f"{connection.cert} and {connection.key} are not a certificate and its private key in PEM format without"
+            " passphrase: correct --cert or --key"
         ) from None
     return grpc.ssl_channel_credentials(roots, key, chain)
 

@@ -1,4 +1,4 @@
-"""A server of our own for one run: `classify-serve` in a process of its own, spoken to like any other."""
+"""`--local-server`: run `classify-serve` as a process for one run, and use it like any other server."""
 
 import subprocess
 import sys
@@ -12,14 +12,14 @@ from classify_client.errors import ServiceError
 
 
 @contextmanager
-def embedded_server(model: Path) -> Iterator[tuple[str, str]]:
+def local_server(model: Path) -> Iterator[tuple[str, str]]:
     """Serve a model's folder on a free local port while the block runs; gives (`host:port`, model name).
 
-    The server ends with this process, however that ends, and Ctrl-C does not reach it before the requests in
+    The server ends with this process, however this process ends. Ctrl-C does not reach it before the requests in
     flight are answered.
 
     Raises:
-        ServiceError: there is no model, or no TensorFlow to serve it with.
+        ServiceError: there is no model, or TensorFlow is not installed.
     """
     command = [sys.executable, "-m", "classify_serving", str(model), "--port", "0", "--until-stdin-closes"]
     with (
@@ -35,12 +35,12 @@ def embedded_server(model: Path) -> Iterator[tuple[str, str]]:
 
 
 def _read_address(process: "subprocess.Popen[str]", log: TextIO) -> tuple[str, str]:
-    """Wait for the line that says `Serving NAME version N on HOST:PORT`."""
+    """Wait for the line `Serving NAME version N on HOST:PORT`."""
     assert process.stdout is not None
     words = process.stdout.readline().split()
     if not words:
         process.wait()
         log.seek(0)
-        reason = (log.read().strip().splitlines() or ["it said nothing"])[-1].removeprefix("Error: ")
-        raise ServiceError(f"the embedded server did not start: {reason}")
+        reason = (log.read().strip().splitlines() or ["it printed nothing"])[-1].removeprefix("Error: ")
+        raise ServiceError(f"the local server did not start: {reason}")
     return words[-1], " ".join(words[1:-4])

@@ -1,7 +1,8 @@
-"""The model as the client sees it: what it says of itself and of batches of images."""
+"""gRPC client for one served model: metadata, predictions, embeddings and heat maps."""
 
 import logging
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Final, Self
@@ -9,28 +10,32 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from classify_client.errors import ModelChanged, RequestRefused, ServiceError
+from classify_client.errors import ServiceError
+from classify_client.inference.codec import PREDICT, Answer, Codec, CodecError
 from classify_client.inference.connection import Connection
-from classify_client.inference.load_balancer import Balancer, Patience
-from classify_client.inference.retry_policy import Remedy
+from classify_client.inference.exceptions import ModelChanged, RequestRefused
+from classify_client.inference.load_balancer import LoadBalancer, RetryTimeout
+from classify_client.inference.retry_policy import RetryAction
 from classify_serving.contract import model as contract
 from classify_serving.contract.model import ContractError, ModelMetadata
-from classify_serving.contract.tensors import TensorError, from_tensor, to_tensor
-from classify_serving.contract.wire_pb2 import ModelSpec, PredictRequest, PredictResponse
 
 _LARGEST_REQUEST: Final = 1 << 30
 """Bytes; protobuf cannot write a message of 2 GiB."""
-_ASK_FOR_VERSION: Final = 5
-"""Times that several servers are asked for the version that one of them answered with."""
+_METADATA_ATTEMPTS: Final = 5
+"""How often several servers are asked for the version that one of them answered with."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one image: `top` is (class, probability) best first, or `error` says why there is none.
+    """The model's answer for one image.
 
-    `model` is what that version says of itself.
+    Attributes:
+        top: (class, probability in 0-1), best first; empty if there is no answer.
+        version: of the model that answered.
+        error: why there is no answer; else empty.
+        model: the metadata of that version.
     """
 
     top: tuple[tuple[str, float], ...] = ()
@@ -39,24 +44,31 @@ class Prediction:
     model: ModelMetadata | None = None
 
 
-class Service:
+class ModelClient:
     """One model on one or several servers; thread-safe, and a context manager that closes the connections.
 
     Args:
         connection: the servers.
         model: the model's name there.
-        patience: how long to go on without an answer.
-        timeout: seconds that one attempt of a request may take.
+        retry_timeout: how long to keep trying without an answer.
+        timeout: deadline of one attempt of a request in seconds.
+        codec: the protocol.
 
     Raises:
         SettingsError: the connection's settings cannot be used.
     """
 
     def __init__(
-        self, connection: Connection, model: str, patience: Patience | None = None, timeout: float = 60.0
+        self,
+        connection: Connection,
+        model: str,
+        retry_timeout: RetryTimeout | None = None,
+        timeout: float = 60.0,
+        codec: Codec = PREDICT,
     ) -> None:
         self.model = model
-        self._balancer = Balancer(connection, patience or Patience(), timeout)
+        self._codec = codec
+        self._balancer = LoadBalancer(connection, codec.method, retry_timeout or RetryTimeout(), timeout)
         self.servers = len(connection.servers)
         self.largest_batch: int | None = None
         self.finish, self.close = self._balancer.finish, self._balancer.close
@@ -65,36 +77,35 @@ class Service:
         self._current: ModelMetadata | None = None
 
     @property
-    def eased(self) -> int:
+    def throttled(self) -> int:
         """How often a server asked for fewer requests at once."""
-        return self._balancer.eased
+        return self._balancer.throttled
 
     @property
     def current(self) -> ModelMetadata:
-        """What the version that answers now says of itself; it is asked the first time only."""
+        """Metadata of the version that answers now; requested the first time only."""
         return self._current or self.metadata()
 
     def metadata(self) -> ModelMetadata:
-        """Ask the model what it is now; `model_version` is the one it is served under.
+        """Request the model's metadata; `model_version` is the version it is served under.
 
         Raises:
             ServiceError: no server, no such model, or a model without metadata.
         """
-        request = self._request(contract.METADATA, contract.REQUEST, np.array([b""], dtype=np.object_), contract.JSON)
         where = f"the model {self.model} at {self._balancer.addresses}"
         try:
-            response = self._balancer.ask(request)
-            metadata = ModelMetadata.from_json(from_tensor(response.outputs[contract.JSON])[0])
+            content = {contract.REQUEST: np.array([b""], dtype=np.object_)}
+            answer = self._request(contract.METADATA, content, contract.JSON)
+            metadata = ModelMetadata.from_json(answer.outputs[contract.JSON][0])
         except RequestRefused as refusal:
+            raise ServiceError(f"{where} has no metadata ({refusal}): export it with classify-train") from refusal
+        except (ContractError, CodecError, IndexError) as error:
             raise ServiceError(
-                f"{where} does not describe itself ({refusal}): export it with classify-train"
-            ) from refusal
-        except (ContractError, TensorError, IndexError) as error:
-            raise ServiceError(f"{where} is not one of ours: {error}") from error
-        version = response.model_spec.version.value or metadata.model_version
-        return self._take_note(replace(metadata, model_version=version))
+                f"{where} has metadata that cannot be used ({error}): export it with classify-train"
+            ) from error
+        return self._remember(replace(metadata, model_version=answer.version or metadata.model_version))
 
-    def _take_note(self, metadata: ModelMetadata) -> ModelMetadata:
+    def _remember(self, metadata: ModelMetadata) -> ModelMetadata:
         with self._lock:
             earlier, version = self._current, metadata.model_version
             if earlier and version not in self._models:
@@ -102,63 +113,83 @@ class Service:
             self._current = self._models[version] = metadata
         return metadata
 
-    def _model_of(self, version: int) -> ModelMetadata:
-        """What a version that answered says of itself; the current one, if it is gone already."""
-        for _ in range(_ASK_FOR_VERSION):
+    def _metadata_of(self, version: int) -> ModelMetadata:
+        """The metadata of a version that answered; of the current one, if that version is gone already."""
+        for _ in range(_METADATA_ATTEMPTS):
             if version in self._models or not version:
                 break
             self.metadata()
         return self._models.get(version) or self.current
 
     def classify(self, images: NDArray[np.uint8], model: ModelMetadata) -> list[Prediction]:
-        """Send uint8 [N,S,S,3] that were decoded for a model, wait for the answer, and give N predictions.
+        """Send images that were decoded for a model, wait for the answer, and return N predictions.
 
-        A batch that is too large is sent in parts, and so are later ones of its size. One that is refused is sent
-        in halves until the images at fault are alone: only they get an error.
+        A batch that is too large is sent in parts, and so are later ones of its size. A batch that is refused is sent
+        in halves until the images that cause the error are alone: only they get an error.
+
+        Args:
+            images: uint8 [N,S,S,3], RGB, 0-255.
+            model: the metadata they were decoded for.
 
         Raises:
             ServiceError: no server answers; the run ends.
-            ModelChanged: another version answers, which wants its images in another way; it is `current` now.
-            Stopped: the service was closed or told to finish.
+            ModelChanged: another version answers, which needs other images; it is `current` now.
+            Stopped: `close` or `finish` was called.
         """
         return [
-            replace(prediction, model=self._same_input(self._model_of(prediction.version or 0), model))
+            replace(prediction, model=self._check_input(self._metadata_of(prediction.version or 0), model))
             for prediction in self._classify(images, model)
         ]
 
     def output(self, signature: str, images: NDArray[np.uint8], name: str) -> NDArray[np.float32]:
-        """One output of another signature for uint8 [N,S,S,3]: float32, its first dimension N.
+        """One output of another signature.
+
+        Args:
+            signature: its name.
+            images: uint8 [N,S,S,3], RGB, 0-255.
+            name: of the output.
+
+        Returns:
+            float32 [N, ...].
 
         Raises:
             ServiceError: no server answers.
             RequestRefused: the model has no such signature, or refuses the images.
-            Stopped: as `classify`.
+            Stopped: `close` or `finish` was called.
         """
         try:
-            response = self._balancer.ask(self._request(signature, contract.IMAGES, images, name))
-            values = from_tensor(response.outputs[name]).astype(np.float32)
-        except TensorError as error:
-            raise RequestRefused(f"the answer to {signature} cannot be read: {error}", Remedy.REFUSE) from error
+            values = self._request(signature, {contract.IMAGES: images}, name).outputs[name].astype(np.float32)
+        except CodecError as error:
+            message = f"the answer to {signature} cannot be read: {error}"
+            raise RequestRefused(message, RetryAction.FAIL_REQUEST) from error
         if values.ndim < 2 or len(values) != len(images):
-            raise RequestRefused(f"{signature} answers {values.shape} for {len(images)} images", Remedy.REFUSE)
+            message = f"{signature} answers with shape {values.shape} for {len(images)} images"
+            raise RequestRefused(message, RetryAction.FAIL_REQUEST)
         return values
+
+    def _request(self, signature: str, inputs: Mapping[str, NDArray[np.generic]], *outputs: str) -> Answer:
+        request = self._codec.encode(self.model, signature, inputs, outputs)
+        return self._codec.decode(self._balancer.send(request), outputs)
 
     def _classify(self, images: NDArray[np.uint8], model: ModelMetadata, part: bool = False) -> list[Prediction]:
         if len(images) > 1 and (images.nbytes > _LARGEST_REQUEST or len(images) > (self.largest_batch or len(images))):
             return self._in_halves(images, model)
-        request = self._request(
-            contract.SERVING_DEFAULT, contract.IMAGES, images, contract.TOP_LABELS, contract.TOP_PROBABILITIES
-        )
         try:
-            return _read_answer(self._balancer.ask(request), len(images))
-        except TensorError as error:
+            answer = self._request(
+                contract.SERVING_DEFAULT,
+                {contract.IMAGES: images},
+                contract.TOP_LABELS,
+                contract.TOP_PROBABILITIES,
+            )
+            return _predictions(answer, len(images))
+        except CodecError as error:
             return [Prediction(error=f"the server's answer cannot be read: {error}")] * len(images)
         except RequestRefused as refusal:
-            if refusal.remedy is Remedy.ISOLATE and not part:
-                # Of another size than a new version takes, perhaps: then no image is at fault.
-                self._same_input(self.metadata(), model)
-            if len(images) > 1 and refusal.remedy in (Remedy.SPLIT, Remedy.ISOLATE):
-                if refusal.remedy is Remedy.SPLIT:
+            if refusal.action is RetryAction.BISECT and not part:
+                # Perhaps a new version takes another image size: then no image causes the error.
+                self._check_input(self.metadata(), model)
+            if len(images) > 1 and refusal.action in (RetryAction.SPLIT, RetryAction.BISECT):
+                if refusal.action is RetryAction.SPLIT:
                     self.largest_batch = min(self.largest_batch or len(images), (len(images) + 1) // 2)
                 return self._in_halves(images, model)
             return [Prediction(error=str(refusal))] * len(images)
@@ -167,19 +198,13 @@ class Service:
         half = (len(images) + 1) // 2
         return self._classify(images[:half], model, part=True) + self._classify(images[half:], model, part=True)
 
-    def _same_input(self, answering: ModelMetadata, model: ModelMetadata) -> ModelMetadata:
+    def _check_input(self, answering: ModelMetadata, model: ModelMetadata) -> ModelMetadata:
+        """The metadata of the version that answers, if it takes the images that another one takes."""
         if (answering.image_size, answering.resize) == (model.image_size, model.resize):
             return answering
         with self._lock:
             self._current = answering
         raise ModelChanged
-
-    def _request(self, signature: str, name: str, value: NDArray[np.generic], *outputs: str) -> PredictRequest:
-        return PredictRequest(
-            model_spec=ModelSpec(name=self.model, signature_name=signature),
-            inputs={name: to_tensor(value)},
-            output_filter=outputs,
-        )
 
     def __enter__(self) -> Self:
         return self
@@ -190,13 +215,14 @@ class Service:
         self.close()
 
 
-def _read_answer(response: PredictResponse, count: int) -> list[Prediction]:
-    labels = from_tensor(response.outputs[contract.TOP_LABELS])
-    probabilities = from_tensor(response.outputs[contract.TOP_PROBABILITIES]).astype(np.float32)
+def _predictions(answer: Answer, count: int) -> list[Prediction]:
+    labels = answer.outputs[contract.TOP_LABELS]
+    probabilities = answer.outputs[contract.TOP_PROBABILITIES].astype(np.float32)
     if labels.ndim != 2 or labels.shape != probabilities.shape or len(labels) != count or not labels.size:
-        raise TensorError(f"{labels.shape} labels and {probabilities.shape} probabilities for {count} images")
-    version = response.model_spec.version.value
+        raise CodecError(f"{labels.shape} labels and {probabilities.shape} probabilities for {count} images")
     return [
-        Prediction(tuple(zip((name.decode("utf-8", "backslashreplace") for name in names), row, strict=True)), version)
+        Prediction(
+            tuple(zip((name.decode("utf-8", "backslashreplace") for name in names), row, strict=True)), answer.version
+        )
         for names, row in zip(labels, probabilities.tolist(), strict=True)
     ]

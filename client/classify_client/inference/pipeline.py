@@ -1,6 +1,6 @@
 """Files -> decoded images -> batches -> requests in flight -> results, in the order of the files.
 
-Every stage is bounded, so a slow server slows the decoders down instead of filling memory.
+Every stage is bounded: a slow server slows down decoding instead of filling memory.
 """
 
 import time
@@ -15,7 +15,8 @@ from typing import Final, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from classify_client.errors import ClassifyError, ModelChanged, Stopped
+from classify_client.errors import ClassifyError
+from classify_client.inference.exceptions import ModelChanged, Stopped
 from classify_client.inference.model_client import Prediction
 from classify_client.inference.tuning import MOST_IN_FLIGHT, Setting, Tuner
 from classify_serving.contract.images import ImageError, Resize
@@ -24,20 +25,19 @@ from classify_serving.contract.model import ModelMetadata
 Images = NDArray[np.uint8]
 
 _WINDOW: Final = 4
-"""Batches kept in order, answered ones included, for each that may be in flight."""
-_AHEAD: Final = 2
+"""Batches kept in order, including answered ones, for each batch that may be in flight."""
+_DECODED_AHEAD: Final = 2
 """Batches that are decoded, or being decoded, before they can be sent."""
-_TURN: Final = 0.2
-"""Seconds."""
-_TRIES: Final = 3
-"""How often a batch is decoded for a model that changes meanwhile."""
+_POLL_SECONDS: Final = 0.2
+_ATTEMPTS: Final = 3
+"""How often a batch is decoded again because the model changed in the meantime."""
 
 
 class Decodable(Protocol):
-    """What the pipeline classifies; `sources.Source` is one."""
+    """An image that can be decoded, such as `inputs.sources.Source`."""
 
     def decode(self, size: int, resize: Resize) -> Images:
-        """Give uint8 [size,size,3], RGB, 0-255; called from several threads at once.
+        """Decode it to uint8 [size,size,3], RGB, 0-255; called from several threads at once.
 
         Raises:
             ImageError: it cannot be read.
@@ -48,35 +48,40 @@ S = TypeVar("S", bound=Decodable)
 
 
 class Classifier(Protocol):
-    """What the pipeline asks; `service.Service` is one.
+    """The model that the pipeline asks, such as `model_client.ModelClient`.
 
     Attributes:
-        largest_batch: images in the largest request that is not refused for its size; None if any may be.
+        largest_batch: images in the largest request that the server accepts; None if no limit is known.
     """
 
     largest_batch: int | None
 
     @property
-    def eased(self) -> int:
+    def throttled(self) -> int:
         """How often a server asked for fewer requests at once."""
 
     @property
     def current(self) -> ModelMetadata:
-        """The model that answers now."""
+        """Metadata of the model that answers now."""
 
     def classify(self, images: Images, model: ModelMetadata) -> list[Prediction]:
-        """Send uint8 [N,S,S,3] decoded for a model, and wait for N predictions; from several threads at once.
+        """Send uint8 [N,S,S,3] decoded for a model, and wait for N predictions; called from several threads at once.
 
         Raises:
-            ModelChanged: another model answers, whose images are decoded in another way.
+            ModelChanged: another model answers, which needs its images decoded in another way.
         """
 
 
 @dataclass(frozen=True)
 class Result(Generic[S]):
-    """What became of one file: `top` is (class, probability) best first, or `error` says why there is none.
+    """The outcome for one image.
 
-    `model` is the one that answered, or would have.
+    Attributes:
+        source: the image.
+        model: metadata of the model that answered, or would have.
+        top: (class, probability in 0-1), best first; empty if there is an error.
+        version: of the model that answered; None if none did.
+        error: why there is no answer; else empty.
     """
 
     source: S
@@ -88,7 +93,7 @@ class Result(Generic[S]):
 
 @dataclass
 class Times:
-    """Seconds the run stood waiting for each stage; together nearly all of its time."""
+    """Seconds that the run waited for each stage; together nearly all of its time."""
 
     decode: float = 0.0
     server: float = 0.0
@@ -106,7 +111,7 @@ class Times:
 
 @dataclass(eq=False)
 class _Batch(Generic[S]):
-    """Files in order; `images` has a place for each, and `errors` says why one stayed empty."""
+    """Sources in order; `images` has a place for each, and `errors` says why a place is empty."""
 
     sources: list[S]
     model: ModelMetadata
@@ -121,12 +126,12 @@ class _Batch(Generic[S]):
         self.prepare(self.model)
 
     def prepare(self, model: ModelMetadata) -> None:
-        """Make room for images as this model wants them."""
+        """Allocate memory for images of the size that this model takes."""
         self.model, self.errors = model, {}
         self.images = np.empty((len(self.sources), model.image_size, model.image_size, 3), np.uint8)
 
     def decode(self, places: Iterator[int]) -> None:
-        """Decode the files at these places; several threads may share the iterator."""
+        """Decode the images at these places; several threads may share the iterator."""
         for place in places:
             try:
                 self.images[place] = self.sources[place].decode(self.model.image_size, self.model.resize)
@@ -135,15 +140,15 @@ class _Batch(Generic[S]):
 
     @property
     def places(self) -> Iterator[int]:
-        """All of them."""
+        """All places."""
         return iter(range(len(self.sources)))
 
     def take_images(self) -> Images:
-        """Those that could be decoded."""
+        """The images that could be decoded, uint8 [M,S,S,3]."""
         return np.delete(self.images, list(self.errors), axis=0) if self.errors else self.images
 
     def results(self, predictions: Iterable[Prediction]) -> list[Result[S]]:
-        """One for each file."""
+        """One result for each source."""
         following = iter(predictions)
         return [
             Result(source, self.model, error=self.errors[place])
@@ -158,14 +163,14 @@ class Pipeline(Generic[S]):
 
     Args:
         classifier: the model.
-        tuner: how much to send at once.
-        threads: that decode.
-        times: where to add up what was waited for.
+        tuner: chooses batch size and number of requests in flight.
+        threads: number of decoding threads.
+        times: where waiting times are added up.
     """
 
     def __init__(self, classifier: Classifier, tuner: Tuner, threads: int, times: Times) -> None:
         self._classifier, self._tuner, self._threads, self._times = classifier, tuner, threads, times
-        self._eased = classifier.eased
+        self._throttled = classifier.throttled
         self._decoders = ThreadPoolExecutor(threads, "decode")
         self._senders = ThreadPoolExecutor(max(MOST_IN_FLIGHT, tuner.setting.in_flight), "send")
         self._decoding: deque[_Batch[S]] = deque()
@@ -173,12 +178,12 @@ class Pipeline(Generic[S]):
         self._broken: ClassifyError | None = None
 
     def run(self, sources: Iterable[S]) -> Iterator[list[Result[S]]]:
-        """Classify every file, one result each, in their order; a list for each batch.
+        """Classify all sources: one result each, in their order, in a list for each batch.
 
-        A file that cannot be decoded, or that the server refuses, gives a result with an error. An error of the
-        sources is raised after the results of what came before it. ServiceError of the classifier ends the stream;
-        batches that it raises Stopped for are left out. When the consumer stops early,
-        whoever owns the classifier has to make its calls under way return.
+        An image that cannot be decoded, or that the server refuses, gives a result with an error. An error raised by
+        `sources` is raised after the results of the sources before it. A ServiceError of the classifier ends the
+        stream; batches for which it raises Stopped are left out. When the consumer stops early, the owner of the
+        classifier has to make its pending calls return.
         """
         remaining = iter(sources)
         try:
@@ -203,13 +208,13 @@ class Pipeline(Generic[S]):
             batch = self._decoding.popleft()
             for part in batch.decoded:
                 part.result()
-            # While this one waits for its turn to be sent, the decoders go on.
+            # The decoders continue while this batch waits to be sent.
             self._decode_ahead(remaining)
             return batch
 
     def _decode_ahead(self, remaining: Iterator[S]) -> None:
         setting = self._tuner.setting
-        ahead = max(_AHEAD, -(-2 * self._threads // setting.batch_size))
+        ahead = max(_DECODED_AHEAD, -(-2 * self._threads // setting.batch_size))
         while len(self._decoding) < ahead and (sources := self._pull(remaining, setting.batch_size)):
             batch = _Batch(sources, self._classifier.current, setting)
             places = batch.places
@@ -222,13 +227,13 @@ class Pipeline(Generic[S]):
         try:
             sources.extend(islice(remaining, most))
         except ClassifyError as error:
-            # extend keeps what it got until then.
+            # `extend` has kept the sources before the error.
             self._broken = error
         return sources
 
     def _send(self, batch: _Batch[S]) -> list[Prediction]:
-        """In a thread of its own, until it is answered."""
-        for _ in range(_TRIES):
+        """Send a batch and wait for its answer; runs in a sender thread."""
+        for _ in range(_ATTEMPTS):
             current = self._classifier.current
             if (current.image_size, current.resize) != (batch.model.image_size, batch.model.resize):
                 batch.prepare(current)
@@ -239,16 +244,16 @@ class Pipeline(Generic[S]):
             except ModelChanged:
                 continue
             batch.answered_at = time.perf_counter()
-            # Results may wait for their turn; pixels need not.
+            # Free the pixels now: the results may have to wait for earlier batches.
             batch.images = images[:0]
             return predictions
-        return [Prediction(error="the model changed again and again")] * len(batch.take_images())
+        return [Prediction(error="the model changed repeatedly")] * len(batch.take_images())
 
     def _has_to_take(self) -> bool:
-        """Wait until another batch may be sent; true if results have to be taken out before.
+        """Wait until another batch may be sent; true if results have to be taken out first.
 
-        Batches that are answered wait in the window for an earlier one that is not, so that one slow server does
-        not leave the others without work; there is an end to that as well.
+        Answered batches wait in a window for earlier ones, so that one slow server does not leave the others without
+        work. The window is bounded.
         """
         in_flight = self._tuner.setting.in_flight
         if not self._window:
@@ -260,7 +265,7 @@ class Pipeline(Generic[S]):
             return False
         with self._times.measure("server"):
             _wait_for_one(unanswered)
-        # Once more from the start: there may still be too many, or the first may be there.
+        # Check again: there may still be too many in flight, or the first may be answered.
         return self._has_to_take()
 
     def _take(self) -> Iterator[list[Result[S]]]:
@@ -272,21 +277,20 @@ class Pipeline(Generic[S]):
         except Stopped:
             return
         self._tuner.answered(batch.setting, len(predictions), batch.answered_at)
-        if self._classifier.eased > self._eased:
-            self._eased = self._classifier.eased
-            self._tuner.pushed_back()
+        if self._classifier.throttled > self._throttled:
+            self._throttled = self._classifier.throttled
+            self._tuner.slow_down()
         if self._classifier.largest_batch is not None:
             self._tuner.batch_at_most(self._classifier.largest_batch)
         yield batch.results(predictions)
 
 
 def _wait_for_one(answers: Collection[Future[list[Prediction]]]) -> None:
-    """Wait until one of them is there.
+    """Wait until one of the answers is there.
 
-    In turns, because a signal may reach the process in another thread; it is handled when this one runs, and nothing
-    but an answer would wake it.
+    Wakes up regularly, because Python handles a signal in the main thread only when that thread runs.
     """
-    while not wait(answers, timeout=_TURN, return_when=FIRST_COMPLETED).done:
+    while not wait(answers, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED).done:
         pass
 
 

@@ -1,8 +1,8 @@
-"""Finding the batch size and the number of requests in flight at which this server is fastest, from the run itself.
+"""Find the batch size and the number of requests in flight at which the server is fastest, during the run itself.
 
-Pure: it is told what was answered and when, and says what to send next. Each setting is kept until it has been
-seen long enough; then its neighbour in powers of two is tried, and kept if it is clearly faster: batch sizes first,
-requests in flight then. Where decoding is the limit nothing is faster, and so nothing changes.
+Hill climbing over powers of two: each setting is measured long enough, then its neighbour is tried and kept if it is
+clearly faster; first the batch size, then the requests in flight. Where decoding is the bottleneck no setting is
+faster, so nothing changes. No clock and no network: the caller passes the times at which requests were answered.
 """
 
 from dataclasses import dataclass
@@ -17,19 +17,19 @@ _IN_FLIGHT_BYTES: Final = 128 << 20
 _BETTER: Final = 1.05
 _BATCHES_SEEN: Final = 4
 _SECONDS_SEEN: Final = 1.0
-_PUSHES: Final = 3
+_LAST_SLOW_DOWN: Final = 3
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Images a request, and requests sent and not yet answered."""
+    """Images per request, and the number of requests in flight (sent and not yet answered)."""
 
     batch_size: int
     in_flight: int
 
 
 class _Climb:
-    """Search along rising values for the best rate: upwards while it gets better, else downwards from the start."""
+    """Hill climbing along ascending values: upwards while the rate improves, else downwards from the start."""
 
     def __init__(self, values: list[int], first: int) -> None:
         self._values = values
@@ -46,10 +46,10 @@ class _Climb:
         return not self._directions
 
     def observe(self, rate: float) -> None:
-        """Take the rate at `value`, and move on to another value or settle."""
+        """Record the rate at `value`, and move to another value or settle."""
         if rate > self._rate * _BETTER:
             if self._rate:
-                # It gets better this way: there is no need to look the other way.
+                # The rate improves in this direction: the other one need not be tried.
                 del self._directions[1:]
             self._best, self._rate = self._at, rate
         else:
@@ -59,20 +59,20 @@ class _Climb:
         self._at = self._best + self._directions[0] if self._directions else self._best
 
     def at_most(self, limit: int) -> None:
-        """Give up the values above a limit, at least one stays; if that is where we are, settle below it."""
+        """Drop the values above a limit, but keep at least one; settle there if the current value was dropped."""
         self._values = [value for value in self._values if value <= limit] or self._values[:1]
         if max(self._at, self._best) >= len(self._values):
             self._at = self._best = len(self._values) - 1
             self._directions = []
 
     def retreat(self) -> None:
-        """Go one value down, and try this one once more from there."""
+        """Go one value down, and search upwards again from there."""
         self._at = self._best = max(0, self._at - 1)
         self._rate, self._directions = 0.0, [1]
 
 
 class _Fixed(_Climb):
-    """A value that was asked for, and is kept whatever comes."""
+    """A value that the user chose; it never changes."""
 
     def __init__(self, value: int) -> None:
         super().__init__([value], value)
@@ -83,13 +83,13 @@ class _Fixed(_Climb):
 
 
 class Tuner:
-    """What to send next, as batch size and requests in flight.
+    """Chooses batch size and requests in flight.
 
     Args:
-        batch_size: a fixed one, or None to find it.
-        in_flight: likewise.
-        servers: how many there are; each gets work from the start.
-        image_bytes: of one decoded image, which bounds what is tried.
+        batch_size: images per request; None to find the fastest.
+        in_flight: requests in flight; None to find the fastest.
+        servers: number of servers; each gets requests from the start.
+        image_bytes: size of one decoded image, which limits the settings that are tried.
     """
 
     def __init__(self, batch_size: int | None, in_flight: int | None, servers: int, image_bytes: int) -> None:
@@ -100,24 +100,24 @@ class Tuner:
         self._flight = _Fixed(in_flight) if in_flight else _Climb(powers, first)
         self._image_bytes = image_bytes
         self._since: float | None = None
-        self._images = self._batches = self._pushes = 0
+        self._images = self._batches = self._slow_downs = 0
 
     @property
     def setting(self) -> Setting:
-        """The one to use now."""
+        """The setting to use now."""
         return Setting(self._batch.value, self._flight.value)
 
     @property
     def settled(self) -> bool:
-        """Whether the setting will stay, unless the server asks for less."""
+        """Whether the search is over; the setting changes only if the server asks for less."""
         return self._batch.settled and self._flight.settled
 
     def answered(self, sent_as: Setting, images: int, at: float) -> None:
-        """Take note that a request of `images`, sent under a setting, was answered at a time in seconds."""
+        """Record that a request of `images`, sent under a setting, was answered at a time in seconds."""
         if self.settled or sent_as != self.setting or not images:
             return
         if self._since is None:
-            # The first answers were waited for while other settings were in flight.
+            # The first answers still compete with requests of the setting before.
             self._since = at
             return
         self._images += images
@@ -128,22 +128,22 @@ class Tuner:
         climb = self._flight if self._batch.settled else self._batch
         climb.observe(self._images / seconds)
         self._flight.at_most(_IN_FLIGHT_BYTES // (self._batch.value * self._image_bytes))
-        self._begin_again()
+        self._restart_measurement()
 
-    def pushed_back(self) -> None:
-        """Take note that the server has more requests than it takes: fewer follow, the third time for good."""
-        self._pushes += 1
-        if self._pushes < _PUSHES:
+    def slow_down(self) -> None:
+        """Send fewer requests at once because the server refused some; after the third time for good."""
+        self._slow_downs += 1
+        if self._slow_downs < _LAST_SLOW_DOWN:
             self._flight.retreat()
         else:
             self._flight.at_most(self._flight.value // 2)
-        self._begin_again()
+        self._restart_measurement()
 
     def batch_at_most(self, images: int) -> None:
-        """Take note that larger batches are refused."""
+        """Record that the server refuses larger batches."""
         if images < self._batch.value:
-            self._begin_again()
+            self._restart_measurement()
         self._batch.at_most(images)
 
-    def _begin_again(self) -> None:
+    def _restart_measurement(self) -> None:
         self._since, self._images, self._batches = None, 0, 0

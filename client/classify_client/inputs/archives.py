@@ -1,4 +1,4 @@
-"""Images in zip and tar archives, read in place: nothing is unpacked."""
+"""Images in zip and tar archives, read in place without unpacking."""
 
 import bz2
 import gzip
@@ -12,7 +12,7 @@ from functools import partial
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 from zipfile import ZipFile, ZipInfo, is_zipfile
 
 from classify_client.errors import InputError
@@ -23,8 +23,21 @@ _TAR: Final = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz"
 _SUFFIXES: Final = (".zip", *_TAR)
 
 CONTENT_LIMIT: Final = 256 * 1024**2
-"""Bytes that one image may have unpacked: what claims more is a bomb, not a picture."""
+"""Maximum bytes of one unpacked image: a larger one is a decompression bomb, not a picture."""
 _SPOOL: Final = 64 * 1024**2
+
+
+class Stamp(NamedTuple):
+    """Identifies the state of an image's content; the same file later has the same stamp.
+
+    Attributes:
+        size: in bytes; None if not known.
+        modified: time of the last change in ns since 1970; in an archive the checksum or time, in an object store the
+            tag or time. Empty if not known.
+    """
+
+    size: int | None
+    modified: str
 
 
 @dataclass(frozen=True)
@@ -32,30 +45,30 @@ class Member:
     """An image in an archive or an object store.
 
     Attributes:
-        name: its path in there, with `/`; empty for the whole.
-        root: what the outermost folder would be called if it were unpacked, or is.
-        open: gives its content; raises ImageError.
-        stamp: as of a `Source`.
-        container: URL of what `name` is relative to, of an object store.
+        name: its path there, with `/`; empty for the archive as a whole.
+        root: name of the outermost folder.
+        open: opens its content; raises ImageError.
+        stamp: identifies the state of its content.
+        container: URL that `name` is relative to; empty in an archive.
     """
 
     name: str
     root: str
     open: Callable[[], BinaryIO]
-    stamp: tuple[str, str]
+    stamp: Stamp
     container: str = ""
 
 
 def is_archive(name: str) -> bool:
-    """Whether a file of this name is taken for an archive."""
+    """Whether a file of this name counts as an archive."""
     return name.lower().endswith(_SUFFIXES)
 
 
 def check_archive(path: Path) -> None:
-    """See that a file is the archive its name says.
+    """Check that a file is the archive that its name says.
 
     Raises:
-        InputError: it is not.
+        InputError: it is not, or cannot be read.
     """
     try:
         good = is_zipfile(path) if _is_zip(path) else tarfile.is_tarfile(path)
@@ -64,21 +77,21 @@ def check_archive(path: Path) -> None:
     except Exception:
         good = False
     if not good:
-        raise InputError(f"{path} is broken or no archive: pack it again, or give its unpacked folder")
+        raise InputError(f"{path} is broken or not an archive: pack it again, or give its unpacked folder")
 
 
 def archive_members(path: Path, in_order: bool = True) -> Iterator[Member]:
-    """Yield the images of a `.zip` or `.tar` archive in its order; one that breaks off ends with a member that says so.
+    """Yield the images of a `.zip` or `.tar` archive in its order; a broken one ends with a member that says so.
 
-    Members of zip and plain tar files are read when they are opened. A compressed tar can only be read from front to
-    back: as long as its members are needed, their content is in a temporary file without a name.
+    Members of zip and uncompressed tar files are read when they are opened. A compressed tar can only be read from
+    front to back: while its members are needed, their content is in an unnamed temporary file.
 
     Args:
         path: the archive.
-        in_order: whether members are opened about as they are listed.
+        in_order: whether members are opened in roughly the order in which they are listed.
 
     Raises:
-        InputError: a compressed tar is not to be read in order.
+        InputError: the archive is a compressed tar and `in_order` is false.
     """
     count = 0
     try:
@@ -88,9 +101,9 @@ def archive_members(path: Path, in_order: bool = True) -> Iterator[Member]:
     except InputError:
         raise
     except Exception as error:
-        # Broken archives make the readers raise nearly anything, as broken images do.
+        # Broken archives can raise almost any exception, as broken images do.
         reason = f"archive broken after {count} images: {error_reason(error)}"
-        yield Member("", "", partial(_refuse, reason), ("", ""))
+        yield Member("", "", partial(_refuse, reason), Stamp(None, ""))
 
 
 def _is_zip(path: Path) -> bool:
@@ -102,11 +115,11 @@ def _stem(path: Path) -> str:
 
 
 def _zip_members(path: Path) -> Iterator[Member]:
-    # Closed with the last member that can read from it.
+    # Closed by garbage collection after the last member that can read from it.
     archive = ZipFile(path)
     for info in archive.infolist():
         if is_image_name(info.filename.rpartition("/")[2]):
-            stamp = (str(info.file_size), f"crc {info.CRC:08x}")
+            stamp = Stamp(info.file_size, f"crc {info.CRC:08x}")
             yield Member(info.filename, _stem(path), partial(_read_zipped, archive, info), stamp)
 
 
@@ -127,15 +140,15 @@ def _tar_members(path: Path, in_order: bool) -> Iterator[Member]:
         compressed = isinstance(archive.fileobj, gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile)
         if compressed and not in_order:
             raise InputError(
-                f"{path} can only be read from front to back, and --shuffle cannot:"
+                f"--shuffle cannot read {path}, a compressed tar, which is only readable from front to back:"
                 " pack it as .zip or uncompressed .tar"
             )
         spool = _Spool()
         while (info := archive.next()) is not None:
-            # Or the archive would remember all of them.
+            # Otherwise the archive object would keep all of them in memory.
             archive.members.clear()  # type: ignore[attr-defined]
             if is_image_name(info.name.rpartition("/")[2]) and not info.isdir():
-                stamp = (str(info.size), str(info.mtime))
+                stamp = Stamp(info.size, str(info.mtime))
                 if not (content := _refusal(info)):
                     span = info.offset_data, info.size
                     content = spool.put(archive, info) if compressed else partial(_read_span, path, info.name, *span)
@@ -144,7 +157,7 @@ def _tar_members(path: Path, in_order: bool) -> Iterator[Member]:
 
 
 def _check_end(archive: tarfile.TarFile) -> None:
-    """The reader takes anything that is no header for the end; only zeros and nothing are."""
+    """Check that a tar really ends here: `tarfile` takes everything that is not a header for the end."""
     assert archive.fileobj is not None
     archive.fileobj.seek(archive.offset)
     if archive.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
@@ -152,13 +165,13 @@ def _check_end(archive: tarfile.TarFile) -> None:
 
 
 class _Spool:
-    """Contents on their way through, in temporary files of which each goes with its last content."""
+    """Contents of members that are still needed, in temporary files that are deleted with their last content."""
 
     def __init__(self) -> None:
         self._file = _Unnamed()
 
     def put(self, archive: tarfile.TarFile, info: tarfile.TarInfo) -> Callable[[], BinaryIO]:
-        """Keep a member's content as long as what it returns, which opens it, in any thread."""
+        """Store a member's content; gives a function that opens it, from any thread, and keeps it alive."""
         start = self._file.content.tell()
         if start > _SPOOL:
             self._file, start = _Unnamed(), 0
@@ -172,7 +185,7 @@ class _Spool:
 
 class _Unnamed:
     def __init__(self) -> None:
-        self.content = TemporaryFile()  # noqa: SIM115 - open as long as anyone may read
+        self.content = TemporaryFile()  # noqa: SIM115 - open as long as a member may be read
 
     def read(self, start: int, size: int) -> BinaryIO:
         return BytesIO(os.pread(self.content.fileno(), size, start))
@@ -183,7 +196,7 @@ class _Unnamed:
 
 def _refusal(info: tarfile.TarInfo) -> Callable[[], BinaryIO] | None:
     if not info.isreg() or info.issparse():
-        return partial(_refuse, "a link or a device in an archive: unpack it")
+        return partial(_refuse, "a link or device inside an archive: unpack it")
     if info.size > CONTENT_LIMIT:
         return partial(_refuse, _too_large(info.name).reason)
     return None

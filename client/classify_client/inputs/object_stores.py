@@ -1,4 +1,4 @@
-"""Images in object stores and on other machines, through fsspec: `s3://bucket/folder`, `gs://bucket/1.jpg`."""
+"""Images in object stores and on other machines, read through fsspec: `s3://bucket/folder`, `gs://bucket/1.jpg`."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -7,28 +7,29 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from classify_client.errors import InputError
-from classify_client.inputs.archives import CONTENT_LIMIT, Member
+from classify_client.inputs.archives import CONTENT_LIMIT, Member, Stamp
 from classify_serving.contract.images import ImageError, is_image_name
+from classify_serving.contract.text import error_reason
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-# Each store has a name of its own for what changes with the content; the first that is there counts.
+# Each store has its own name for the tag or time that changes with the content; the first one present is used.
 _TAGS: Final = ("ETag", "etag", "md5Hash", "crc32c", "LastModified", "last_modified", "updated", "mtime", "created")
 
 
 def is_url(text: str) -> bool:
-    """Whether an input is a URL, as `s3://bucket/folder` is."""
+    """Whether an input is a URL, such as `s3://bucket/folder`."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
 
 
 def remote_files(url: str) -> Iterator[Member]:
     """Yield the images of a folder in an object store, sorted within each folder, files before folders.
 
-    A URL with `*` is a pattern; one of a file gives that file, whatever its name is.
+    A URL with `*` is a pattern; the URL of a file gives that file, whatever its name is.
 
     Raises:
-        InputError: fsspec or what it needs for this store is not installed, or the store refuses.
+        InputError: fsspec or the package for this store is not installed, or the store refuses.
     """
     try:
         from fsspec.core import url_to_fs
@@ -49,9 +50,10 @@ def remote_files(url: str) -> Iterator[Member]:
     except ImportError as error:
         raise InputError(f"{url}: {error}; if a package is missing, pip install it") from error
     except Exception as error:
-        # Every store raises what its own library does: no credentials, no such bucket, no connection ...
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"cannot list {url} ({reason}): correct the URL, or set what its store needs") from error
+        # Each store raises the exceptions of its own library: no credentials, no such bucket, no connection ...
+        raise InputError(
+            f"cannot list {url} ({error_reason(error)}): correct the URL, or set the credentials of its store"
+        ) from error
 
 
 def _matching(store: "AbstractFileSystem", pattern: str) -> Iterator[Mapping[str, Any]]:
@@ -72,7 +74,7 @@ def _walk(store: "AbstractFileSystem", folder: str) -> Iterator[Mapping[str, Any
             yield entry
     for entry in entries:
         below = _path(entry)
-        # Stores list a folder's own marker among its files.
+        # Stores list the marker object of a folder among its files.
         if entry["type"] == "directory" and not below.rpartition("/")[2].startswith(".") and below != folder:
             yield from _walk(store, below)
 
@@ -84,7 +86,7 @@ def _member(store: "AbstractFileSystem", entry: Mapping[str, Any], folder: str) 
         name=path.removeprefix(folder).strip("/"),
         root=folder.rpartition("/")[2],
         open=partial(_read, store, path, size),
-        stamp=("" if size is None else str(size), tag.strip('"')),
+        stamp=Stamp(size, tag.strip('"')),
         container=store.unstrip_protocol(folder),
     )
 
@@ -96,8 +98,8 @@ def _read(store: "AbstractFileSystem", path: str, size: int | None) -> BinaryIO:
         with store.open(path, "rb") as file:
             content = file.read(CONTENT_LIMIT + 1)
     except Exception as error:
-        # As in `remote_files`, and one file of many.
-        raise ImageError(path, " ".join(str(error).split()) or type(error).__name__) from error
+        # As in `remote_files`; here only this file fails.
+        raise ImageError(path, error_reason(error)) from error
     if len(content) > CONTENT_LIMIT:
         raise ImageError(path, f"more than {CONTENT_LIMIT // 1024**2} MiB")
     return BytesIO(content)

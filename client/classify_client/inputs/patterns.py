@@ -1,7 +1,7 @@
-"""Paths that are not written out on the command line: patterns that the shell left alone, and lists."""
+"""Patterns that the shell did not expand, and lists of paths."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -13,28 +13,20 @@ from classify_serving.contract.images import is_image_name
 _CHUNK: Final = 1 << 16
 
 
-def input_root(inputs: Sequence[str]) -> Path:
-    """The folder that names in results are relative to."""
-    if len(inputs) == 1 and os.path.lexists(inputs[0]):
-        path = Path(inputs[0])
-        return path if path.is_dir() else path.parent
-    return Path()
-
-
 def has_wildcards(text: str) -> bool:
-    """Whether a path is a pattern."""
+    """Whether a path contains `*`, `?` or `[`."""
     return any(character in text for character in "*?[")
 
 
 def expand_glob(pattern: str, skip: Callable[[Path], bool]) -> Iterator[Path]:
-    """Yield the images, archives and folders that a pattern names, sorted within each folder, files before folders.
+    """Yield the images, archives and folders that match a pattern, sorted within each folder, files before folders.
 
-    `*`, `?` and `[...]` match within a name, `**` any folders; none of them a hidden name. One folder at a time is
-    held in memory, where `glob.glob` would hold all paths.
+    `*`, `?` and `[...]` match within a name, `**` any folders; hidden names never match. Only the names of one folder
+    are in memory at a time, whereas `glob.glob` would hold all paths.
 
     Args:
         pattern: relative or absolute.
-        skip: says of each folder whether to leave it out.
+        skip: whether to leave a folder out.
     """
     path = Path(pattern)
     return _expand(Path(path.anchor), path.relative_to(path.anchor).parts, skip)
@@ -64,7 +56,7 @@ def _expand(folder: Path, parts: tuple[str, ...], skip: Callable[[Path], bool]) 
 
 
 def _matching(folder: Path, pattern: str, folders: bool) -> Iterator[Path]:
-    """What a folder holds of such a name: folders, or images and archives."""
+    """The folders, or the images and archives, whose names match a pattern."""
     try:
         with os.scandir(folder) as entries:
             names = sorted(
@@ -84,11 +76,11 @@ def _is_wanted(entry: "os.DirEntry[str]") -> bool:
 
 
 def read_paths(file: BinaryIO) -> Iterator[str]:
-    """Yield the paths in a list as they arrive, separated by newlines, or by NUL if there is one near its beginning.
+    """Yield the paths in a list as they arrive, separated by NUL if there is one in the first chunk, else by newlines.
 
-    Empty lines are passed over.
+    Empty lines are skipped.
     """
-    # A pipe's read1 returns what is there; waiting for a full chunk would hold up what can be started on.
+    # `read1` returns what a pipe holds now; waiting for a full chunk would delay the first images.
     read = getattr(file, "read1", file.read)
     rest = read(_CHUNK).removeprefix(b"\xef\xbb\xbf")
     while not any(end in rest for end in (b"\n", b"\0")) and (chunk := read(_CHUNK)):

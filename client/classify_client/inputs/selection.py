@@ -1,4 +1,4 @@
-"""Which of the listed images are classified: filters, a limit, a sample."""
+"""Which of the listed images are classified: filters, a limit, a random sample."""
 
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,14 +11,14 @@ from typing import Protocol, TypeVar
 
 @dataclass(frozen=True)
 class Selection:
-    """What is to be classified.
+    """What to classify.
 
     Attributes:
-        inputs: as on the command line, see `list_sources`.
-        include: patterns of which a name has to match one, if there are any.
-        exclude: patterns of which a name may match none.
-        limit: images at most; None for all.
-        shuffle: a seed for random order; None for the order of the inputs.
+        inputs: as on the command line, see `kinds.py`.
+        include: if given, only names that match one of these patterns are taken.
+        exclude: names that match one of these patterns are left out.
+        limit: maximum number of images; None for all.
+        shuffle: seed for a random order; None for the order of the inputs.
     """
 
     inputs: Sequence[str]
@@ -29,22 +29,21 @@ class Selection:
 
 
 class Named(Protocol):
-    """Something with a name."""
+    """An object with a name."""
 
     @property
     def name(self) -> str:
-        """A path with `/`."""
+        """Its path, with `/`."""
 
 
 T = TypeVar("T", bound=Named)
 
 
 def select(sources: Iterable[T], selection: Selection) -> Iterator[T]:
-    """Pass on the sources that are asked for.
+    """Yield the selected sources.
 
-    In random order, what is first depends on names and seed alone: a sample stays the same when files are added
-    or taken away, but for those, and a larger one holds every smaller one. `limit` sources are held in memory for that,
-    or all without one.
+    A random order depends only on names and seed: when files are added or removed, the rest of a sample stays the same,
+    and a larger sample contains every smaller one. It holds `limit` sources in memory, or all of them without a limit.
     """
     wanted = (source for source in sources if _is_wanted(source.name, selection))
     if selection.shuffle is None:
@@ -66,8 +65,8 @@ def _is_wanted(name: str, selection: Selection) -> bool:
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Whether a file's name, or its whole path if the pattern has a `/`, is like a pattern with `*`, `?`, `[...]`.
+    """Whether a file's name, or its whole path if the pattern contains `/`, matches a pattern with `*`, `?`, `[...]`.
 
-    `*` stands for any characters, also `/`.
+    `*` matches any characters, including `/`.
     """
     return fnmatchcase(name if "/" in pattern else name.rpartition("/")[2], pattern)

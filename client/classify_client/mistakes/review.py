@@ -1,4 +1,4 @@
-"""`review.csv`: each miss with what might be done about it, for a person to decide and `classify-train apply` to do."""
+"""`review.csv`: each miss with a proposed action, for a person to decide and `classify-train apply` to carry out."""
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from classify_client.errors import OutputError
-from classify_client.mistakes.kinds import CONFIRMED, CONFUSION, UNLIKE, Finding
+from classify_client.mistakes.issues import CONFIRMED, CONFUSION, OUTLIER, LabelIssue
 from classify_client.results.reader import Item, Results
 from classify_serving.contract.text import printable
 from classify_serving.exchange.review import (
@@ -18,14 +18,15 @@ from classify_serving.exchange.review import (
     read_review,
     write_review,
 )
+from classify_serving.exchange.train_manifest import TrainManifest
 from classify_serving.files import sha256_of
 
 
 def earlier_review(folder: Path) -> list[ReviewRow]:
-    """The rows of the review in an output folder; none if there is none.
+    """The rows of the review in an output folder; none if there is no review.
 
     Raises:
-        OutputError: it cannot be read, and might hold decisions.
+        OutputError: it cannot be read, and may contain decisions.
     """
     path = folder / REVIEW
     if not path.exists():
@@ -33,11 +34,11 @@ def earlier_review(folder: Path) -> list[ReviewRow]:
     try:
         return read_review(path)
     except ReviewError as error:
-        raise OutputError(f"{error}, or move it: it would be overwritten") from error
+        raise OutputError(f"{error}, or move it: this run would overwrite it") from error
 
 
-def kept(rows: Sequence[ReviewRow]) -> frozenset[tuple[str, str]]:
-    """(SHA-256, label) of the rows that keep the label."""
+def kept_labels(rows: Sequence[ReviewRow]) -> frozenset[tuple[str, str]]:
+    """(SHA-256, label) of the rows whose decision is to keep the label."""
     return frozenset(row.key for row in rows if _is_keep(row.action))
 
 
@@ -50,70 +51,75 @@ def _is_keep(action: str) -> bool:
 
 def make_review(
     results: Results,
-    findings: Mapping[str, Finding],
+    issues: Mapping[str, LabelIssue],
     digests: Mapping[str, str],
     earlier: Sequence[ReviewRow],
     folders: Collection[str],
+    manifest: TrainManifest | None = None,
 ) -> list[ReviewRow]:
-    """The misses to look at, doubtful labels first; settled ones only as far as they carry a decision.
+    """The misses to look at, doubted labels first; confirmed ones only if they have a decision.
 
     Args:
         results: of the run.
-        findings: the kind of each miss, by path.
+        issues: the issue of each miss, by path.
         digests: SHA-256 of each miss, by path; a miss without one has gone and is left out.
-        earlier: rows of an earlier review. What was decided there stays, also about files that are no misses now, as
-            long as they are where they were.
-        folders: labels that the dataset has: what an image can be filed under.
+        earlier: rows of an earlier review. Their decisions are kept, also for images that are no misses now, as long
+            as these exist unchanged.
+        folders: labels of the dataset, which an image can be moved to.
+        manifest: what the model was trained on, if known.
     """
     decided = {row.key: row for row in earlier if row.action.strip()}
-    items = [item for item in _in_order(results, findings) if item.path in digests]
-    rows = [_row(item, findings[item.path], digests[item.path], folders) for item in items]
+    items = [item for item in _by_suspicion(results, issues) if item.row.path in digests]
+    rows = [_row(item, issues[item.row.path], digests[item.row.path], folders) for item in items]
     rows = [replace(row, action=decided[row.key].action if row.key in decided else "") for row in rows]
     rows = [row for row in rows if row.issue_type != CONFIRMED or row.action]
     listed = {row.key for row in rows}
-    return rows + [row for row in decided.values() if row.key not in listed and _is_there(row)]
+    rows += [row for row in decided.values() if row.key not in listed and _exists(row)]
+    if manifest:
+        rows = [replace(row, seen=str(manifest.is_seen(row.sha256)).lower()) for row in rows]
+    return rows
 
 
-def _is_there(row: ReviewRow) -> bool:
+def _exists(row: ReviewRow) -> bool:
     with suppress(OSError):
         return sha256_of(Path(row.file)) == row.sha256
     return False
 
 
-def _in_order(results: Results, findings: Mapping[str, Finding]) -> Sequence[Item]:
-    def doubt(item: Item) -> tuple[int, float, str]:
-        kind = findings[item.path].kind
-        rank = {CONFUSION: 2, UNLIKE: 1, CONFIRMED: 3}.get(kind, 0)
-        return rank, item.probability_of(item.true) - item.probability, item.path
+def _by_suspicion(results: Results, issues: Mapping[str, LabelIssue]) -> Sequence[Item]:
+    def rank(item: Item) -> tuple[int, float, str]:
+        row = item.row
+        group = {CONFUSION: 2, OUTLIER: 1, CONFIRMED: 3}.get(issues[row.path].type, 0)
+        return group, row.probability_of(row.true_class) - row.probability, row.path
 
-    return sorted(results.misses, key=doubt)
+    return sorted(results.misses, key=rank)
 
 
-def _row(item: Item, finding: Finding, digest: str, folders: Collection[str]) -> ReviewRow:
+def _row(item: Item, issue: LabelIssue, digest: str, folders: Collection[str]) -> ReviewRow:
     return ReviewRow(
-        path=item.path,
-        label=item.label,
-        predicted=item.predicted,
-        probability=f"{item.probability:.4f}",
-        issue_type=finding.kind,
-        reason=finding.reason,
-        proposed=_proposal(item, finding, folders),
+        path=item.row.path,
+        label=item.row.true_label,
+        predicted=item.row.predicted,
+        probability=f"{item.row.probability:.4f}",
+        issue_type=issue.type,
+        reason=issue.reason,
+        proposed=_proposal(item.row.predicted, issue, folders),
         sha256=digest,
         file=printable(str(item.file.absolute())),
     )
 
 
-def _proposal(item: Item, finding: Finding, folders: Collection[str]) -> str:
-    """What is most often right for a kind; nothing where only a person can tell."""
-    if finding.kind in (CONFUSION, CONFIRMED):
+def _proposal(predicted: str, issue: LabelIssue, folders: Collection[str]) -> str:
+    """The action that is most often right for an issue type; empty where only a person can decide."""
+    if issue.type in (CONFUSION, CONFIRMED):
         return "keep"
-    # A class that others were merged into need not have a folder of its own.
-    label = finding.label or item.predicted
-    return f"relabel:{label}" if finding.kind != UNLIKE and label in folders else ""
+    # A class that others were merged into does not always have a folder.
+    label = issue.label or predicted
+    return f"relabel:{label}" if issue.type != OUTLIER and label in folders else ""
 
 
 def store_review(folder: Path, rows: Sequence[ReviewRow]) -> None:
-    """Write `review.csv`, or remove one that has nothing more to say."""
+    """Write `review.csv`; without rows, remove an earlier one."""
     if rows:
         write_review(folder / REVIEW, rows)
     else:

@@ -1,4 +1,4 @@
-"""From what the page shows to one file of HTML."""
+"""From the content of the report to one file of HTML."""
 
 import hashlib
 from base64 import b64encode
@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 
 def percent(share: float, digits: int = 0) -> str:
-    """A share of 0-1 as text; what is not quite all or nothing does not look like it."""
+    """A share of 0-1 as text; a share just below 100% or above 0% is not rounded to it."""
     text = f"{share:.{digits}%}"
     if share < 1 and text.startswith("100"):
         return f">{1 - 10 ** -(digits + 2):.{digits}%}"
@@ -39,9 +39,9 @@ def _part(name: str) -> str:
 
 
 def render(view: Mapping[str, Any]) -> str:
-    """The page, with everything it needs inside. All values are escaped; only our own script may run in it."""
+    """The page as one file. All values are escaped, and its content security policy allows only its own script."""
     script = _part("report.js")
     digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    # Our own files, which hold nothing of the run: the only text that is not escaped.
+    # The only text that is not escaped: files of this package, without any value of the run.
     parts = {"style": Markup(_part("report.css")), "script": Markup(script), "script_hash": digest}
     return _environment().get_template("report.html.j2").render(**view, **parts)

@@ -1,24 +1,26 @@
-"""What the page shows, chosen and counted; no HTML here."""
+"""The content of the report, chosen and counted; no HTML here."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
-from classify_client.mistakes.kinds import Finding
+from classify_client.mistakes.issues import LabelIssue
 from classify_client.results.reader import Item, Results
+from classify_client.results.rows import Row
+from classify_serving.exchange.misses import MISS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Bounds that keep the page fit for a mail, however large the run.
+    """Limits that keep the page small enough for a mail, however large the run is.
 
     Attributes:
-        pictures: thumbnails of misses, at most.
-        each: of one confusion before the next one gets its own.
-        bytes: of all thumbnails together.
-        listed: misses that are only named.
+        pictures: maximum number of thumbnails of misses.
+        each: thumbnails of one confusion before another confusion gets more.
+        bytes: maximum size of all thumbnails together.
+        listed: maximum number of misses that are listed by name only.
     """
 
     pictures: int = 480
@@ -27,33 +29,42 @@ class Limits:
     listed: int = 4000
 
 
+DEFAULT: Final = Limits()
+
+
 @dataclass(frozen=True)
 class Card:
-    """A file with its picture: data URIs of thumbnail and heat map, empty where there is none."""
+    """An image in the report.
 
-    item: Item
-    finding: Finding | None
+    Attributes:
+        row: its row of the results.
+        issue: of a miss.
+        picture, heat: data URIs of thumbnail and heat map; empty where there is none.
+    """
+
+    row: Row
+    issue: LabelIssue | None
     picture: str = ""
     heat: str = ""
 
     @property
     def href(self) -> str:
         """Link to the copy in `miss/`, relative to the report; empty without one."""
-        return quote(self.item.miss) if self.item.miss else ""
+        return quote(f"{MISS}/{self.row.miss}") if self.row.miss else ""
 
 
 @dataclass(frozen=True)
 class Group:
-    """All files of class `true` that were taken for `predicted`, worst first.
+    """All images of class `true` that were predicted as `predicted`, most probable first.
 
     Attributes:
-        anchor: id of its place in the page.
+        anchor: id of the group in the page.
         true, predicted: the classes.
-        true_number, predicted_number: their places among all classes.
-        share: of the class's files, 0-1.
-        cards: those with a picture.
-        listed: those that are named.
-        more: number of those that are not even named.
+        true_number, predicted_number: their numbers in the confusion matrix.
+        share: of the class's images, 0-1.
+        cards: images with a picture.
+        listed: images that are listed by name only.
+        more: number of images that are not listed.
     """
 
     anchor: str
@@ -68,13 +79,13 @@ class Group:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Number of images in the group."""
         return len(self.cards) + len(self.listed) + self.more
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of the confusion matrix: a count, how deep its colour is (0-1), and where it leads."""
+    """A cell of the confusion matrix: its count, the strength of its colour (0-1), and its link."""
 
     count: int
     depth: float = 0.0
@@ -83,17 +94,17 @@ class Cell:
 
 
 def group_misses(misses: Iterable[Item]) -> dict[tuple[str, str], list[Item]]:
-    """Misses by (true, predicted): the largest group first, and in each the surest mistake first."""
+    """Misses by (true, predicted): the largest group first, and in each the most probable prediction first."""
     groups: dict[tuple[str, str], list[Item]] = defaultdict(list)
     for item in misses:
-        groups[item.true, item.predicted].append(item)
+        groups[item.row.true_class, item.row.predicted].append(item)
     for group in groups.values():
-        group.sort(key=lambda item: (-item.probability, item.path))
-    return dict(sorted(groups.items(), key=lambda entry: (-len(entry[1]), -entry[1][0].probability, entry[0])))
+        group.sort(key=lambda item: (-item.row.probability, item.row.path))
+    return dict(sorted(groups.items(), key=lambda entry: (-len(entry[1]), -entry[1][0].row.probability, entry[0])))
 
 
 def choose_pictures(groups: Mapping[tuple[str, str], Sequence[Item]], limits: Limits) -> list[Item]:
-    """The misses that get a thumbnail: the first `each` of every group, then the next ones, as far as they go."""
+    """The misses that get a thumbnail: the first `each` of every group, then the next ones, up to the limit."""
     ranked = [
         (rank // limits.each, place, rank, item)
         for place, group in enumerate(groups.values())
@@ -103,17 +114,22 @@ def choose_pictures(groups: Mapping[tuple[str, str], Sequence[Item]], limits: Li
     return [item for *_, item in ranked[: limits.pictures]]
 
 
+def pictured(results: Results, limits: Limits = DEFAULT) -> list[Item]:
+    """The images that get a thumbnail, in the order of their importance."""
+    return [*choose_pictures(group_misses(results.misses), limits), *results.uncertain]
+
+
 def make_groups(
     groups: Mapping[tuple[str, str], Sequence[Item]],
     cards: Mapping[str, Card],
     results: Results,
     limits: Limits,
 ) -> list[Group]:
-    """Put the pictures into their groups, and name the others as far as the limits go.
+    """Sort the cards into their groups.
 
     Args:
-        groups: of `group_misses`.
-        cards: by path; those without a picture are named.
+        groups: as from `group_misses`.
+        cards: by path; those without a picture are listed by name, up to the limit.
         results: of the run.
         limits: of the page.
     """
@@ -121,7 +137,7 @@ def make_groups(
     room = limits.listed
     made = []
     for (true, predicted), items in groups.items():
-        all_cards = [cards[item.path] for item in items]
+        all_cards = [cards[item.row.path] for item in items]
         listed = [card for card in all_cards if not card.picture]
         shown, room = listed[:room], max(0, room - len(listed))
         made.append(
@@ -141,12 +157,12 @@ def make_groups(
 
 
 def class_numbers(results: Results) -> dict[str, int]:
-    """Each class's place in the confusion matrix."""
+    """The number of each class in the confusion matrix."""
     return {name: number for number, name in enumerate(results.summary["confusion"]["classes"])}
 
 
 def confusion_rows(results: Results) -> tuple[list[str], list[tuple[int, str, list[Cell]]]]:
-    """The matrix without classes that do not occur: its columns, and (class number, class, cells) of each row."""
+    """The confusion matrix without classes that do not occur: its columns, and (number, class, cells) of each row."""
     names, matrix = results.summary["confusion"]["classes"], results.summary["confusion"]["matrix"]
     columns = [sum(row[place] for row in matrix) for place in range(len(names))]
     present = [place for place, row in enumerate(matrix) if sum(row) or columns[place]]
@@ -161,12 +177,12 @@ def _cell(true: int, predicted: int, row: Sequence[int]) -> Cell:
     share = count / sum(row)
     if true == predicted:
         return Cell(count, share, f"#class-{true}", is_right=True)
-    # Mistakes are small shares: the root lets them be seen.
+    # The square root makes small shares visible.
     return Cell(count, share**0.5, f"#pair-{true}-{predicted}")
 
 
 def class_table(results: Results) -> list[dict[str, Any]]:
-    """A row for each class that occurs: support, precision, recall, F1, misses, and what it is most taken for."""
+    """A row for each class that occurs: support, precision, recall, F1, misses, and its most frequent confusion."""
     summary = results.summary
     names, matrix = summary["confusion"]["classes"], summary["confusion"]["matrix"]
     predicted = [sum(row[place] for row in matrix) for place in range(len(names))]
@@ -191,7 +207,7 @@ def class_table(results: Results) -> list[dict[str, Any]]:
 
 
 def calibration(results: Results) -> dict[str, Any]:
-    """How sure the model is compared with how often it is right."""
+    """Probabilities compared with the share of right answers."""
     bins = results.reliability.bins
     return {
         "bins": bins,

@@ -1,65 +1,84 @@
-"""`report.html` at the end of a run."""
+"""Write `report.html`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from classify_client.mistakes.compare import Comparison
-from classify_client.mistakes.kinds import KINDS, NOTES, Finding
+from classify_client.mistakes.issues import ISSUE_TYPES, NOTES, LabelIssue
 from classify_client.output_folder import REPORT
 from classify_client.report.html import render
-from classify_client.report.thumbnails import thumbnails
 from classify_client.report.view import (
+    DEFAULT,
     Card,
     Limits,
     calibration,
-    choose_pictures,
     class_table,
     confusion_rows,
     group_misses,
     make_groups,
 )
-from classify_client.results.reader import UNSURE, Item, Results, places
+from classify_client.results.reader import UNCERTAIN_BELOW, Results
 from classify_serving.files import replacing
 
-DEFAULT: Final = Limits()
+
+@dataclass(frozen=True)
+class Pictures:
+    """Thumbnails and heat maps as data URIs, by path, in the order of their importance."""
+
+    thumbnails: Mapping[str, str] = field(default_factory=dict)
+    heatmaps: Mapping[str, str] = field(default_factory=dict)
+
+    def within(self, most_bytes: int) -> "Pictures":
+        """The first thumbnails, and then the first heat maps, up to a total size."""
+        room = most_bytes
+        kept: tuple[dict[str, str], dict[str, str]] = ({}, {})
+        for uris, own in zip((self.thumbnails, self.heatmaps), kept, strict=True):
+            for path, uri in uris.items():
+                room -= len(uri)
+                if room >= 0:
+                    own[path] = uri
+        return Pictures(*kept)
 
 
 def write_report(
     results: Results,
-    findings: Mapping[str, Finding],
+    issues: Mapping[str, LabelIssue],
+    pictures: Pictures | None = None,
     comparison: Comparison | None = None,
-    heats: Mapping[str, Path] | None = None,
     limits: Limits = DEFAULT,
 ) -> None:
     """Write `report.html` into the output folder, whole or not at all.
 
     Args:
         results: of the run.
-        findings: the kind of each miss, by path.
-        comparison: with the model before, if there was one.
-        heats: pictures of where the model looked, by the path of the miss.
+        issues: the issue of each miss, by path.
+        pictures: thumbnails and heat maps.
+        comparison: with the previous model, if there was one.
         limits: of the page.
     """
-    page = render(make_view(results, findings, comparison or Comparison(), heats or {}, limits))
+    page = render(
+        make_view(results, issues, (pictures or Pictures()).within(limits.bytes), comparison or Comparison(), limits)
+    )
     with replacing(results.folder / REPORT) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def make_view(
     results: Results,
-    findings: Mapping[str, Finding],
+    issues: Mapping[str, LabelIssue],
+    pictures: Pictures,
     comparison: Comparison,
-    heats: Mapping[str, Path],
     limits: Limits,
 ) -> dict[str, Any]:
-    """All values of the page."""
+    """All values of the page; arguments as of `write_report`."""
     summary = results.summary
     by_pair = group_misses(results.misses)
-    cards = _cards(results, findings, [*choose_pictures(by_pair, limits), *results.unsure], heats, limits)
+    cards = _cards(results, issues, pictures)
     columns, rows = confusion_rows(results)
-    counts = _kind_counts(findings)
+    counts = _issue_counts(issues)
     view = {
         "summary": summary,
         "model": summary["model"],
@@ -67,72 +86,64 @@ def make_view(
         "heading": _heading(summary),
         "written": f"{datetime.now().astimezone():%d %B %Y, %H:%M}",
         "calibration": calibration(results),
-        "kinds": KINDS,
-        "kind_notes": NOTES,
-        "kind_counts": counts,
+        "issue_types": ISSUE_TYPES,
+        "issue_notes": NOTES,
+        "issue_counts": counts,
         "comparison": comparison if comparison.total.images else None,
         "broken_paths": {pair.path for pair in comparison.broken},
         "columns": columns,
         "rows": rows,
         "groups": make_groups(by_pair, cards, results, limits),
-        "unsure": [cards[item.path] for item in results.unsure if cards[item.path].picture],
-        "unsure_count": results.unsure_count,
-        "unsure_below": UNSURE,
-        "broken": results.broken,
-        "broken_more": max(0, summary["failed"] - len(results.broken)),
+        "uncertain": [cards[item.row.path] for item in results.uncertain if cards[item.row.path].picture],
+        "uncertain_count": results.uncertain_count,
+        "uncertain_below": UNCERTAIN_BELOW,
+        "unreadable": results.unreadable,
+        "unreadable_more": max(0, summary["failed"] - len(results.unreadable)),
         "class_rows": class_table(results),
-        "said": results.said.most_common(),
+        "predictions": results.predictions.most_common(),
         "settings": list(_settings(results)),
     }
     return view | {"sections": list(_sections(view))}
 
 
-def _cards(
-    results: Results,
-    findings: Mapping[str, Finding],
-    pictured: Sequence[Item],
-    heats: Mapping[str, Path],
-    limits: Limits,
-) -> dict[str, Card]:
-    """A card for each miss and each of the items that are to have a picture; heat maps get what room is left."""
-    explained = [item for item in pictured if item.path in heats]
-    where = [*(tuple(places(results.folder, item)) for item in pictured), *((heats[i.path],) for i in explained)]
-    drawn = thumbnails(where, limits.bytes)
-    pictures = dict(zip((item.path for item in pictured), drawn, strict=False))
-    hot = dict(zip((item.path for item in explained), drawn[len(pictured) :], strict=True))
+def _cards(results: Results, issues: Mapping[str, LabelIssue], pictures: Pictures) -> dict[str, Card]:
+    """A card for each miss and each uncertain answer, by path."""
+    rows = (item.row for item in (*results.misses, *results.uncertain))
     return {
-        item.path: Card(item, findings.get(item.path), pictures.get(item.path, ""), hot.get(item.path, ""))
-        for item in (*results.misses, *pictured)
+        row.path: Card(
+            row, issues.get(row.path), pictures.thumbnails.get(row.path, ""), pictures.heatmaps.get(row.path, "")
+        )
+        for row in rows
     }
 
 
 def _heading(summary: Mapping[str, Any]) -> str:
     if not summary["labelled"]:
-        return f"{summary['answered']:,} answers, and no labels to mark them by"
+        return f"{summary['answered']:,} predictions, without labels to compare them with"
     if not summary["misses"]:
-        return f"All {summary['labelled']:,} right"
-    return f"{summary['misses']:,} of {summary['labelled']:,} wrong: have a look"
+        return f"All {summary['labelled']:,} predictions are right"
+    return f"{summary['misses']:,} of {summary['labelled']:,} predictions are wrong"
 
 
-def _kind_counts(findings: Mapping[str, Finding]) -> list[tuple[str, int]]:
-    counts = {kind: sum(finding.kind == kind for finding in findings.values()) for kind in KINDS}
-    return [(kind, count) for kind, count in counts.items() if count]
+def _issue_counts(issues: Mapping[str, LabelIssue]) -> list[tuple[str, int]]:
+    counts = Counter(issue.type for issue in issues.values())
+    return [(name, counts[name]) for name in ISSUE_TYPES if counts[name]]
 
 
 def _sections(view: Mapping[str, Any]) -> Iterator[tuple[str, str, int | None]]:
     if view["comparison"]:
-        yield "comparison", "Since last time", None
+        yield "comparison", "Previous model", None
     if view["groups"]:
         yield "confusion", "Confusion matrix", None
         yield "misses", "Misses", view["summary"]["misses"]
-    if view["unsure"]:
-        yield "unsure", "Unsure", view["unsure_count"]
-    if view["broken"]:
-        yield "broken", "Could not be read", view["summary"]["failed"]
+    if view["uncertain"]:
+        yield "uncertain", "Uncertain", view["uncertain_count"]
+    if view["unreadable"]:
+        yield "unreadable", "Could not be read", view["summary"]["failed"]
     yield "classes", "Classes", None
     if view["summary"]["labelled"]:
         yield "calibration", "Calibration", None
-    yield "settings", "This run", None
+    yield "settings", "Settings", None
 
 
 def _merged(merges: Mapping[str, str]) -> str:
@@ -143,7 +154,7 @@ def _merged(merges: Mapping[str, str]) -> str:
 
 
 def _day(moment: str) -> str:
-    """The day of an ISO time, in words; as it is, if it is none."""
+    """An ISO time in words; other text unchanged."""
     try:
         return f"{datetime.fromisoformat(moment):%-d %B %Y, %H:%M}"
     except ValueError:

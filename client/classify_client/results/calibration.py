@@ -1,4 +1,4 @@
-"""How far the probabilities of a run can be taken at their word."""
+"""How well the probabilities of a run agree with how often it is right."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -8,7 +8,14 @@ BINS: Final = 10
 
 @dataclass(frozen=True)
 class Bin:
-    """Answers of like probability: how many, their mean probability, and the share that is right, both 0-1."""
+    """Answers of similar probability.
+
+    Attributes:
+        low, high: range of the probabilities, 0-1.
+        count: number of answers.
+        confidence: their mean probability, 0-1.
+        accuracy: share of right answers, 0-1.
+    """
 
     low: float
     high: float
@@ -29,7 +36,7 @@ class Reliability:
         self._right = [0] * BINS
 
     def add(self, probability: float, is_right: bool) -> None:
-        """Count an answer of this probability, 0-1."""
+        """Add an answer of this probability, 0-1."""
         place = min(int(probability * BINS), BINS - 1)
         self._counts[place] += 1
         self._confidence[place] += probability
@@ -37,7 +44,7 @@ class Reliability:
 
     @property
     def bins(self) -> list[Bin]:
-        """Those that are not empty, from improbable to certain."""
+        """The bins that are not empty, in order of probability."""
         return [
             Bin(index / BINS, (index + 1) / BINS, count, self._confidence[index] / count, self._right[index] / count)
             for index, count in enumerate(self._counts)
@@ -46,6 +53,6 @@ class Reliability:
 
     @property
     def calibration_error(self) -> float:
-        """Mean distance between probability and accuracy over all answers, 0-1 (ECE; Naeini et al. 2015)."""
+        """Expected calibration error (ECE; Naeini et al. 2015), 0-1: mean distance of probability and accuracy."""
         distance = sum(each.count * abs(each.confidence - each.accuracy) for each in self.bins)
         return distance / max(1, sum(self._counts))

@@ -1,8 +1,8 @@
-"""The formats of results: rows to a file and back, a few at a time."""
+"""The file formats of results: CSV, JSON Lines and Parquet, read and written a few rows at a time."""
 
 import csv
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from itertools import islice, pairwise
 from pathlib import Path
@@ -11,18 +11,18 @@ from typing import Any, Final, TextIO, TypeVar
 import msgspec
 
 from classify_client.errors import OutputError
-from classify_client.results.rows import REALS, WHOLES, Row, columns, from_record, to_record
+from classify_client.results.rows import Row, check_columns, column_types, from_record, to_record
 from classify_serving.contract.model import TOP_K
 from classify_serving.exchange.csv_cells import escape_formula, unescape_formula
 from classify_serving.files import replacing
 
-_CSV_COLUMNS: Final = frozenset(columns(top_k) for top_k in range(1, TOP_K + 1))
+_TYPES: Final = column_types()
 _ROW_GROUP: Final = 10_000
 _Line = TypeVar("_Line")
 
 
 def check_format(file_format: str) -> None:
-    """See that what writes a format is installed.
+    """Check that the package for a format is installed.
 
     Raises:
         OutputError: it is not.
@@ -32,12 +32,12 @@ def check_format(file_format: str) -> None:
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """Read a results file in the format that its ending says; no file gives no rows.
+    """Read a results file in the format of its suffix; a missing file has no rows.
 
-    A last row that a kill cut short is passed over.
+    A last row that is incomplete because the run was killed is skipped.
 
     Raises:
-        OutputError: it is not ours, or pyarrow is not installed for it.
+        OutputError: it is not a results file, or pyarrow is not installed.
     """
     if not path.is_file() or not path.stat().st_size:
         return
@@ -46,52 +46,76 @@ def read_rows(path: Path) -> Iterator[Row]:
         yield from readers[path.suffix](path)
     except (ValueError, TypeError, csv.Error) as error:
         raise OutputError(
-            f"{path} was not written by this version of classify-client: give another --output, or move it"
+            f"{path} was not written by this version of classify-client: choose another --output, or move the file"
         ) from error
 
 
 def write_rows(path: Path, rows: Iterable[Row], top_k: int = TOP_K) -> None:
-    """Write a results file whole, in the format that its ending says; until then the one that was there stays."""
+    """Write a results file in the format of its suffix, whole or not at all."""
     with replacing(path) as temporary:
         if path.suffix == ".parquet":
-            _write_parquet(temporary, rows, columns(top_k))
+            _write_parquet(temporary, rows, column_types(top_k))
             return
         with temporary.open("w", encoding="utf-8", newline="") as file:
             if path.suffix == ".csv":
-                csv.writer(file).writerow(columns(top_k))
+                csv.writer(file).writerow(column_types(top_k))
             append_rows(file, path.suffix, rows, top_k)
 
 
 def append_rows(file: TextIO, suffix: str, rows: Iterable[Row], top_k: int) -> None:
-    """Add rows to a `.csv` or `.jsonl` file that `write_rows` made."""
-    names = columns(top_k)
+    """Add rows to an open `.csv` or `.jsonl` file that `write_rows` began."""
+    columns = tuple(column_types(top_k))
+    records = (to_record(row, columns) for row in rows)
     if suffix == ".csv":
-        csv.writer(file).writerows([escape_formula(getattr(row, name)) for name in names] for row in rows)
+        csv.writer(file).writerows(map(_cell, record.values()) for record in records)
     else:
-        file.writelines(msgspec.json.encode(to_record(row, names)).decode() + "\n" for row in rows)
+        file.writelines(msgspec.json.encode(record).decode() + "\n" for record in records)
+
+
+def _cell(value: Any) -> str:
+    """A value as text in CSV."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:.6f}"
+        case int():
+            return str(value)
+    return escape_formula(value)
+
+
+_PARSERS: Final[Mapping[type, Callable[[str], Any]]] = {
+    str: unescape_formula,
+    int: int,
+    float: lambda cell: float(unescape_formula(cell)),
+    bool: lambda cell: cell == "true",
+}
 
 
 def _read_csv(path: Path) -> Iterator[Row]:
-    # A label may be as long as a server likes; the module's own limit is 128 KiB.
+    # A label can be as long as a server makes it; the module's own limit is 128 KiB.
     csv.field_size_limit(2**31 - 1)
     with path.open(encoding="utf-8", newline="") as file:
         lines = csv.reader(file)
-        names = tuple(next(lines, ()))
-        if names not in _CSV_COLUMNS:
-            raise ValueError(f"columns {names}")
-        for values in _whole(lines, path):
-            if len(values) == len(names):
-                yield Row(**dict(zip(names, map(unescape_formula, values), strict=True)))
+        columns = next(lines, [])
+        check_columns(columns)
+        parsers = [_PARSERS[_TYPES.get(name, str)] for name in columns]
+        for cells in _complete(lines, path):
+            if len(cells) == len(columns):
+                row = zip(columns, parsers, cells, strict=True)
+                yield from_record({name: parse(cell) if cell else None for name, parse, cell in row})
 
 
 def _read_jsonl(path: Path) -> Iterator[Row]:
     with path.open("rb") as file:
-        for line in _whole(file, path):
+        for line in _complete(file, path):
             yield from_record(msgspec.json.decode(line, type=dict[str, Any]))
 
 
-def _whole(lines: Iterable[_Line], path: Path) -> Iterator[_Line]:
-    """All lines, without a last one that does not end."""
+def _complete(lines: Iterable[_Line], path: Path) -> Iterator[_Line]:
+    """All lines, without a last one that has no line end."""
     with path.open("rb") as file:
         file.seek(-1, os.SEEK_END)
         if file.read() == b"\n":
@@ -108,14 +132,13 @@ def _read_parquet(path: Path) -> Iterator[Row]:
             yield from map(from_record, group.to_pylist())
 
 
-def _write_parquet(path: Path, rows: Iterable[Row], names: Sequence[str]) -> None:
+def _write_parquet(path: Path, rows: Iterable[Row], columns: Mapping[str, type]) -> None:
     import pyarrow
     from pyarrow.parquet import ParquetWriter
 
-    types = {"correct": pyarrow.bool_(), **dict.fromkeys(REALS, pyarrow.float64())}
-    types |= dict.fromkeys(WHOLES, pyarrow.int64())
-    schema = pyarrow.schema([(name, types.get(name, pyarrow.string())) for name in names])
-    remaining = iter(rows)
+    types = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64(), bool: pyarrow.bool_()}
+    schema = pyarrow.schema([(name, types[kind]) for name, kind in columns.items()])
+    remaining, names = iter(rows), tuple(columns)
     with ParquetWriter(path, schema) as writer:
         while group := [to_record(row, names) for row in islice(remaining, _ROW_GROUP)]:
             writer.write_table(pyarrow.Table.from_pylist(group, schema))

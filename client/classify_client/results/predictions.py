@@ -1,15 +1,15 @@
-"""The results of a run, written row by row, so that a killed run can be taken up where it stopped."""
+"""The results file of a run, written row by row, so that a killed run can be continued."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from classify_client.inputs.sources import Source
+from classify_client.inputs.source import Source
 from classify_client.output_folder import FORMATS, predictions_path
 from classify_client.results.formats import append_rows, read_rows, write_rows
 from classify_client.results.row_index import RowIndex
-from classify_client.results.rows import OK, Row
+from classify_client.results.rows import Row
 from classify_serving.contract.model import TOP_K, ModelMetadata
 
 _JOURNAL: Final = ".predictions.jsonl"
@@ -18,23 +18,23 @@ _JOURNAL: Final = ".predictions.jsonl"
 class Predictions:
     """The results file of a run; a context manager.
 
-    Opening it keeps the rows of an earlier run that the same model answered, in whatever format, for `find`, and
-    drops everything else: failures, another model's answers, a row cut short by a kill. New rows are appended as
-    they come. `finish` leaves exactly the rows of this run's files, in their order.
+    Opening it keeps the rows of an earlier run that the same model answered, in any format, for `find`, and drops all
+    others: failures, answers of another model, an incomplete last row. New rows are appended as they come. `finish`
+    leaves exactly the rows of this run's images, in their order.
 
-    CSV and JSON Lines are their own journal. Parquet cannot be appended to: its rows are in a hidden file of JSON
-    lines until the run ends.
+    CSV and JSON Lines files are their own journal. Parquet cannot be appended to: until the run ends, its rows are in a
+    hidden JSON Lines file.
 
     Args:
         folder: the output folder, which exists.
         metadata: of the model that answers now.
-        overwrite: keep nothing.
-        forget: called with the path in `folder` of each copy of an image that no row names any more.
+        overwrite: keep no earlier rows.
+        remove_copy: called with the path in `folder` of each copy of an image that no row names any more.
         file_format: one of `FORMATS`.
         top_k: how many classes a row names.
 
     Raises:
-        OutputError: the file is another program's.
+        OutputError: the file was written by another program.
         OSError: it cannot be read or written.
     """
 
@@ -43,15 +43,15 @@ class Predictions:
         folder: Path,
         metadata: ModelMetadata,
         overwrite: bool,
-        forget: Callable[[str], None],
+        remove_copy: Callable[[str], None],
         file_format: str = FORMATS[0],
         top_k: int = TOP_K,
     ) -> None:
         self.path = predictions_path(folder, file_format)
         self._journal = folder / _JOURNAL if file_format == "parquet" else self.path
-        self._forget, self._top_k = forget, top_k
+        self._remove_copy, self._top_k = remove_copy, top_k
         self._index = RowIndex()
-        # What a journal holds is newer than the file it was to become.
+        # A journal is newer than the file that it was to become.
         files = [*(predictions_path(folder, name) for name in FORMATS), folder / _JOURNAL]
         self._load(files, metadata, overwrite)
         write_rows(self._journal, self._index.by_place(), top_k)
@@ -63,28 +63,28 @@ class Predictions:
         self._in_order, self._any_new, self._finished = True, False, False
 
     def _load(self, files: Iterable[Path], metadata: ModelMetadata, overwrite: bool) -> None:
-        model = (metadata.model_name, str(metadata.model_version), metadata.created)
+        model = (metadata.model_name, metadata.model_version, metadata.created)
         enough = min(self._top_k, len(metadata.class_names))
         self._loaded = 0
         for path in files:
             for row in read_rows(path):
-                same = row.status == OK and (row.model, row.model_version, row.model_created) == model
-                if same and not overwrite and row.ranked >= enough:
+                is_current = row.is_answered and row.answered_by == model and len(row.top) >= enough
+                if is_current and not overwrite:
                     self._loaded += 1
                     self._index.load(row)
                     self._index.note_copies(*row.copies, current=False)
                 else:
                     for name in row.copies:
-                        self._forget(name)
+                        self._remove_copy(name)
 
     def admit(self, source: Source) -> bool:
-        """Take note of the next file of this run; false if it has had its turn already."""
+        """Register the next image of this run; false if it has had its turn already."""
         return self._index.admit(source.name)
 
     def find(self, source: Source) -> Row | None:
-        """The earlier answer for a file, if it has not changed since."""
+        """The earlier answer for an image, if its content has not changed since."""
         row, place = self._index.find(source.name) or (None, 0)
-        if row is None or (row.size, row.modified) != source.stamp or not row.modified:
+        if row is None or not row.modified or (row.size, row.modified) != source.stamp:
             self._any_new = True
             self._in_order &= row is None
             return None
@@ -94,7 +94,7 @@ class Predictions:
         return row
 
     def keep(self, row: Row, earlier: Row) -> None:
-        """Take an earlier answer over; its true label and its copies may be others now."""
+        """Keep an earlier answer; its true label and its copies may have changed."""
         self._index.note_copies(*row.copies, current=True)
         if row != earlier:
             self._in_order = False
@@ -112,13 +112,13 @@ class Predictions:
             self._index.note_copies(*row.copies, current=True)
 
     def finish(self) -> None:
-        """Bring the file into the order of this run, without files that are no longer there.
+        """Put the rows into the order of this run, without images that are no longer among the inputs.
 
-        Only to be called when the run has seen all of its files.
+        To be called only when the run has seen all of its images.
         """
         self._file.close()
         for name in self._index.outdated_copies():
-            self._forget(name)
+            self._remove_copy(name)
         self._in_order &= self._kept == self._loaded
         self._publish(self._index.by_turn())
         self._finished = True

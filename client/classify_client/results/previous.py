@@ -1,41 +1,41 @@
-"""The results of the model before, kept when another one answers, so that its report can say what has changed."""
+"""The results of the previous model, kept when another model answers, so that the report can compare the two."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from classify_client.output_folder import FORMATS, predictions_path
 from classify_client.results.formats import read_rows, write_rows
-from classify_client.results.reader import Item, items_of
+from classify_client.results.rows import Row
 from classify_serving.contract.model import ModelMetadata
 
 _PREVIOUS: Final = ".previous.jsonl"
 
 
 def keep_previous(folder: Path, metadata: ModelMetadata) -> None:
-    """Put results of another model than this one aside; to be called before a run begins to replace them.
+    """Save the results of another model than this one; to be called before a run begins to replace them.
 
-    Results that this model gave in part are those of a run that is gone on with: what is aside stays.
+    If some results are of this model already, a run is being continued: what was saved stays.
 
     Raises:
-        OutputError: what is there was not written by us.
-        OSError: it cannot be written.
+        OutputError: the results were written by another program.
+        OSError: they cannot be written.
     """
-    model = (metadata.model_name, str(metadata.model_version), metadata.created)
+    model = (metadata.model_name, metadata.model_version, metadata.created)
     found = False
     for row in _rows(folder):
-        if (row.model, row.model_version, row.model_created) == model:
+        if row.answered_by == model:
             return
-        found |= bool(row.predicted)
+        found |= row.is_answered
     if found:
         write_rows(folder / _PREVIOUS, _rows(folder))
 
 
-def _rows(folder: Path) -> Iterator[Any]:
+def _rows(folder: Path) -> Iterator[Row]:
     return chain.from_iterable(read_rows(predictions_path(folder, name)) for name in FORMATS)
 
 
-def read_previous(folder: Path, summary: Mapping[str, Any]) -> Iterator[Item]:
-    """What the model before said; nothing if there was none."""
-    return items_of(read_rows(folder / _PREVIOUS), summary)
+def read_previous(folder: Path) -> Iterator[Row]:
+    """The results of the previous model; nothing if there was none."""
+    return read_rows(folder / _PREVIOUS)

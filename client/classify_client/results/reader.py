@@ -1,8 +1,9 @@
-"""What a run left, read back in one form, whatever the format of its results file."""
+"""The results of a run, read back once, whatever the format of their file."""
 
+import os
 from bisect import insort
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -10,127 +11,92 @@ from typing import Any, Final
 import msgspec
 
 from classify_client.errors import InputError
-from classify_client.inputs.patterns import input_root
 from classify_client.output_folder import SUMMARY, predictions_path
 from classify_client.results.calibration import Reliability
 from classify_client.results.formats import read_rows
-from classify_client.results.rows import OK, Row
+from classify_client.results.rows import Row
 from classify_serving.exchange.misses import MISS
 
-UNSURE: Final = 0.6
-"""Answers below this probability are unsure."""
-MOST_UNSURE: Final = 36
-MOST_BROKEN: Final = 300
+UNCERTAIN_BELOW: Final = 0.6
+"""Answers with a lower probability are uncertain."""
+MAX_UNCERTAIN: Final = 36
+MAX_UNREADABLE: Final = 300
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Item:
-    """One file and what became of it.
+    """A row of the results, and where its image can be found now.
 
     Attributes:
-        path: what the results call it.
-        file: where it is, as far as the run's arguments tell; it may have gone since.
-        label: the true label its folder gives, else empty.
-        true: that label's class, else empty.
-        top: (class, probability in 0-1), best first; empty if it failed.
-        error: why there is no answer.
-        miss: its copy in `miss/`, relative to the output folder with `/`; empty if there is none.
-        stamp: size in bytes and modification time in ns when it was classified, as text.
-        model: name, version and time of creation of what answered.
+        row: the row.
+        file: the original, as far as the run's arguments tell; it may have been deleted since.
+        copy: its copy in `miss/`; None if there is none.
+        position: number of the row in the results, from 0.
     """
 
-    path: str
+    row: Row
     file: Path
-    label: str = ""
-    true: str = ""
-    top: tuple[tuple[str, float], ...] = ()
-    error: str = ""
-    miss: str = ""
-    stamp: tuple[str, str] = ("", "")
-    model: tuple[str, str, str] = ("", "", "")
+    copy: Path | None = None
+    position: int = 0
 
     @property
-    def predicted(self) -> str:
-        """The likeliest class; empty if it failed."""
-        return self.top[0][0] if self.top else ""
-
-    @property
-    def probability(self) -> float:
-        """Of that class, 0-1; 0 if it failed."""
-        return self.top[0][1] if self.top else 0.0
-
-    @property
-    def is_labelled(self) -> bool:
-        """Whether it was answered and its true class is known."""
-        return bool(self.true and self.top)
-
-    @property
-    def is_miss(self) -> bool:
-        """Whether the model was wrong about it."""
-        return self.is_labelled and self.predicted != self.true
-
-    def probability_of(self, name: str) -> float:
-        """What the model gives a class, 0-1; for one that is not among the top an upper bound.
-
-        A class that is not named has at most what the last named one has, and at most what is left over.
-        """
-        named = dict(self.top)
-        if name in named or not self.top:
-            return named.get(name, 0.0)
-        return max(0.0, min(self.top[-1][1], 1.0 - sum(named.values())))
+    def places(self) -> tuple[Path, ...]:
+        """Where to look for the image: first the copy, which has the content that was classified."""
+        return (self.copy, self.file) if self.copy else (self.file,)
 
 
 @dataclass
 class Results:
-    """What is worth keeping of a run's results, so that memory grows with its mistakes and not with its images.
+    """The part of a run's results that the report shows: memory grows with the misses, not with the images.
 
     Attributes:
         folder: the output folder.
-        summary: the content of its `summary.json`.
-        misses: the files the model was wrong about, in their order.
-        unsure: the `MOST_UNSURE` least sure of the other answers below `UNSURE`, the least sure first.
-        unsure_count: of all of those.
-        broken: the first `MOST_BROKEN` that failed.
-        reliability: how often answers of like probability are right.
-        given: of each true class, how many files were answered and the sum of its probabilities there.
-        said: how often each class was predicted.
+        summary: the content of `summary.json`.
+        misses: the images with a wrong prediction, in their order.
+        uncertain: the `MAX_UNCERTAIN` least certain of the other answers below `UNCERTAIN_BELOW`, least certain first.
+        uncertain_count: number of all of those.
+        unreadable: the first `MAX_UNREADABLE` rows that failed.
+        reliability: how often answers of similar probability are right.
+        labelled: for each true class, the number of its images and the sum of their probabilities for this class.
+        predictions: how often each class was predicted.
     """
 
     folder: Path
-    summary: Mapping[str, Any]
+    summary: dict[str, Any]
     misses: list[Item] = field(default_factory=list)
-    unsure: list[Item] = field(default_factory=list)
-    unsure_count: int = 0
-    broken: list[Item] = field(default_factory=list)
+    uncertain: list[Item] = field(default_factory=list)
+    uncertain_count: int = 0
+    unreadable: list[Row] = field(default_factory=list)
     reliability: Reliability = field(default_factory=Reliability)
-    given: dict[str, tuple[int, float]] = field(default_factory=dict)
-    said: Counter[str] = field(default_factory=Counter)
+    labelled: dict[str, tuple[int, float]] = field(default_factory=dict)
+    predictions: Counter[str] = field(default_factory=Counter)
 
     def add(self, item: Item) -> None:
-        """Take one file into account."""
-        if not item.top:
-            if len(self.broken) < MOST_BROKEN:
-                self.broken.append(item)
+        """Add one image."""
+        row = item.row
+        if not row.is_answered:
+            if len(self.unreadable) < MAX_UNREADABLE:
+                self.unreadable.append(row)
             return
-        self.said[item.predicted] += 1
-        if item.is_labelled:
-            self.reliability.add(item.probability, item.predicted == item.true)
-            count, total = self.given.get(item.true, (0, 0.0))
-            self.given[item.true] = count + 1, total + item.probability_of(item.true)
-        if item.is_miss:
+        self.predictions[row.predicted] += 1
+        if row.is_labelled:
+            self.reliability.add(row.probability, not row.is_miss)
+            count, total = self.labelled.get(row.true_class, (0, 0.0))
+            self.labelled[row.true_class] = count + 1, total + row.probability_of(row.true_class)
+        if row.is_miss:
             self.misses.append(item)
-        elif item.probability < UNSURE:
-            self.unsure_count += 1
-            insort(self.unsure, item, key=lambda unsure: (unsure.probability, unsure.path))
-            del self.unsure[MOST_UNSURE:]
+        elif row.probability < UNCERTAIN_BELOW:
+            self.uncertain_count += 1
+            insort(self.uncertain, item, key=lambda uncertain: (uncertain.row.probability, uncertain.row.path))
+            del self.uncertain[MAX_UNCERTAIN:]
 
 
 def read_results(folder: Path) -> Results:
-    """Read what a run left in its output folder.
+    """Read the results in an output folder.
 
     Raises:
-        InputError: no run left anything there.
-        OutputError: another program did.
+        InputError: there are none.
+        OutputError: they were written by another program.
     """
     results = Results(folder, read_summary(folder))
     for item in read_items(folder, results.summary):
@@ -150,49 +116,29 @@ def read_summary(folder: Path) -> dict[str, Any]:
         raise InputError(f"no results in {folder}: give the output folder of a run of classify-client") from error
 
 
-def read_items(folder: Path, summary: Mapping[str, Any]) -> Iterator[Item]:
-    """The files of a run, in their order, whatever the format of its results.
+def result_rows(folder: Path, summary: Mapping[str, Any]) -> Iterator[Row]:
+    """The rows of a run, in their order, whatever their format.
 
     Args:
         folder: the output folder.
-        summary: the content of its `summary.json`, which says where the files are.
+        summary: the content of its `summary.json`.
 
     Raises:
-        OutputError: another program wrote there.
+        OutputError: they were written by another program.
     """
-    return items_of(read_rows(predictions_path(folder, summary["arguments"]["format"])), summary)
+    return read_rows(predictions_path(folder, summary["arguments"]["format"]))
 
 
-def items_of(rows: Iterable[Row], summary: Mapping[str, Any]) -> Iterator[Item]:
-    """Likewise, from the rows of a results file."""
+def read_items(folder: Path, summary: Mapping[str, Any]) -> Iterator[Item]:
+    """The rows of a run with the places of their images; arguments and errors as for `result_rows`."""
     root = input_root(summary["arguments"]["inputs"])
-    for row in rows:
-        yield _item(row, root / row.path)
+    for position, row in enumerate(result_rows(folder, summary)):
+        yield Item(row, root / row.path, folder / MISS / row.miss if row.miss else None, position)
 
 
-def _item(row: Row, file: Path) -> Item:
-    return Item(
-        path=row.path,
-        file=file,
-        label=row.true_label,
-        true=row.true_class,
-        top=tuple(_top(row)) if row.status == OK else (),
-        error=row.error,
-        miss=f"{MISS}/{row.miss}" if row.miss else "",
-        stamp=(row.size, row.modified),
-        model=(row.model, row.model_version, row.model_created),
-    )
-
-
-def _top(row: Row) -> Iterator[tuple[str, float]]:
-    yield row.predicted, float(row.probability)
-    for rank in range(2, 6):
-        if name := getattr(row, f"top_{rank}"):
-            yield name, float(getattr(row, f"top_{rank}_probability"))
-
-
-def places(folder: Path, item: Item) -> Iterator[Path]:
-    """Where a file may be found: its copy first, which is there as long as the results are, and as it was then."""
-    if item.miss:
-        yield folder / item.miss
-    yield item.file
+def input_root(inputs: Sequence[str]) -> Path:
+    """The folder that the paths in results are relative to."""
+    if len(inputs) == 1 and os.path.lexists(inputs[0]):
+        path = Path(inputs[0])
+        return path if path.is_dir() else path.parent
+    return Path()

@@ -1,149 +1,175 @@
-"""One line of the results: what is known of one file, as text."""
+"""One line of the results, with typed values; text appears only in the CSV writer, `formats.py`."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, Self
 
+import msgspec
+
 from classify_client.inference.pipeline import Result
-from classify_client.inputs.sources import Source
+from classify_client.inputs.source import Source
 from classify_serving.contract.model import TOP_K, ModelMetadata
 from classify_serving.exchange.misses import MISS, REVIEW
 
 OK: Final = "ok"
 ERROR: Final = "error"
+_DECIMALS: Final = 6
+"""Of a probability, so that a row reads back equal from every format."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """A line of the results, every value as it stands in `predictions.csv`.
+class Row(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """The outcome for one image.
 
     Attributes:
         path: relative to the input folder, with `/`.
-        status: `ok` or `error`.
-        true_label: name of the nearest folder around the file that the model knows, else empty.
-        true_class: that label after the model's merges.
-        predicted: the likeliest class, with its probability in 0-1.
-        correct: `true`, `false`, or empty without a true label.
-        top_2 ... top_5: the next classes, with their probabilities; empty where the model has fewer.
-        error: why there is no prediction.
-        model, model_version, model_created: what answered.
-        size, modified: what tells a later run if the file changed, see `Source.stamp`.
+        true_label: name of the nearest folder around the file that the model knows; else empty.
+        true_class: that label after the model's merges; else empty.
+        top: (class, probability in 0-1), best first; empty if there is no prediction.
+        error: why there is no prediction; else empty.
+        model, model_version, model_created: the model that answered.
+        size, modified: the stamp of its content, see `archives.Stamp`.
         miss, review: name of its copy in `miss/` and in `review/`, if it has one.
     """
 
     path: str
-    status: str
     true_label: str = ""
     true_class: str = ""
-    predicted: str = ""
-    probability: str = ""
-    correct: str = ""
-    top_2: str = ""
-    top_2_probability: str = ""
-    top_3: str = ""
-    top_3_probability: str = ""
-    top_4: str = ""
-    top_4_probability: str = ""
-    top_5: str = ""
-    top_5_probability: str = ""
+    top: tuple[tuple[str, float], ...] = ()
     error: str = ""
     model: str = ""
-    model_version: str = ""
+    model_version: int | None = None
     model_created: str = ""
-    size: str = ""
+    size: int | None = None
     modified: str = ""
     miss: str = ""
     review: str = ""
 
     @classmethod
     def of(cls, result: Result[Source], metadata: ModelMetadata, labels: bool) -> Self:
-        """The line for a result; without `labels` it has no true label."""
-        size, modified = result.source.stamp
+        """The row for a result; it has a true label only if `labels` is true."""
         row = cls(
             path=result.source.name,
-            status=ERROR if result.error else OK,
+            top=tuple((name, round(probability, _DECIMALS)) for name, probability in result.top[:TOP_K]),
             error=result.error,
             model=metadata.model_name,
-            model_version="" if result.version is None else str(result.version),
+            model_version=result.version,
             model_created=metadata.created,
-            size=size,
-            modified=modified,
-            **_ranked(result.top),
+            size=result.source.stamp.size,
+            modified=result.source.stamp.modified,
         )
         return row.with_truth(result.source, metadata, labels)
 
     def with_truth(self, source: Source, metadata: ModelMetadata, labels: bool) -> Self:
-        """The same line with the true label that the file's folder gives it now."""
+        """The same row with the true label that the file's folders give it now."""
         truths = ((folder, metadata.true_class(folder)) for folder in source.folders if labels)
         label, true_class = next((truth for truth in truths if truth[1] is not None), ("", None))
-        if true_class is None:
-            return replace(self, true_label="", true_class="", correct="")
-        correct = "" if self.status == ERROR else str(self.predicted == true_class).lower()
-        return replace(self, true_label=label, true_class=true_class, correct=correct)
+        return msgspec.structs.replace(self, true_label=label, true_class=true_class or "")
 
     @property
-    def ranked(self) -> int:
-        """How many classes it names."""
-        return bool(self.probability) + sum(bool(getattr(self, name)) for _, name in _RANKS)
+    def is_answered(self) -> bool:
+        """Whether there is a prediction."""
+        return bool(self.top)
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether there is a prediction and the true class is known."""
+        return bool(self.top and self.true_class)
+
+    @property
+    def is_miss(self) -> bool:
+        """Whether the prediction is wrong."""
+        return self.is_labelled and self.predicted != self.true_class
+
+    @property
+    def predicted(self) -> str:
+        """The likeliest class; empty without a prediction."""
+        return self.top[0][0] if self.top else ""
+
+    @property
+    def probability(self) -> float:
+        """Of the likeliest class, in 0-1; 0 without a prediction."""
+        return self.top[0][1] if self.top else 0.0
+
+    def probability_of(self, name: str) -> float:
+        """The probability of a class, in 0-1; an upper bound if the class is not among the top.
+
+        A class that is not listed has at most the probability of the last listed one, and at most what the listed ones
+        leave of 1.
+        """
+        listed = dict(self.top)
+        if name in listed or not self.top:
+            return listed.get(name, 0.0)
+        return max(0.0, min(self.top[-1][1], 1.0 - sum(listed.values())))
+
+    @property
+    def answered_by(self) -> tuple[str, int | None, str]:
+        """Name, version and creation time of the model that answered."""
+        return self.model, self.model_version, self.model_created
 
     @property
     def copies(self) -> tuple[str, ...]:
         """Its copies, as paths in the output folder."""
         return tuple(f"{folder}/{name}" for folder, name in ((MISS, self.miss), (REVIEW, self.review)) if name)
 
-    @property
-    def is_miss(self) -> bool:
-        """Whether the model was wrong about it."""
-        return self.correct == "false"
+
+_RANKS: Final = tuple(
+    ("predicted" if rank == 1 else f"top_{rank}", "probability" if rank == 1 else f"top_{rank}_probability")
+    for rank in range(1, TOP_K + 1)
+)
+_TYPES: Final[Mapping[str, type]] = {
+    "path": str,
+    "status": str,
+    "true_label": str,
+    "true_class": str,
+    "predicted": str,
+    "probability": float,
+    "correct": bool,
+    **{name: kind for names in _RANKS[1:] for name, kind in zip(names, (str, float), strict=True)},
+    "error": str,
+    "model": str,
+    "model_version": int,
+    "model_created": str,
+    "size": int,
+    "modified": str,
+    "miss": str,
+    "review": str,
+}
+_PLAIN: Final = tuple(name for name in _TYPES if name in Row.__struct_fields__)
+"""Columns that are attributes of a row; the others are computed."""
 
 
-COLUMNS: Final = tuple(field.name for field in fields(Row))
-_RANKS: Final = tuple((f"top_{rank}", f"top_{rank}_probability") for rank in range(2, TOP_K + 1))
-REALS: Final = frozenset({"probability", *(probability for _, probability in _RANKS)})
-WHOLES: Final = frozenset({"model_version", "size"})
+def column_types(top_k: int = TOP_K) -> dict[str, type]:
+    """Name and type of each column of results with the `top_k` likeliest classes, 1-5, in their order."""
+    left_out = {name for names in _RANKS[top_k:] for name in names}
+    return {name: kind for name, kind in _TYPES.items() if name not in left_out}
 
 
-def columns(top_k: int) -> tuple[str, ...]:
-    """The columns of results with the `top_k` likeliest classes, 1-5."""
-    left_out = {name for rank in _RANKS[top_k - 1 :] for name in rank}
-    return tuple(name for name in COLUMNS if name not in left_out)
+def to_record(row: Row, columns: Sequence[str]) -> dict[str, Any]:
+    """The row's values by column: str, int, float or bool; None where a row has no value."""
+    values: dict[str, Any] = {name: getattr(row, name) for name in _PLAIN}
+    for (name, probability), entry in zip(_RANKS, row.top, strict=False):
+        values[name], values[probability] = entry
+    values["status"] = OK if row.is_answered else ERROR
+    values["correct"] = not row.is_miss if row.is_labelled else None
+    return {name: None if (value := values.get(name)) == "" else value for name in columns}
 
 
-def to_record(row: Row, names: Sequence[str]) -> dict[str, Any]:
-    """The row's columns of these names as values with types: float, int, bool or str, and None where one is empty."""
-    return {name: _value(name, getattr(row, name)) for name in names}
+def check_columns(columns: Collection[str]) -> None:
+    """Raise ValueError if these are not the columns of results."""
+    if not {"path", "status"} <= set(columns):
+        raise ValueError("no columns path and status")
 
 
 def from_record(record: Mapping[str, Any]) -> Row:
-    """The opposite of `to_record`; columns that are not there are empty.
+    """The opposite of `to_record`; columns that are missing or unknown are ignored.
 
     Raises:
-        TypeError, ValueError: these are no values of a row.
+        ValueError: these are not the values of a row.
     """
-    return Row(**{name: _text(name, value) for name, value in record.items()})
+    check_columns(record)
+    top = [(record.get(name) or "", record.get(probability)) for name, probability in _RANKS]
+    values = {**record, "top": [entry for entry in top if entry[1] is not None]}
+    cells = (values.get(name) for name in Row.__struct_fields__)
+    return msgspec.convert([e if c is None else c for c, e in zip(cells, _EMPTY, strict=True)], Row)
 
 
-def _value(name: str, text: str) -> Any:
-    if not text:
-        return None
-    if name in REALS:
-        return float(text)
-    if name in WHOLES:
-        return int(text)
-    return text == "true" if name == "correct" else text
-
-
-def _text(name: str, value: Any) -> str:
-    if value is None:
-        return ""
-    if name in REALS:
-        return f"{value:.6f}"
-    return str(value).lower() if name == "correct" else str(value)
-
-
-def _ranked(top: tuple[tuple[str, float], ...]) -> dict[str, str]:
-    cells: dict[str, str] = {}
-    for rank, (label, probability) in enumerate(top[:TOP_K], start=1):
-        cells["predicted" if rank == 1 else f"top_{rank}"] = label
-        cells["probability" if rank == 1 else f"top_{rank}_probability"] = f"{probability:.6f}"
-    return cells
+_EMPTY: Final = msgspec.structs.astuple(Row(path=""))

@@ -1,4 +1,4 @@
-"""What the library logs, as lines on stderr above the progress bar."""
+"""Warnings of the package as lines on stderr, above the progress bar."""
 
 import logging
 from collections.abc import Iterator
@@ -9,12 +9,12 @@ import click
 
 class _Stderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        # Resolved anew each time: a progress bar puts itself in the place of stderr.
+        # click looks up stderr at each call: a progress bar may have replaced it.
         click.echo(self.format(record), err=True)
 
 
 @contextmanager
-def notices() -> Iterator[None]:
+def log_to_stderr() -> Iterator[None]:
     """Show warnings of this package while the block runs."""
     logger, handler = logging.getLogger("classify_client"), _Stderr(logging.WARNING)
     logger.addHandler(handler)

@@ -1,4 +1,4 @@
-"""The progress bar on stderr: only on a terminal, and only where the user wants it."""
+"""The progress bar on stderr, shown only on a terminal and without --quiet."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ class _Rate(ProgressColumn):
 
 
 def progress_bar(quiet: bool) -> Progress:
-    """A bar with count, rate, time taken and time left; draws nothing unless stderr is a terminal."""
+    """A progress bar with count, rate, elapsed and remaining time; nothing is drawn unless stderr is a terminal."""
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
@@ -41,7 +41,7 @@ def progress_bar(quiet: bool) -> Progress:
 
 @contextmanager
 def waiting(message: str, quiet: bool) -> Iterator[None]:
-    """Say what is being waited for while the block runs, on a terminal."""
+    """Show a message on the terminal while the block runs."""
     with progress_bar(quiet) as bar:
         bar.add_task(message, total=None)
         yield

@@ -1,4 +1,4 @@
-"""Ctrl-C once: finish what is in flight, write. Twice: give up what is in flight, write. Again: out, at once."""
+"""Graceful shutdown on Ctrl-C and SIGTERM."""
 
 import signal
 import threading
@@ -9,12 +9,12 @@ from typing import Any, Final, Self
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
-class Interrupt:
-    """A context in which SIGINT and SIGTERM set `requested` and take the next of some steps.
+class GracefulShutdown:
+    """A context in which SIGINT and SIGTERM set `requested` and run the next of some steps.
 
-    The main thread goes on as ever, and ends because the steps make its sources and requests end; so whatever it is
-    writing is written whole. Only a signal after the last step raises KeyboardInterrupt in it. Only the main thread
-    can use it; in others it does nothing.
+    The main thread continues, and ends because the steps make its sources and requests end; so everything it is writing
+    is written completely. Only a signal after the last step raises KeyboardInterrupt in it. It works in the main thread
+    only; in other threads it does nothing.
 
     Args:
         steps: each is called once, in a thread of its own, because it may need a lock that the main thread holds.
@@ -36,7 +36,7 @@ class Interrupt:
         try:
             self._earlier = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         except ValueError:
-            # Not the main thread: whoever runs that has the signals.
+            # Not the main thread, so the signals belong to other code.
             self._earlier = {}
         return self
 

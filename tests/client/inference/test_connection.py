@@ -57,7 +57,7 @@ def test_tls_and_a_certificate_of_our_own(serve: Serve, keys: Keys) -> None:
     made = serve(keys.mutual_tls)
     result = made.run("--ca", str(keys.ca), "--cert", str(keys.cert), "--key", str(keys.key), "--overwrite")
     assert result.exit_code == 0, result.output
-    refused = made.run("--ca", str(keys.ca), "--patience", "0")
+    refused = made.run("--ca", str(keys.ca), "--retry-timeout", "0")
     assert "--cert" in sentence(refused, 3)
 
 
@@ -70,21 +70,21 @@ def test_authorities_of_the_system(serve: Serve, keys: Keys, monkeypatch: pytest
 
 def test_a_certificate_that_is_not_trusted_ends_the_run_at_once(serve: Serve, keys: Keys) -> None:
     made = serve(keys.tls)
-    told = sentence(made.run("--ca", str(keys.other_ca), "--patience", "1h"), 3)
+    told = sentence(made.run("--ca", str(keys.other_ca), "--retry-timeout", "1h"), 3)
     assert made.address in told
     assert "--ca" in told
 
 
 def test_the_name_in_the_certificate(serve: Serve, keys: Keys) -> None:
     made = serve(keys.tls)
-    wrong = made.run("--ca", str(keys.ca), "--tls-name", "elsewhere.example", "--patience", "1h")
+    wrong = made.run("--ca", str(keys.ca), "--tls-name", "elsewhere.example", "--retry-timeout", "1h")
     assert "--tls-name" in sentence(wrong, 3)
     assert made.run("--ca", str(keys.ca), "--tls-name", "localhost").exit_code == 0
 
 
 def test_tls_on_one_side_only(serve: Serve, keys: Keys) -> None:
-    assert "--tls" in sentence(serve(keys.tls).run("--patience", "0"), 3)
-    assert "--tls" in sentence(serve().run("--ca", str(keys.ca), "--patience", "1h"), 3)
+    assert "--tls" in sentence(serve(keys.tls).run("--retry-timeout", "0"), 3)
+    assert "--tls" in sentence(serve().run("--ca", str(keys.ca), "--retry-timeout", "1h"), 3)
 
 
 def test_files_that_are_no_keys(serve: Serve, keys: Keys, tmp_path: Path) -> None:
@@ -145,13 +145,13 @@ def test_what_is_no_address(serve: Serve, server: str) -> None:
     assert "localhost:8500" in usage_error(serve().run("--server", server))
 
 
-@pytest.mark.parametrize("patience", ["", "5 parsecs", "m", "-1s", "nan"])
-def test_what_is_no_duration(serve: Serve, patience: str) -> None:
-    assert "such as 90s" in usage_error(serve().run("--patience", patience))
+@pytest.mark.parametrize("retry_timeout", ["", "5 parsecs", "m", "-1s", "nan"])
+def test_what_is_no_duration(serve: Serve, retry_timeout: str) -> None:
+    assert "such as 90s" in usage_error(serve().run("--retry-timeout", retry_timeout))
 
 
 def test_an_embedded_server_takes_no_keys(tmp_path: Path) -> None:
-    result = CliRunner().invoke(main, [str(tmp_path), "--embedded", str(tmp_path), "--ca", str(tmp_path)])
+    result = CliRunner().invoke(main, [str(tmp_path), "--local-server", str(tmp_path), "--ca", str(tmp_path)])
     assert "--ca" in usage_error(result)
 
 

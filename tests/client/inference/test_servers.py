@@ -14,9 +14,9 @@ from support import BrightnessModel, make_metadata, write_picture
 
 from classify_client.errors import ServiceError
 from classify_client.inference.connection import Connection
-from classify_client.inference.load_balancer import Patience
-from classify_client.inference.model_client import Service
-from classify_client.inference.retry_policy import Remedy, pause, remedy_for
+from classify_client.inference.load_balancer import RetryTimeout
+from classify_client.inference.model_client import ModelClient
+from classify_client.inference.retry_policy import RetryAction, pause, retry_action
 
 IMAGES = np.full((4, 8, 8, 3), 250, np.uint8)
 
@@ -36,28 +36,36 @@ def pictures(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("code", "details", "expected"),
     [
-        (StatusCode.UNAVAILABLE, "Connection refused", Remedy.RETRY),
-        (StatusCode.UNAVAILABLE, "The batch scheduling queue to which this task was submitted is full", Remedy.EASE),
-        (StatusCode.UNAVAILABLE, "Tls handshake failed: CERTIFICATE_VERIFY_FAILED", Remedy.END),
-        (StatusCode.RESOURCE_EXHAUSTED, "", Remedy.EASE),
-        (StatusCode.RESOURCE_EXHAUSTED, "timeout exceeded while waiting in batching queue", Remedy.LONGER),
-        (StatusCode.RESOURCE_EXHAUSTED, "CLIENT: Received message larger than max (9 vs. 4)", Remedy.SPLIT),
-        (StatusCode.RESOURCE_EXHAUSTED, "OOM when allocating tensor with shape[32,64,128,128]", Remedy.SPLIT),
-        (StatusCode.DEADLINE_EXCEEDED, "", Remedy.LONGER),
-        (StatusCode.INVALID_ARGUMENT, "Task size 64 is larger than maximum input batch size 32", Remedy.SPLIT),
-        (StatusCode.INVALID_ARGUMENT, "input must be rank 4", Remedy.ISOLATE),
-        (StatusCode.FAILED_PRECONDITION, "", Remedy.REFUSE),
-        (StatusCode.UNIMPLEMENTED, "", Remedy.END),
-        (StatusCode.UNAUTHENTICATED, "", Remedy.END),
-        (StatusCode.NOT_FOUND, "", Remedy.END),
+        (StatusCode.UNAVAILABLE, "Connection refused", RetryAction.RETRY),
+        (
+            StatusCode.UNAVAILABLE,
+            "The batch scheduling queue to which this task was submitted is full",
+            RetryAction.THROTTLE,
+        ),
+        (StatusCode.UNAVAILABLE, "Tls handshake failed: CERTIFICATE_VERIFY_FAILED", RetryAction.ABORT),
+        (StatusCode.RESOURCE_EXHAUSTED, "", RetryAction.THROTTLE),
+        (
+            StatusCode.RESOURCE_EXHAUSTED,
+            "timeout exceeded while waiting in batching queue",
+            RetryAction.EXTEND_DEADLINE,
+        ),
+        (StatusCode.RESOURCE_EXHAUSTED, "CLIENT: Received message larger than max (9 vs. 4)", RetryAction.SPLIT),
+        (StatusCode.RESOURCE_EXHAUSTED, "OOM when allocating tensor with shape[32,64,128,128]", RetryAction.SPLIT),
+        (StatusCode.DEADLINE_EXCEEDED, "", RetryAction.EXTEND_DEADLINE),
+        (StatusCode.INVALID_ARGUMENT, "Task size 64 is larger than maximum input batch size 32", RetryAction.SPLIT),
+        (StatusCode.INVALID_ARGUMENT, "input must be rank 4", RetryAction.BISECT),
+        (StatusCode.FAILED_PRECONDITION, "", RetryAction.FAIL_REQUEST),
+        (StatusCode.UNIMPLEMENTED, "", RetryAction.ABORT),
+        (StatusCode.UNAUTHENTICATED, "", RetryAction.ABORT),
+        (StatusCode.NOT_FOUND, "", RetryAction.ABORT),
     ],
 )
-def test_what_a_status_means(code: StatusCode, details: str, expected: Remedy) -> None:
-    assert remedy_for(code, details) is expected
+def test_what_a_status_means(code: StatusCode, details: str, expected: RetryAction) -> None:
+    assert retry_action(code, details) is expected
 
 
 def test_a_model_may_be_missing_only_while_the_server_starts() -> None:
-    assert remedy_for(StatusCode.NOT_FOUND, "", starting=True) is Remedy.RETRY
+    assert retry_action(StatusCode.NOT_FOUND, "", starting=True) is RetryAction.RETRY
 
 
 def test_pauses_grow_and_end_somewhere() -> None:
@@ -78,28 +86,28 @@ def test_pauses_grow_and_end_somewhere() -> None:
 )
 def test_what_may_pass_is_asked_again(start: Start, fault: Exception) -> None:
     model = TroubledModel(fault)
-    with Service(Connection(servers=(start(model).address,)), "classifier") as service:
-        service.metadata()
-        assert [prediction.top[0][0] for prediction in service.classify(IMAGES, service.current)] == ["white"] * 4
+    with ModelClient(Connection(servers=(start(model).address,)), "classifier") as served:
+        served.metadata()
+        assert [prediction.top[0][0] for prediction in served.classify(IMAGES, served.current)] == ["white"] * 4
     assert model.batches[0] == model.batches[-1] == 4
 
 
 def test_a_server_that_never_recovers_ends_the_run(start: Start) -> None:
     model = TroubledModel(*[error("Unavailable")] * 1000)
-    with Service(Connection(servers=(start(model).address,)), "classifier", Patience.of(0)) as service:
-        service.metadata()
+    with ModelClient(Connection(servers=(start(model).address,)), "classifier", RetryTimeout.of(0)) as served:
+        served.metadata()
         with pytest.raises(ServiceError):
-            service.classify(IMAGES, service.current)
+            served.classify(IMAGES, served.current)
         model.faults.clear()
-        assert service.classify(IMAGES, service.current)[0].top
+        assert served.classify(IMAGES, served.current)[0].top
 
 
 def test_a_batch_that_is_too_large_is_sent_in_parts_from_then_on(start: Start) -> None:
     model = TroubledModel(error("InvalidArgument", "Task size 4 is larger than maximum input batch size 3"))
-    with Service(Connection(servers=(start(model).address,)), "classifier") as service:
+    with ModelClient(Connection(servers=(start(model).address,)), "classifier") as served:
         assert all(
             prediction.top
-            for prediction in service.classify(IMAGES, service.current) + service.classify(IMAGES, service.current)
+            for prediction in served.classify(IMAGES, served.current) + served.classify(IMAGES, served.current)
         )
     assert model.batches == [4, 2, 2, 2, 2]
 
@@ -115,8 +123,8 @@ def test_only_the_image_at_fault_gets_the_error(start: Start) -> None:
 
 def test_what_no_image_is_at_fault_for_is_not_taken_apart(start: Start) -> None:
     model = TroubledModel(error("FailedPrecondition", "batching"))
-    with Service(Connection(servers=(start(model).address,)), "classifier") as service:
-        assert [prediction.error for prediction in service.classify(IMAGES, service.current)] == [
+    with ModelClient(Connection(servers=(start(model).address,)), "classifier") as served:
+        assert [prediction.error for prediction in served.classify(IMAGES, served.current)] == [
             "FAILED_PRECONDITION: batching"
         ] * 4
     assert model.batches == [4]
@@ -178,10 +186,10 @@ def test_all_servers_are_kept_busy(start: Start, one_name: bool) -> None:
     addresses = tuple(start(model).address for model in models)
     # What a name with two addresses resolves to, as gRPC writes it.
     servers = ("ipv4:" + ",".join(addresses),) if one_name else addresses
-    with Service(Connection(servers=servers), "classifier") as service:
+    with ModelClient(Connection(servers=servers), "classifier") as served:
         for model in models:
             model.gate.clear()
-        threads = [threading.Thread(target=service.classify, args=(IMAGES, service.current)) for _ in range(4)]
+        threads = [threading.Thread(target=served.classify, args=(IMAGES, served.current)) for _ in range(4)]
         for thread in threads:
             thread.start()
         for model in models:
@@ -192,7 +200,9 @@ def test_all_servers_are_kept_busy(start: Start, one_name: bool) -> None:
     assert sum(model.images for model in models) == 16
 
 
-def test_a_run_ends_when_patience_does_and_goes_on_later(held: BrightnessModel, pictures: Path, tmp_path: Path) -> None:
+def test_a_run_ends_at_the_retry_timeout_and_resumes(
+    held: BrightnessModel, pictures: Path, tmp_path: Path
+) -> None:
     server = start_server(held)
 
     def kill() -> None:
@@ -202,11 +212,11 @@ def test_a_run_ends_when_patience_does_and_goes_on_later(held: BrightnessModel, 
     thread = threading.Thread(target=kill)
     thread.start()
     made = Client(held, server.address, pictures, tmp_path / "out")
-    result = made.run("--batch-size", "4", "--patience", "200ms")
+    result = made.run("--batch-size", "4", "--retry-timeout", "200ms")
     thread.join()
     assert result.exit_code == 3
     assert server.address in result.stderr
-    assert "run again to go on" in result.stderr
+    assert "run again to continue" in result.stderr
     assert not made.summary()["complete"]
     held.gate.set()
     with start_server(held, server.address):

@@ -75,7 +75,7 @@ def test_it_settles_whatever_the_noise_and_never_asks_for_too_much(noise: list[f
 @given(st.integers(1, 500), st.integers(1, 64))
 def test_fixed_values_are_kept(batch_size: int, in_flight: int) -> None:
     tuner = Tuner(batch_size, in_flight, 3, IMAGE)
-    tuner.pushed_back()
+    tuner.slow_down()
     tuner.batch_at_most(1)
     assert run(tuner, far_away, 10) == Setting(batch_size, in_flight)
     assert run(Tuner(batch_size, None, 1, IMAGE), far_away).batch_size == batch_size
@@ -91,15 +91,15 @@ def test_a_server_that_pushes_back_gets_less() -> None:
 
     def takes_four(setting: Setting) -> float:
         if setting.in_flight > 4:
-            tuner.pushed_back()
+            tuner.slow_down()
         return far_away(setting)
 
     assert run(tuner, takes_four).in_flight <= 4
 
 
-def test_a_server_that_pushed_back_once_is_tried_again() -> None:
+def test_a_server_that_slow_down_once_is_tried_again() -> None:
     tuner = Tuner(16, None, 4, IMAGE)
-    tuner.pushed_back()
+    tuner.slow_down()
     assert tuner.setting.in_flight == 4
     assert run(tuner, far_away).in_flight >= 8
 

@@ -109,10 +109,10 @@ def test_one_row_each_and_not_a_word_more(
         assert line.startswith(f"{failed} of {total} images failed")
         assert capfd.readouterr() == ("", "")
         rows = list(read_rows(collection.output / f"predictions.{file_format}"))
-        status = {row.path.removeprefix("black/"): (row.status, bool(row.error), row.predicted) for row in rows}
+        status = {row.path.removeprefix("black/"): (row.is_answered, bool(row.error), row.predicted) for row in rows}
         assert status == {
-            **{os.fsencode(name).decode(errors="backslashreplace"): ("ok", False, "white") for name in READABLE},
-            **dict.fromkeys(BROKEN, ("error", True, "")),
+            **{os.fsencode(name).decode(errors="backslashreplace"): (True, False, "white") for name in READABLE},
+            **dict.fromkeys(BROKEN, (False, True, "")),
         }
         assert len(rows) == total
         assert len(collection.misses()) == len(READABLE)

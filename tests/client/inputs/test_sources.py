@@ -20,7 +20,8 @@ from support import write_picture
 from classify_client.errors import InputError
 from classify_client.inputs.patterns import read_paths
 from classify_client.inputs.selection import Selection, matches, select
-from classify_client.inputs.sources import Source, list_sources
+from classify_client.inputs.source import Source
+from classify_client.inputs.sources import list_sources
 from classify_serving.contract.images import ImageError
 
 
@@ -129,10 +130,10 @@ def pack(path: Path, files: dict[str, bytes]) -> Path:
     return path
 
 
-KINDS = ["a.zip", "a.tar", "a.tar.gz", "a.tar.bz2", "a.tar.xz"]
+ISSUE_TYPES = ["a.zip", "a.tar", "a.tar.gz", "a.tar.bz2", "a.tar.xz"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ISSUE_TYPES)
 def test_archives_are_read_in_place(folder: Path, kind: str) -> None:
     picture = (folder / "images/z.png").read_bytes()
     files = {
@@ -155,13 +156,13 @@ def test_archives_are_read_in_place(folder: Path, kind: str) -> None:
     assert listed("*.zip" if kind == "a.zip" else "*.tar*")[0] == f"{kind}/cat/2.png"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ISSUE_TYPES)
 def test_broken_archives_are_told_in_a_sentence_or_a_row(folder: Path, kind: str) -> None:
     noise = random.Random(1)
     whole = pack(folder / kind, {f"{number}.png": noise.randbytes(20_000) for number in range(9)}).read_bytes()
     for content in (b"", b"none", whole[:20]):
         (folder / kind).write_bytes(content)
-        with pytest.raises(InputError, match=r"is broken or no archive"):
+        with pytest.raises(InputError, match=r"is broken or not an archive"):
             list(list_sources(Selection((kind,))))
     for number in range(40):
         damaged = bytearray(whole[: noise.randrange(30_000, len(whole))] if number % 2 else whole)

@@ -12,7 +12,7 @@ from support import BrightnessModel, Darker, make_metadata, write_picture
 
 from classify_client.cli.main import main
 from classify_client.mistakes.compare import compare
-from classify_client.results.reader import Item
+from classify_client.results.rows import Row
 
 
 def command(*arguments: str | Path) -> Result:
@@ -55,12 +55,12 @@ def test_the_report_says_what_another_model_changed(start: Start) -> None:
     first = start(BrightnessModel(make_metadata()))
     pictures(first)
     first.run()
-    assert "Since the model before" not in (first.output / "report.html").read_text()
+    assert "Compared with the previous model" not in (first.output / "report.html").read_text()
     second = start(Darker(make_metadata(model_version=2)))
     for _ in range(2):
         second.run()
         page = (second.output / "report.html").read_text()
-        assert "Since the model before" in page
+        assert "Compared with the previous model" in page
         assert page.count(" data-new>") == 2
 
 
@@ -91,13 +91,10 @@ answers = st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from(["cat", "
 
 @given(answers, answers)
 def test_every_image_is_counted_once(before: dict[str, str], after: dict[str, str]) -> None:
-    def items(said: dict[str, str]) -> list[Item]:
-        return [
-            Item(path=path, file=Path(path), true="cat", top=((name, 0.9),), stamp=(path, ""))
-            for path, name in said.items()
-        ]
+    def rows(predicted: dict[str, str]) -> list[Row]:
+        return [Row(path=path, true_class="cat", top=((name, 0.9),), modified=path) for path, name in predicted.items()]
 
-    found = compare(items(before), items(after))
+    found = compare(rows(before), rows(after))
     common = set(before) & set(after)
     assert found.total.images == len(common)
     assert {pair.path for pair in found.fixed} == {p for p in common if (before[p], after[p]) == ("dog", "cat")}
@@ -107,7 +104,6 @@ def test_every_image_is_counted_once(before: dict[str, str], after: dict[str, st
 
 
 def test_a_file_that_was_moved_is_the_same() -> None:
-    stamp = ("10", "20")
-    before = Item(path="cat/1.png", file=Path(), true="cat", top=(("dog", 0.9),), stamp=stamp)
-    after = Item(path="dog/1.png", file=Path(), true="dog", top=(("dog", 0.9),), stamp=stamp)
+    before = Row(path="cat/1.png", true_class="cat", top=(("dog", 0.9),), size=10, modified="20")
+    after = Row(path="dog/1.png", true_class="dog", top=(("dog", 0.9),), size=10, modified="20")
     assert [pair.path for pair in compare([before], [after]).fixed] == ["dog/1.png"]

@@ -1,4 +1,4 @@
-"""--explain and --embed: the heat lies on what decided, in the files and in the report; vectors belong to files."""
+"""--gradcam and --embed: the heat lies on what decided, in the files and in the report; vectors belong to files."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,7 +78,7 @@ def difference(picture: Path, explained: Path) -> Any:
 
 
 def test_the_heat_lies_on_the_evidence(corners: Client) -> None:
-    result = corners.run("--explain")
+    result = corners.run("--gradcam")
     assert result.exit_code == 0, result.output
     names = ["dark_to_lit_a.png", "dark_to_lit_a__cam.png", "dark_to_lit_a_cam.png", "dark_to_lit_a_cam_cam.png"]
     assert corners.misses() == sorted(names)
@@ -93,7 +93,7 @@ def test_the_heat_lies_on_the_evidence(corners: Client) -> None:
 
 
 def test_a_model_that_cannot_explain_is_told_of_and_the_report_written(start: Start, client: Client) -> None:
-    result = client.run("--explain")
+    result = client.run("--gradcam")
     assert result.exit_code == 0
     assert "No heat maps of 2 misses" in result.stderr
     assert (client.output / "report.html").exists()
@@ -123,7 +123,7 @@ def test_what_misses_are_like_in_training(corners: Client, tmp_path: Path) -> No
     for alike, unlike, kind, proposed in ((0.9, 0.5, "duplicate", "relabel:lit"), (2, 1.5, "outlier", "")):
         index = TrainEmbeddings(vectors, ["0" * 64, "1" * 64], ["lit", "dark"], alike, unlike)
         write_train_embeddings(tmp_path / "index.npz", index)
-        assert corners.run("--index", str(tmp_path / "index.npz")).exit_code == 0
+        assert corners.run("--train-embeddings", str(tmp_path / "index.npz")).exit_code == 0
         rows = read_review(corners.output / "review.csv")
         assert [(row.issue_type, row.proposed) for row in rows] == [(kind, proposed)] * 2
-    assert corners.run("--index", str(tmp_path / "absent.npz")).exit_code == 2
+    assert corners.run("--train-embeddings", str(tmp_path / "absent.npz")).exit_code == 2

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from html.parser import HTMLParser
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,14 @@ from support import BrightnessModel, make_metadata, write_picture
 
 from classify_client.inference.pipeline import Times
 from classify_client.mistakes.compare import mcnemar
-from classify_client.mistakes.kinds import find_kinds
+from classify_client.mistakes.issues import find_issues
+from classify_client.report.thumbnails import thumbnail
 from classify_client.report.view import Limits, choose_pictures, group_misses
-from classify_client.report.write import write_report
+from classify_client.report.write import Pictures, write_report
 from classify_client.results.calibration import Reliability
 from classify_client.results.reader import Item, Results, read_results
-from classify_client.results.summary import Tally, summarise
+from classify_client.results.rows import Row
+from classify_client.results.summary import RunCounts, summarise
 
 
 class Page(HTMLParser):
@@ -45,9 +48,9 @@ class Page(HTMLParser):
 
 def results_of(items: list[Item], folder: Path, labels: tuple[str, ...]) -> Results:
     """As a run would leave them, for a model of these classes."""
-    tally = Tally(answered=len(items), pairs=Counter((item.true, item.predicted) for item in items))
+    counts = RunCounts(answered=len(items), pairs=Counter((item.row.true_class, item.row.predicted) for item in items))
     arguments = {"inputs": ["images"], "labels": True, "format": "csv"}
-    summary = summarise(tally, make_metadata(class_names=labels), Times(), 1.0, arguments, True)
+    summary = summarise(counts, make_metadata(class_names=labels), Times(), 1.0, arguments, True)
     results = Results(folder, summary)
     for item in items:
         results.add(item)
@@ -56,14 +59,14 @@ def results_of(items: list[Item], folder: Path, labels: tuple[str, ...]) -> Resu
 
 def item(path: str, true: str, predicted: str, probability: float, given_probability: float = 0.0) -> Item:
     top = ((predicted, probability),) if true == predicted else ((predicted, probability), (true, given_probability))
-    return Item(path=path, file=Path(path), true=true, label=true, top=top)
+    return Item(Row(path=path, true_label=true, true_class=true, top=top), Path(path))
 
 
 def test_a_run_leaves_a_page_that_needs_nothing_else(client: Client) -> None:
     (client.images / "white/broken.png").write_bytes(b"no image")
     client.run()
     page = Page(client.output / "report.html")
-    assert "2 of 5 wrong" in page.words
+    assert "2 of 5 predictions are wrong" in page.words
     assert "60.0%" in page.words
     assert "white/broken.png" in page.words
     addresses = page.values("src") + page.values("href")
@@ -80,7 +83,7 @@ def test_a_run_leaves_a_page_that_needs_nothing_else(client: Client) -> None:
 def test_without_labels_it_says_what_was_answered(client: Client) -> None:
     client.run("--labels", "none")
     page = Page(client.output / "report.html")
-    assert "no labels to mark them by" in page.words
+    assert "without labels to compare them with" in page.words
     assert "miss" not in page.values("id")
 
 
@@ -88,8 +91,8 @@ def test_an_interrupted_run_has_a_page_that_says_so(client: Client) -> None:
     client.run()
     results = read_results(client.output)
     results.summary = {**results.summary, "complete": False}
-    write_report(results, find_kinds(results, {}))
-    assert "cut short" in Page(client.output / "report.html").words
+    write_report(results, find_issues(results, {}))
+    assert "interrupted after" in Page(client.output / "report.html").words
 
 
 @pytest.mark.parametrize(
@@ -105,8 +108,8 @@ def test_an_interrupted_run_has_a_page_that_says_so(client: Client) -> None:
 )
 def test_no_name_breaks_out_of_the_page(tmp_path: Path, name: str) -> None:
     items = [item(f"{name}/{name}.png", name, "b", 0.9), item("b/1.png", "b", name, 0.8), item("c", "b", "b", 0.5)]
-    results = results_of([*items, Item(path=name, file=Path(name), error=name)], tmp_path, ("b", name))
-    write_report(results, find_kinds(results, {}))
+    results = results_of([*items, Item(Row(path=name, error=name), Path(name))], tmp_path, ("b", name))
+    write_report(results, find_issues(results, {}))
     page = Page(tmp_path / "report.html")
     assert page.tags["script"] == 1
     assert page.tags["img"] == 0
@@ -127,15 +130,18 @@ def test_pictures_are_shared_out_and_the_rest_is_listed(start: Start) -> None:
     limits = Limits(pictures=6, each=3, listed=4)
     groups = group_misses(results.misses)
     assert [(pair, len(group)) for pair, group in groups.items()] == [(("black", "white"), 9), (("grey", "black"), 2)]
-    chosen = [miss.path for miss in choose_pictures(groups, limits)]
+    chosen = [miss.row.path for miss in choose_pictures(groups, limits)]
     assert chosen == ["black/0.png", "black/1.png", "black/2.png", "grey/0.png", "grey/1.png", "black/3.png"]
-    write_report(results, find_kinds(results, {}), limits=limits)
+    pictures = Pictures(
+        {item.row.path: thumbnail(BytesIO(item.file.read_bytes())) for item in choose_pictures(groups, limits)}
+    )
+    write_report(results, find_issues(results, {}), pictures, limits=limits)
     page = Page(made.output / "report.html")
     assert page.tags["img"] == 6
     assert "black/7.png" in page.words
     assert "black/8.png" not in page.words
     assert "1 more: see the results file" in page.words
-    write_report(results, find_kinds(results, {}), limits=Limits(bytes=1))
+    write_report(results, find_issues(results, {}), pictures, limits=Limits(bytes=1))
     assert Page(made.output / "report.html").tags["img"] == 0
 
 
@@ -146,13 +152,13 @@ def test_a_label_is_doubted_where_the_model_is_as_sure_as_it_usually_is(tmp_path
         item("cat/2.png", "cat", "dog", 0.7, 0.05),
         item("cat/3.png", "cat", "dog", 0.85, 0.4),
     )
-    findings = find_kinds(results_of([*usual, sure, unsure, close], tmp_path, ("cat", "dog")), {})
-    assert {path: finding.kind for path, finding in findings.items()} == {
+    issues = find_issues(results_of([*usual, sure, unsure, close], tmp_path, ("cat", "dog")), {})
+    assert {path: issue.type for path, issue in issues.items()} == {
         "cat/1.png": "wrong-label",
         "cat/2.png": "confusion",
         "cat/3.png": "confusion",
     }
-    assert findings["cat/1.png"].reason == "90.0% dog, 5.0% cat; dog usually gets 80.0%"
+    assert issues["cat/1.png"].reason == "90.0% dog, 5.0% cat; dog usually gets 80.0%"
 
 
 @given(st.integers(0, 400), st.integers(0, 400))

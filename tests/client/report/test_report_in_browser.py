@@ -41,7 +41,7 @@ def click(page: Any, selector: str) -> None:
 
 
 def test_it_shows_the_misses_with_their_pictures(page: Any) -> None:
-    assert "5 of 9 wrong" in texts(page, "h1")[0]
+    assert "5 of 9 predictions are wrong" in texts(page, "h1")[0]
     assert len(texts(page, ".group")) == 3
     assert texts(page, ".group .path")[0] == "black/<b>250.png"
     loaded = "return [...document.images].every(image => image.complete && image.naturalWidth > 0)"
@@ -72,7 +72,7 @@ def test_a_filter_leaves_what_matches_and_a_jump_lifts_it(page: Any) -> None:
     page.find_element("css selector", "#pick-class option[value='1']").click()
     assert texts(page, ".group .name") == ["grey", "black"]
     page.find_element("id", "find").send_keys("nowhere")
-    assert texts(page, "#nothing") == ["Nothing matches."]
+    assert texts(page, "#nothing") == ["No miss matches these filters."]
     # The cell of black that were taken for white leads to them, although the filter hides them.
     click(page, ".matrix a[href='#pair-0-2']")
     assert len(texts(page, ".group")) == 3
@@ -98,6 +98,6 @@ def test_what_another_model_broke_is_a_click_away(browser: Any, start: Start) ->
     second.run()
     browser.get(second.output.joinpath("report.html").as_uri())
     assert len(texts(browser, ".group")) == 3
-    click(browser, "a[data-show-kind='new']")
+    click(browser, "a[data-show-issue='new']")
     assert texts(browser, ".group .path") == ["grey/1.png", "white/1.png"]
     assert browser.get_log("browser") == []

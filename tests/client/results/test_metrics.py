@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix as expected_matrix
 from sklearn.metrics import precision_recall_fscore_support
 
-from classify_client.results.summary import class_scores, confusion_matrix
+from classify_client.results.metrics import class_scores, confusion_matrix
 
 NAMES = ["a", "b", "c", "d"]
 

@@ -138,7 +138,7 @@ def test_unsure_images_are_collected_least_certain_first(client: Client) -> None
     assert len(files(client.output / "review")) == 6
     assert {row["review"] for row in client.rows()} == files(client.output / "review")
     assert "0.70_white_1.jpg" in files(client.output / "review")
-    assert "6 of a probability below 0.71" in result.stdout
+    assert "6 with a probability below 0.71" in result.stdout
     client.run("--review-below", "0.7")
     assert files(client.output / "review") == set()
 

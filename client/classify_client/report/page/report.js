@@ -39,13 +39,13 @@
   if (!filters) return;
   const find = document.getElementById("find");
   const pickClass = document.getElementById("pick-class");
-  const pickKind = document.getElementById("pick-kind");
+  const pickIssue = document.getElementById("pick-issue");
   const groups = all(".group").map(element => ({
     element,
     classes: [element.dataset.true, element.dataset.predicted],
     title: element.querySelector("h3").textContent.toLowerCase(),
     entries: all(".entry", element).map(entry => ({
-      entry, kinds: [entry.dataset.kind, "new" in entry.dataset ? "new" : ""], text: entry.querySelector(".path").textContent.toLowerCase(),
+      entry, issues: [entry.dataset.issue, "new" in entry.dataset ? "new" : ""], text: entry.querySelector(".path").textContent.toLowerCase(),
     })),
     details: element.querySelector("details"),
   }));
@@ -53,14 +53,14 @@
 
   const apply = () => {
     const text = find.value.trim().toLowerCase();
-    const isAll = !text && !pickClass.value && !pickKind.value;
+    const isAll = !text && !pickClass.value && !pickIssue.value;
     let found = 0;
     for (const group of groups) {
       const inClass = !pickClass.value || group.classes.includes(pickClass.value);
       const inTitle = group.title.includes(text);
       let shown = 0;
-      for (const {entry, kinds, text: path} of group.entries) {
-        const show = inClass && (!pickKind.value || kinds.includes(pickKind.value)) && (inTitle || path.includes(text));
+      for (const {entry, issues, text: path} of group.entries) {
+        const show = inClass && (!pickIssue.value || issues.includes(pickIssue.value)) && (inTitle || path.includes(text));
         entry.hidden = !show;
         shown += show;
       }
@@ -81,7 +81,7 @@
   document.addEventListener("click", event => {
     const link = event.target.closest("a[href^='#']");
     if (!link) return;
-    if (link.dataset.showKind) { filters.reset(); pickKind.value = link.dataset.showKind; apply(); return; }
+    if (link.dataset.showIssue) { filters.reset(); pickIssue.value = link.dataset.showIssue; apply(); return; }
     // A jump to a group that the filter hides shows everything again.
     const target = document.getElementById(link.getAttribute("href").slice(1));
     if (target?.hidden) showAll();

@@ -25,13 +25,13 @@ def trained_on(client: Client, tmp_path: Path) -> Path:
 
 def test_seen_images_are_scored_apart(client: Client, trained_on: Path) -> None:
     for given in (trained_on, trained_on.parents[1], trained_on.parents[2]):
-        result = client.run("--trained-on", str(given))
+        result = client.run("--train-manifest", str(given))
         summary = client.summary()
         assert (summary["seen"]["images"], summary["seen"]["correct"], summary["seen"]["accuracy"]) == (2, 1, 0.5)
         assert (summary["unseen"]["images"], summary["unseen"]["labelled"], summary["unseen"]["correct"]) == (4, 3, 2)
         assert summary["accuracy"] == 0.6
-        assert "2 were trained on, 50.0% of them right, 66.7% of the others right" in result.stdout
-        assert "2 of these images were trained on" in (client.output / "report.html").read_text()
+        assert "2 images from training, accuracy 50.0%; on unseen images 66.7%" in result.stdout
+        assert "The model was trained on 2 of these images" in (client.output / "report.html").read_text()
 
 
 def test_images_in_archives_are_not_scored_apart(client: Client, trained_on: Path) -> None:
@@ -39,13 +39,13 @@ def test_images_in_archives_are_not_scored_apart(client: Client, trained_on: Pat
     with ZipFile(client.images.with_suffix(".zip"), "w") as archive:
         for path in sorted(client.images.rglob("*.*")):
             archive.write(path, path.relative_to(client.images))
-    client.run("--trained-on", str(trained_on), inputs=(client.images.with_suffix(".zip"),))
+    client.run("--train-manifest", str(trained_on), inputs=(client.images.with_suffix(".zip"),))
     assert client.summary()["misses"] == 2
     assert "seen" not in client.summary()
 
 
 def test_a_picture_trained_on_under_another_label_is_told(client: Client, trained_on: Path) -> None:
-    client.run("--trained-on", str(trained_on))
+    client.run("--train-manifest", str(trained_on))
     first, second = read_review(client.output / "review.csv")
     assert (first.path, first.issue_type, first.proposed, first.seen) == (
         "black/2.png",
@@ -59,7 +59,7 @@ def test_a_picture_trained_on_under_another_label_is_told(client: Client, traine
 
 def test_lists_that_are_none_are_told_before_anything_is_sent(client: Client, tmp_path: Path) -> None:
     (tmp_path / "text.csv").write_text("a,b\n")
-    for option in ("--trained-on", "--confirmed"):
+    for option in ("--train-manifest", "--confirmed"):
         for name in ("absent.csv", "text.csv"):
             (tmp_path / "text.csv").write_text("a,b\n1,2\n")
             result = client.run(option, str(tmp_path / name))

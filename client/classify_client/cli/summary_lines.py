@@ -1,0 +1,94 @@
+"""The summary of a run as lines on the screen."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from classify_client.output_folder import REPORT, predictions_path
+from classify_serving.exchange.misses import MISS, REVIEW
+from classify_serving.exchange.review import REVIEW as REVIEW_FILE
+
+
+def summary_lines(summary: Mapping[str, Any], output: Path) -> Iterator[tuple[str, str]]:
+    """The most important results: (name, value)."""
+    yield "Images", _images(summary)
+    if summary["accuracy"] is not None:
+        low, high = summary["accuracy_interval"]
+        right = f"({summary['correct']} of {summary['labelled']} labelled images right)"
+        yield "Accuracy", f"{summary['accuracy']:.1%}, 95% interval {low:.1%} to {high:.1%}  {right}"
+    elif summary["arguments"]["labels"]:
+        yield "Accuracy", "unknown: no image is in a folder with the name of one of the model's classes"
+    if summary.get("seen"):
+        yield "Seen", seen_line(summary["seen"], summary["unseen"])
+    if summary["misses"]:
+        yield "Worst", _worst(summary)
+        yield "Confused", _confusions(summary)
+    if summary["images_per_second"] is not None:
+        waited = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in summary["waited_seconds"].items())
+        speed = f"{summary['images_per_second']:.0f} images/s over {summary['seconds']:.1f} s"
+        yield "Speed", f"{speed}  (waited for: {waited})"
+        requests = summary["requests"]
+        yield (
+            "Requests",
+            f"{requests['batch_size']} images each, {requests['in_flight']} in flight"
+            + ("" if requests["settled"] else "  (search not finished)"),
+        )
+    model = summary["model"]
+    yield "Model", f"{model['name']} version {', '.join(model['versions']) or '-'}"
+    yield "Predictions", str(predictions_path(output, summary["arguments"]["format"]))
+    if summary["misses"]:
+        yield "Misses", f"{summary['misses']} in {output / MISS}{os.sep}"
+    if summary["to_review"]:
+        below = summary["arguments"]["review_below"]
+        yield "To review", f"{summary['to_review']} with a probability below {below:g} in {output / REVIEW}{os.sep}"
+    yield "Report", str(output / REPORT)
+    if summary["misses"] and (output / REVIEW_FILE).exists():
+        yield "Next", f"open the report, decide in review.csv, then: classify-train apply {output / REVIEW_FILE}"
+
+
+def seen_line(seen: Mapping[str, Any], unseen: Mapping[str, Any]) -> str:
+    """Accuracy on the images that the model was trained on, and on those that it has never seen."""
+    parts = [f"{seen['images']} images from training" + _accuracy(", accuracy", seen)]
+    if unseen["accuracy"] is not None:
+        parts.append("on unseen images" + _accuracy("", unseen))
+    return "; ".join(parts)
+
+
+def _accuracy(name: str, subset: Mapping[str, Any]) -> str:
+    return "" if subset["accuracy"] is None else f"{name} {subset['accuracy']:.1%}"
+
+
+def _images(summary: Mapping[str, Any]) -> str:
+    parts = [f"{summary['failed']} failed"] if summary["failed"] else []
+    if summary["reused"]:
+        parts.append(f"{summary['reused']} answered before, not sent again")
+    return f"{summary['images']}" + (f"  ({', '.join(parts)})" if parts else "")
+
+
+def _worst(summary: Mapping[str, Any], most: int = 3) -> str:
+    """The classes of lowest recall, with how many images they have."""
+    classes = [(name, scores) for name, scores in summary["classes"].items() if scores["support"]]
+    worst = sorted(classes, key=lambda item: (item[1]["recall"], -item[1]["support"]))[:most]
+    return ", ".join(
+        f"{_short(name)} {scores['recall']:.1%} of {scores['support']}"
+        for name, scores in worst
+        if scores["recall"] < 1
+    )
+
+
+def _confusions(summary: Mapping[str, Any], most: int = 3) -> str:
+    names, matrix = summary["confusion"]["classes"], np.array(summary["confusion"]["matrix"])
+    np.fill_diagonal(matrix, 0)
+    worst = [divmod(int(index), len(names)) for index in np.argsort(-matrix, axis=None, kind="stable")[:most]]
+    return ", ".join(
+        f"{_short(names[true])} for {_short(names[predicted])} ({matrix[true, predicted]})"
+        for true, predicted in worst
+        if matrix[true, predicted]
+    )
+
+
+def _short(label: str, most: int = 40) -> str:
+    return label if len(label) <= most else f"{label[: most - 1]}…"

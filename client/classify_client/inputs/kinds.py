@@ -1,0 +1,203 @@
+"""The kinds of inputs: how each is recognised, checked and listed. A new kind is one class here, added to `KINDS`."""
+
+import os
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Final
+
+from classify_client.errors import InputError
+from classify_client.inputs.archives import archive_members, check_archive, is_archive
+from classify_client.inputs.object_stores import is_url, remote_files
+from classify_client.inputs.patterns import expand_glob, has_wildcards, read_paths
+from classify_client.inputs.source import Source, local_source, member_source
+from classify_client.output_folder import holds_results
+from classify_serving.contract.folders import walk_images
+
+
+@dataclass(frozen=True)
+class Listing:
+    """How a run lists its inputs.
+
+    Attributes:
+        output: the output folder, resolved, which is skipped; None for none.
+        in_order: whether the images are read in the order in which they are listed.
+        single: whether there is only one input: then names in the results are relative to it.
+    """
+
+    output: Path | None = None
+    in_order: bool = True
+    single: bool = False
+
+    def skips(self, folder: Path) -> bool:
+        """Whether a folder holds results of a run, so that no copy of a miss is classified again."""
+        return folder.resolve() == self.output or holds_results(folder)
+
+
+class InputKind(ABC):
+    """One kind of input.
+
+    Attributes:
+        is_countable: whether listing twice is possible and cheap, so that a progress bar can show the total.
+    """
+
+    is_countable: ClassVar[bool] = False
+
+    @abstractmethod
+    def matches(self, given: str) -> bool:
+        """Whether an input, as written on the command line, is of this kind."""
+
+    def check(self, given: str) -> None:
+        """Refuse a wrong input before anything is done.
+
+        Raises:
+            InputError: it cannot be listed.
+        """
+
+    @abstractmethod
+    def list(self, given: str, listing: Listing) -> Iterator[Source]:
+        """List its images lazily.
+
+        Raises:
+            InputError, OSError: it cannot be listed.
+        """
+
+
+class StandardInput(InputKind):
+    """`-`: a list of paths on standard input."""
+
+    def matches(self, given: str) -> bool:
+        return given == "-"
+
+    def list(self, given: str, listing: Listing) -> Iterator[Source]:
+        return _list_paths(read_paths(sys.stdin.buffer), listing)
+
+
+class ListFile(InputKind):
+    """`@FILE`: a file with a list of paths."""
+
+    def matches(self, given: str) -> bool:
+        return given.startswith("@")
+
+    def check(self, given: str) -> None:
+        if not Path(given[1:]).is_file():
+            raise InputError(f"no list {given[1:]}: correct the path, or write ./{given} for a file of that name")
+
+    def list(self, given: str, listing: Listing) -> Iterator[Source]:
+        with Path(given[1:]).open("rb") as file:
+            yield from _list_paths(read_paths(file), listing)
+
+
+class ObjectStore(InputKind):
+    """A URL such as `s3://bucket/folder`."""
+
+    def matches(self, given: str) -> bool:
+        return is_url(given)
+
+    def list(self, given: str, listing: Listing) -> Iterator[Source]:
+        for member in remote_files(given):
+            yield member_source(member, "" if listing.single else member.container)
+
+
+class Folder(InputKind):
+    """A local folder, with everything below it."""
+
+    is_countable = True
+
+    def matches(self, given: str) -> bool:
+        return Path(given).is_dir()
+
+    def list(self, given: str, listing: Listing) -> Iterator[Source]:
+        root = Path(given)
+        for image in walk_images(root, listing.skips):
+            inner = image.relative_to(root)
+            folders = (*reversed(inner.parent.parts), root.name or root.resolve().name)
+            yield local_source(image, inner if listing.single else image, folders)
+
+
+class Archive(InputKind):
+    """A local `.zip` or `.tar` archive."""
+
+    def matches(self, given: str) -> bool:
+        return is_archive(given) and Path(given).is_file()
+
+    def check(self, given: str) -> None:
+        check_archive(Path(given))
+
+    def list(self, given: str, listing: Listing) -> Iterator[Source]:
+        path = Path(given)
+        container = path.name if listing.single else path.as_posix()
+        for member in archive_members(path, listing.in_order):
+            yield member_source(member, container)
+
+
+class File(InputKind):
+    """A local file, whatever its name is; one that does not exist becomes a row with an error."""
+
+    is_countable = True
+
+    def matches(self, given: str) -> bool:
+        return os.path.lexists(given)
+
+    def list(self, given: str, listing: Listing) -> Iterator[Source]:
+        path = Path(given)
+        yield local_source(path, Path(path.name) if listing.single else path, _written_folders(path))
+
+
+class Pattern(InputKind):
+    """A quoted pattern such as `'images/**/*.jpg'`, which the shell did not expand."""
+
+    is_countable = True
+
+    def matches(self, given: str) -> bool:
+        return has_wildcards(given)
+
+    def check(self, given: str) -> None:
+        if next(expand_glob(given, lambda folder: False), None) is None:
+            raise InputError(f"no image, archive or folder matches {given}: correct the pattern")
+
+    def list(self, given: str, listing: Listing) -> Iterator[Source]:
+        return _list_paths(map(str, expand_glob(given, listing.skips)), listing)
+
+
+KINDS: Final[Sequence[InputKind]] = (
+    StandardInput(),
+    ListFile(),
+    ObjectStore(),
+    Folder(),
+    Archive(),
+    File(),
+    Pattern(),
+)
+"""In the order in which they are tried: what exists is taken as it is, even if its name looks like a pattern."""
+
+_FILE: Final = File()
+_IN_LISTS: Final[Sequence[InputKind]] = (ObjectStore(), Folder(), Archive())
+
+
+def kind_of(given: str) -> InputKind:
+    """The kind of an input of the command line.
+
+    Raises:
+        InputError: it is of no kind, so the path does not exist.
+    """
+    for kind in KINDS:
+        if kind.matches(given):
+            return kind
+    raise InputError(f"no file or folder {given}: correct the path")
+
+
+def _list_paths(paths: Iterator[str], listing: Listing) -> Iterator[Source]:
+    """List the images of paths from a list or a pattern: URLs, folders, archives, and files, missing ones included."""
+    among_others = Listing(listing.output, listing.in_order)
+    for path in paths:
+        kind = next((kind for kind in _IN_LISTS if kind.matches(path)), _FILE)
+        yield from kind.list(path, among_others)
+
+
+def _written_folders(path: Path) -> tuple[str, ...]:
+    """The folders in a path as it was written, nearest first."""
+    parts = [part for part in path.parent.parts if part not in ("..", path.anchor)]
+    return tuple(reversed(parts)) or (path.parent.resolve().name,)

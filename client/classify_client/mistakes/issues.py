@@ -1,0 +1,128 @@
+"""Issue types of misses: they say what is probably wrong, and so what to do."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from classify_client.results.reader import Results
+from classify_client.results.rows import Row
+from classify_serving.exchange.train_manifest import TrainManifest
+
+CONFUSION: Final = "confusion"
+WRONG_LABEL: Final = "wrong-label"
+DUPLICATE: Final = "duplicate"
+OUTLIER: Final = "outlier"
+CONFIRMED: Final = "confirmed"
+ISSUE_TYPES: Final[Mapping[str, str]] = {
+    WRONG_LABEL: "likely wrong label",
+    DUPLICATE: "trained on under another label",
+    OUTLIER: "unlike all training images",
+    CONFUSION: "confusion",
+    CONFIRMED: "label confirmed",
+}
+"""Issue type -> its name in the report."""
+NOTES: Final[Mapping[str, str]] = {
+    WRONG_LABEL: "look at these first",
+    DUPLICATE: "one of the two labels is wrong",
+    OUTLIER: "another kind of picture",
+}
+"""Issue type -> its note in the report's overview; the other types are not listed there."""
+
+MARGIN: Final = 0.5
+"""A label is doubted only if the predicted class is this much more probable than the given one."""
+
+
+@dataclass(frozen=True)
+class LabelIssue:
+    """The issue of a miss: its type, the reason in a few words, and the label that the image may deserve, if known."""
+
+    type: str
+    reason: str
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The most similar training image.
+
+    Attributes:
+        label: its label.
+        is_near_duplicate: whether the two count as near-duplicates.
+        is_outlier: whether even this image is not similar.
+    """
+
+    label: str
+    is_near_duplicate: bool
+    is_outlier: bool
+
+
+def class_thresholds(results: Results) -> dict[str, float]:
+    """Mean probability of class j over the images labelled j, 0-1: how sure the model usually is of each class.
+
+    The per-class thresholds of confident learning (Northcutt, Jiang and Chuang 2021, "Confident Learning:
+    Estimating Uncertainty in Dataset Labels", equation 2).
+    """
+    return {name: total / count for name, (count, total) in results.labelled.items()}
+
+
+def find_issues(
+    results: Results,
+    digests: Mapping[str, str],
+    manifest: TrainManifest | None = None,
+    nearest: Mapping[str, Nearest] | None = None,
+) -> dict[str, LabelIssue]:
+    """The issue of each miss, by path.
+
+    A label is doubted if the model is at least as sure of another class as it usually is of that class's own images
+    (the off-diagonal of the confident joint), and by `MARGIN` surer than of the given one.
+
+    Args:
+        results: of the run.
+        digests: SHA-256 of each miss, by path.
+        manifest: what the model was trained on, if known.
+        nearest: the most similar training image of each miss, by path, as far as known.
+    """
+    thresholds = class_thresholds(results)
+    neighbours = nearest or {}
+    issues = {}
+    for row in (item.row for item in results.misses):
+        trained_as = manifest.label(digests.get(row.path, "")) if manifest else ""
+        if trained_as and trained_as != row.true_label:
+            issues[row.path] = LabelIssue(DUPLICATE, f"the same picture was trained on as {trained_as}", trained_as)
+        else:
+            found = _by_neighbour(row, neighbours.get(row.path))
+            issues[row.path] = found or _by_probability(row, thresholds)
+    return issues
+
+
+def _by_neighbour(row: Row, nearest: Nearest | None) -> LabelIssue | None:
+    if nearest is None:
+        return None
+    if nearest.is_outlier:
+        return LabelIssue(OUTLIER, f"no training image is similar; the nearest is {nearest.label}")
+    if nearest.is_near_duplicate and nearest.label != row.true_label:
+        return LabelIssue(DUPLICATE, f"nearly the same picture was trained on as {nearest.label}", nearest.label)
+    return None
+
+
+def _by_probability(row: Row, thresholds: Mapping[str, float]) -> LabelIssue:
+    given = row.probability_of(row.true_class)
+    usual = thresholds.get(row.predicted, 1.0)
+    reason = f"{row.probability:.1%} {row.predicted}, {given:.1%} {row.true_class}"
+    if row.probability >= usual and row.probability - given >= MARGIN:
+        return LabelIssue(WRONG_LABEL, f"{reason}; {row.predicted} usually gets {usual:.1%}")
+    return LabelIssue(CONFUSION, reason)
+
+
+def suppress_confirmed(
+    results: Results,
+    issues: Mapping[str, LabelIssue],
+    digests: Mapping[str, str],
+    confirmed: Collection[tuple[str, str]],
+) -> dict[str, LabelIssue]:
+    """The same issues, without doubting labels that a person has confirmed, known by (SHA-256, label)."""
+    labels = {item.row.path: item.row.true_label for item in results.misses}
+    return {
+        path: LabelIssue(CONFIRMED, issue.reason) if (digests.get(path), labels[path]) in confirmed else issue
+        for path, issue in issues.items()
+    }
