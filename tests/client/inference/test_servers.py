@@ -200,9 +200,7 @@ def test_all_servers_are_kept_busy(start: Start, one_name: bool) -> None:
     assert sum(model.images for model in models) == 16
 
 
-def test_a_run_ends_at_the_retry_timeout_and_resumes(
-    held: BrightnessModel, pictures: Path, tmp_path: Path
-) -> None:
+def test_a_run_ends_at_the_retry_timeout_and_resumes(held: BrightnessModel, pictures: Path, tmp_path: Path) -> None:
     server = start_server(held)
 
     def kill() -> None:
