@@ -17,9 +17,9 @@ from classify_client.mistakes.batches import ImageReader, OpenedImage, open_imag
 from classify_client.mistakes.compare import Comparator
 from classify_client.mistakes.embeddings import Embeddings, nearest_in_training
 from classify_client.mistakes.heatmaps import HeatmapFolder, overlay
-from classify_client.mistakes.issues import Nearest, find_issues, suppress_confirmed
+from classify_client.mistakes.issues import Evidence, Nearest
 from classify_client.mistakes.model_query import ModelQuery
-from classify_client.mistakes.review import earlier_review, kept_labels, make_review, store_review
+from classify_client.mistakes.review import earlier_review, update_review
 from classify_client.mistakes.seen_images import SeenImages
 from classify_client.results.previous import read_previous
 from classify_client.results.reader import Item, Results, read_items
@@ -206,12 +206,9 @@ class _Analysis:
         # Late, as above.
         from classify_client.report.write import Pictures, write_report
 
-        context, results, digests = self._context, self.results, self._digests
-        earlier = earlier_review(context.folder)
-        issues = find_issues(results, digests, context.manifest, self._nearest)
-        issues = suppress_confirmed(results, issues, digests, context.confirmed | kept_labels(earlier))
-        folders = context.metadata.train_counts_before
-        store_review(context.folder, make_review(results, issues, digests, earlier, folders, context.manifest))
+        context, results = self._context, self.results
+        evidence = Evidence(self._digests, context.manifest, self._nearest, context.confirmed)
+        issues = update_review(results, evidence, context.metadata.train_counts_before)
         if self._embeddings is not None:
             self._embeddings.write(context.folder)
         if self._seen:

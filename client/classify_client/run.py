@@ -11,11 +11,12 @@ from typing import Any
 from classify_client.after_run import AnalysisContext, analyse_mistakes
 from classify_client.config import RunConfig, ServerOptions
 from classify_client.errors import ClassifyError, InputError, OutputError
+from classify_client.inference.batch import Result
 from classify_client.inference.connection import Connection
 from classify_client.inference.load_balancer import RetryTimeout
 from classify_client.inference.local_server import local_server
 from classify_client.inference.model_client import ModelClient
-from classify_client.inference.pipeline import Pipeline, Result, Times
+from classify_client.inference.pipeline import Pipeline, Times
 from classify_client.inference.tuning import Tuner
 from classify_client.inputs.counting import count_sources
 from classify_client.inputs.source import Source

@@ -8,21 +8,16 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
-from typing import Final, Generic, Protocol, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Final, Generic, Protocol
 
 from classify_client.errors import ClassifyError
+from classify_client.inference.batch import Batch, Images, Result, S
 from classify_client.inference.exceptions import ModelChanged, Stopped
 from classify_client.inference.model_client import Prediction
-from classify_client.inference.tuning import MOST_IN_FLIGHT, Setting, Tuner
-from classify_serving.contract.images import ImageError, Resize
+from classify_client.inference.tuning import MOST_IN_FLIGHT, Tuner
 from classify_serving.contract.model import ModelMetadata
-
-Images = NDArray[np.uint8]
 
 _WINDOW: Final = 4
 """Batches kept in order, including answered ones, for each batch that may be in flight."""
@@ -31,20 +26,6 @@ _DECODED_AHEAD: Final = 2
 _POLL_SECONDS: Final = 0.2
 _ATTEMPTS: Final = 3
 """How often a batch is decoded again because the model changed in the meantime."""
-
-
-class Decodable(Protocol):
-    """An image that can be decoded, such as `inputs.sources.Source`."""
-
-    def decode(self, size: int, resize: Resize) -> Images:
-        """Decode it to uint8 [size,size,3], RGB, 0-255; called from several threads at once.
-
-        Raises:
-            ImageError: it cannot be read.
-        """
-
-
-S = TypeVar("S", bound=Decodable)
 
 
 class Classifier(Protocol):
@@ -72,25 +53,6 @@ class Classifier(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class Result(Generic[S]):
-    """The outcome for one image.
-
-    Attributes:
-        source: the image.
-        model: metadata of the model that answered, or would have.
-        top: (class, probability in 0-1), best first; empty if there is an error.
-        version: of the model that answered; None if none did.
-        error: why there is no answer; else empty.
-    """
-
-    source: S
-    model: ModelMetadata
-    top: tuple[tuple[str, float], ...] = ()
-    version: int | None = None
-    error: str = ""
-
-
 @dataclass
 class Times:
     """Seconds that the run waited for each stage; together nearly all of its time."""
@@ -109,55 +71,6 @@ class Times:
             setattr(self, stage, getattr(self, stage) + time.perf_counter() - start)
 
 
-@dataclass(eq=False)
-class _Batch(Generic[S]):
-    """Sources in order; `images` has a place for each, and `errors` says why a place is empty."""
-
-    sources: list[S]
-    model: ModelMetadata
-    setting: Setting
-    images: Images = field(init=False)
-    errors: dict[int, str] = field(default_factory=dict)
-    decoded: list[Future[None]] = field(default_factory=list)
-    answer: Future[list[Prediction]] = field(init=False)
-    answered_at: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.prepare(self.model)
-
-    def prepare(self, model: ModelMetadata) -> None:
-        """Allocate memory for images of the size that this model takes."""
-        self.model, self.errors = model, {}
-        self.images = np.empty((len(self.sources), model.image_size, model.image_size, 3), np.uint8)
-
-    def decode(self, places: Iterator[int]) -> None:
-        """Decode the images at these places; several threads may share the iterator."""
-        for place in places:
-            try:
-                self.images[place] = self.sources[place].decode(self.model.image_size, self.model.resize)
-            except ImageError as error:
-                self.errors[place] = error.reason
-
-    @property
-    def places(self) -> Iterator[int]:
-        """All places."""
-        return iter(range(len(self.sources)))
-
-    def take_images(self) -> Images:
-        """The images that could be decoded, uint8 [M,S,S,3]."""
-        return np.delete(self.images, list(self.errors), axis=0) if self.errors else self.images
-
-    def results(self, predictions: Iterable[Prediction]) -> list[Result[S]]:
-        """One result for each source."""
-        following = iter(predictions)
-        return [
-            Result(source, self.model, error=self.errors[place])
-            if place in self.errors
-            else _result(source, self.model, next(following))
-            for place, source in enumerate(self.sources)
-        ]
-
-
 class Pipeline(Generic[S]):
     """Decodes, sends and collects; `run` is a generator and may be used once.
 
@@ -173,8 +86,8 @@ class Pipeline(Generic[S]):
         self._throttled = classifier.throttled
         self._decoders = ThreadPoolExecutor(threads, "decode")
         self._senders = ThreadPoolExecutor(max(MOST_IN_FLIGHT, tuner.setting.in_flight), "send")
-        self._decoding: deque[_Batch[S]] = deque()
-        self._window: deque[_Batch[S]] = deque()
+        self._decoding: deque[Batch[S]] = deque()
+        self._window: deque[Batch[S]] = deque()
         self._broken: ClassifyError | None = None
 
     def run(self, sources: Iterable[S]) -> Iterator[list[Result[S]]]:
@@ -200,7 +113,7 @@ class Pipeline(Generic[S]):
             for pool in (self._decoders, self._senders):
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _next_decoded(self, remaining: Iterator[S]) -> _Batch[S] | None:
+    def _next_decoded(self, remaining: Iterator[S]) -> Batch[S] | None:
         with self._times.measure("decode"):
             self._decode_ahead(remaining)
             if not self._decoding:
@@ -216,7 +129,7 @@ class Pipeline(Generic[S]):
         setting = self._tuner.setting
         ahead = max(_DECODED_AHEAD, -(-2 * self._threads // setting.batch_size))
         while len(self._decoding) < ahead and (sources := self._pull(remaining, setting.batch_size)):
-            batch = _Batch(sources, self._classifier.current, setting)
+            batch = Batch(sources, self._classifier.current, setting)
             places = batch.places
             for _ in range(min(self._threads, len(sources))):
                 batch.decoded.append(self._decoders.submit(batch.decode, places))
@@ -231,7 +144,7 @@ class Pipeline(Generic[S]):
             self._broken = error
         return sources
 
-    def _send(self, batch: _Batch[S]) -> list[Prediction]:
+    def _send(self, batch: Batch[S]) -> list[Prediction]:
         """Send a batch and wait for its answer; runs in a sender thread."""
         for _ in range(_ATTEMPTS):
             current = self._classifier.current
@@ -292,7 +205,3 @@ def _wait_for_one(answers: Collection[Future[list[Prediction]]]) -> None:
     """
     while not wait(answers, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED).done:
         pass
-
-
-def _result(source: S, model: ModelMetadata, prediction: Prediction) -> Result[S]:
-    return Result(source, prediction.model or model, prediction.top, prediction.version, prediction.error)

@@ -1,7 +1,7 @@
 """Issue types of misses: they say what is probably wrong, and so what to do."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from classify_client.results.reader import Results
@@ -65,34 +65,39 @@ def class_thresholds(results: Results) -> dict[str, float]:
     return {name: total / count for name, (count, total) in results.labelled.items()}
 
 
-def find_issues(
-    results: Results,
-    digests: Mapping[str, str],
-    manifest: TrainManifest | None = None,
-    nearest: Mapping[str, Nearest] | None = None,
-) -> dict[str, LabelIssue]:
+@dataclass(frozen=True)
+class Evidence:
+    """What is known about the misses besides the predictions.
+
+    Attributes:
+        digests: SHA-256 of each miss, by path; a miss without one has gone.
+        manifest: what the model was trained on, if known.
+        nearest: the most similar training image of each miss, by path, as far as known.
+        confirmed: (SHA-256, label) that a person has confirmed.
+    """
+
+    digests: Mapping[str, str] = field(default_factory=dict)
+    manifest: TrainManifest | None = None
+    nearest: Mapping[str, Nearest] = field(default_factory=dict)
+    confirmed: Collection[tuple[str, str]] = frozenset()
+
+
+def find_issues(results: Results, evidence: Evidence) -> dict[str, LabelIssue]:
     """The issue of each miss, by path.
 
     A label is doubted if the model is at least as sure of another class as it usually is of that class's own images
     (the off-diagonal of the confident joint), and by `MARGIN` surer than of the given one.
-
-    Args:
-        results: of the run.
-        digests: SHA-256 of each miss, by path.
-        manifest: what the model was trained on, if known.
-        nearest: the most similar training image of each miss, by path, as far as known.
     """
     thresholds = class_thresholds(results)
-    neighbours = nearest or {}
-    issues = {}
-    for row in (item.row for item in results.misses):
-        trained_as = manifest.label(digests.get(row.path, "")) if manifest else ""
-        if trained_as and trained_as != row.true_label:
-            issues[row.path] = LabelIssue(DUPLICATE, f"the same picture was trained on as {trained_as}", trained_as)
-        else:
-            found = _by_neighbour(row, neighbours.get(row.path))
-            issues[row.path] = found or _by_probability(row, thresholds)
-    return issues
+    issues = {item.row.path: _find(item.row, evidence, thresholds) for item in results.misses}
+    return suppress_confirmed(results, issues, evidence)
+
+
+def _find(row: Row, evidence: Evidence, thresholds: Mapping[str, float]) -> LabelIssue:
+    trained_as = evidence.manifest.label(evidence.digests.get(row.path, "")) if evidence.manifest else ""
+    if trained_as and trained_as != row.true_label:
+        return LabelIssue(DUPLICATE, f"the same picture was trained on as {trained_as}", trained_as)
+    return _by_neighbour(row, evidence.nearest.get(row.path)) or _by_probability(row, thresholds)
 
 
 def _by_neighbour(row: Row, nearest: Nearest | None) -> LabelIssue | None:
@@ -114,15 +119,10 @@ def _by_probability(row: Row, thresholds: Mapping[str, float]) -> LabelIssue:
     return LabelIssue(CONFUSION, reason)
 
 
-def suppress_confirmed(
-    results: Results,
-    issues: Mapping[str, LabelIssue],
-    digests: Mapping[str, str],
-    confirmed: Collection[tuple[str, str]],
-) -> dict[str, LabelIssue]:
-    """The same issues, without doubting labels that a person has confirmed, known by (SHA-256, label)."""
-    labels = {item.row.path: item.row.true_label for item in results.misses}
+def suppress_confirmed(results: Results, issues: Mapping[str, LabelIssue], evidence: Evidence) -> dict[str, LabelIssue]:
+    """The same issues, without doubting labels that a person has confirmed."""
+    keys = {item.row.path: (evidence.digests.get(item.row.path), item.row.true_label) for item in results.misses}
     return {
-        path: LabelIssue(CONFIRMED, issue.reason) if (digests.get(path), labels[path]) in confirmed else issue
+        path: LabelIssue(CONFIRMED, issue.reason) if keys[path] in evidence.confirmed else issue
         for path, issue in issues.items()
     }

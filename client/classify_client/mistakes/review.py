@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from classify_client.errors import OutputError
-from classify_client.mistakes.issues import CONFIRMED, CONFUSION, OUTLIER, LabelIssue
+from classify_client.mistakes.issues import CONFIRMED, CONFUSION, OUTLIER, Evidence, LabelIssue, find_issues
 from classify_client.results.reader import Item, Results
 from classify_serving.contract.text import printable
 from classify_serving.exchange.review import (
@@ -18,8 +18,33 @@ from classify_serving.exchange.review import (
     read_review,
     write_review,
 )
-from classify_serving.exchange.train_manifest import TrainManifest
 from classify_serving.files import sha256_of
+
+
+def update_review(results: Results, evidence: Evidence, folders: Collection[str]) -> dict[str, LabelIssue]:
+    """Find the issue of each miss, and write `review.csv`; earlier decisions are kept.
+
+    Args:
+        results: of the run.
+        evidence: what is known about the misses.
+        folders: labels of the dataset, which an image can be moved to.
+
+    Returns:
+        The issue of each miss, by path.
+
+    Raises:
+        OutputError: the earlier review cannot be read.
+        OSError: the new one cannot be written.
+    """
+    earlier = earlier_review(results.folder)
+    evidence = replace(evidence, confirmed={*evidence.confirmed, *kept_labels(earlier)})
+    issues = find_issues(results, evidence)
+    rows = make_review(results, issues, evidence, earlier, folders)
+    if rows:
+        write_review(results.folder / REVIEW, rows)
+    else:
+        (results.folder / REVIEW).unlink(missing_ok=True)
+    return issues
 
 
 def earlier_review(folder: Path) -> list[ReviewRow]:
@@ -52,22 +77,16 @@ def _is_keep(action: str) -> bool:
 def make_review(
     results: Results,
     issues: Mapping[str, LabelIssue],
-    digests: Mapping[str, str],
+    evidence: Evidence,
     earlier: Sequence[ReviewRow],
     folders: Collection[str],
-    manifest: TrainManifest | None = None,
 ) -> list[ReviewRow]:
     """The misses to look at, doubted labels first; confirmed ones only if they have a decision.
 
-    Args:
-        results: of the run.
-        issues: the issue of each miss, by path.
-        digests: SHA-256 of each miss, by path; a miss without one has gone and is left out.
-        earlier: rows of an earlier review. Their decisions are kept, also for images that are no misses now, as long
-            as these exist unchanged.
-        folders: labels of the dataset, which an image can be moved to.
-        manifest: what the model was trained on, if known.
+    Decisions of the earlier review are kept, also for images that are no misses now, as long as these exist unchanged.
+    Arguments as of `update_review`; a miss that has gone is left out.
     """
+    digests, manifest = evidence.digests, evidence.manifest
     decided = {row.key: row for row in earlier if row.action.strip()}
     items = [item for item in _by_suspicion(results, issues) if item.row.path in digests]
     rows = [_row(item, issues[item.row.path], digests[item.row.path], folders) for item in items]
@@ -116,11 +135,3 @@ def _proposal(predicted: str, issue: LabelIssue, folders: Collection[str]) -> st
     # A class that others were merged into does not always have a folder.
     label = issue.label or predicted
     return f"relabel:{label}" if issue.type != OUTLIER and label in folders else ""
-
-
-def store_review(folder: Path, rows: Sequence[ReviewRow]) -> None:
-    """Write `review.csv`; without rows, remove an earlier one."""
-    if rows:
-        write_review(folder / REVIEW, rows)
-    else:
-        (folder / REVIEW).unlink(missing_ok=True)

@@ -5,7 +5,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from classify_client.inference.pipeline import Result
+from classify_client.inference.batch import Result
 from classify_client.inputs.source import Source
 from classify_serving.contract.model import TOP_K, ModelMetadata
 from classify_serving.exchange.misses import MISS, REVIEW

@@ -15,7 +15,7 @@ from support import BrightnessModel, make_metadata, write_picture
 
 from classify_client.inference.pipeline import Times
 from classify_client.mistakes.compare import mcnemar
-from classify_client.mistakes.issues import find_issues
+from classify_client.mistakes.issues import Evidence, find_issues
 from classify_client.report.thumbnails import thumbnail
 from classify_client.report.view import Limits, choose_pictures, group_misses
 from classify_client.report.write import Pictures, write_report
@@ -91,7 +91,7 @@ def test_an_interrupted_run_has_a_page_that_says_so(client: Client) -> None:
     client.run()
     results = read_results(client.output)
     results.summary = {**results.summary, "complete": False}
-    write_report(results, find_issues(results, {}))
+    write_report(results, find_issues(results, Evidence()))
     assert "interrupted after" in Page(client.output / "report.html").words
 
 
@@ -109,7 +109,7 @@ def test_an_interrupted_run_has_a_page_that_says_so(client: Client) -> None:
 def test_no_name_breaks_out_of_the_page(tmp_path: Path, name: str) -> None:
     items = [item(f"{name}/{name}.png", name, "b", 0.9), item("b/1.png", "b", name, 0.8), item("c", "b", "b", 0.5)]
     results = results_of([*items, Item(Row(path=name, error=name), Path(name))], tmp_path, ("b", name))
-    write_report(results, find_issues(results, {}))
+    write_report(results, find_issues(results, Evidence()))
     page = Page(tmp_path / "report.html")
     assert page.tags["script"] == 1
     assert page.tags["img"] == 0
@@ -135,13 +135,13 @@ def test_pictures_are_shared_out_and_the_rest_is_listed(start: Start) -> None:
     pictures = Pictures(
         {item.row.path: thumbnail(BytesIO(item.file.read_bytes())) for item in choose_pictures(groups, limits)}
     )
-    write_report(results, find_issues(results, {}), pictures, limits=limits)
+    write_report(results, find_issues(results, Evidence()), pictures, limits=limits)
     page = Page(made.output / "report.html")
     assert page.tags["img"] == 6
     assert "black/7.png" in page.words
     assert "black/8.png" not in page.words
     assert "1 more: see the results file" in page.words
-    write_report(results, find_issues(results, {}), pictures, limits=Limits(bytes=1))
+    write_report(results, find_issues(results, Evidence()), pictures, limits=Limits(bytes=1))
     assert Page(made.output / "report.html").tags["img"] == 0
 
 
@@ -152,7 +152,7 @@ def test_a_label_is_doubted_where_the_model_is_as_sure_as_it_usually_is(tmp_path
         item("cat/2.png", "cat", "dog", 0.7, 0.05),
         item("cat/3.png", "cat", "dog", 0.85, 0.4),
     )
-    issues = find_issues(results_of([*usual, sure, unsure, close], tmp_path, ("cat", "dog")), {})
+    issues = find_issues(results_of([*usual, sure, unsure, close], tmp_path, ("cat", "dog")), Evidence())
     assert {path: issue.type for path, issue in issues.items()} == {
         "cat/1.png": "wrong-label",
         "cat/2.png": "confusion",
