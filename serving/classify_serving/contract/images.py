@@ -29,8 +29,8 @@ IMAGE_SUFFIXES: Final = frozenset(
         *(".ppm", ".pgm", ".pbm", ".pnm", ".ico", ".tga", ".pcx", ".jp2", ".j2k", ".avif", ".heic", ".heif"),
     }
 )
-"""File name endings, in lower case, that are treated as images. HEIC cannot be decoded; it is listed so that such a file
-is reported as unreadable and not skipped silently."""
+"""File name endings, in lower case, that are treated as images. HEIC cannot be decoded; it is listed so that such a
+file is reported as unreadable and not skipped silently."""
 
 # An explicit list, because Pillow would also open PostScript, by running Ghostscript on the file.
 _FORMATS: Final = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "ICO", "TGA", "PCX",

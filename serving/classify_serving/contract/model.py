@@ -114,6 +114,6 @@ class ModelMetadata:
         return metadata
 
     def true_class(self, label: str) -> str | None:
-        """The correct class for an image in a folder named `label`, after merges; None if the model has no such class."""
+        """The correct class, after merges, of an image in a folder named `label`; None if the model has none for it."""
         merged = self.merges.get(label, label)
         return merged if merged in self.class_names else None
