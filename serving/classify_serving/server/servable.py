@@ -83,7 +83,7 @@ def load_servable(folder: Path, name: str | None = None, batching: Batching | No
 
 
 def _first_line(error: Exception) -> str:
-    # TensorFlow's messages go on with graph nodes and the Python traceback of the export.
+    # In TensorFlow's messages, graph nodes and a Python traceback follow after the first line.
     if isinstance(error, OSError) and error.strerror:
         return error_reason(error)
     return str(error).splitlines()[0] if str(error) else type(error).__name__
