@@ -1,4 +1,4 @@
-"""What serving costs: the embedded server against the same SavedModel called in this process. `make bench-serve`."""
+"""Compare the local server with the same SavedModel called inside this process. Run it with `make bench-serve`."""
 
 import statistics
 import subprocess
@@ -29,30 +29,31 @@ Predict = Callable[[PredictRequest], PredictResponse]
 
 
 def main() -> None:
-    """Print throughput and latency as Markdown."""
+    """Measure and print throughput and latency as a Markdown table."""
     import_tensorflow()
     images = np.random.default_rng(1).integers(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8)
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         model = _export(Path(folder) / "bench", images)
-        plain = stack.enter_context(_server(model))
-        merging = stack.enter_context(_server(model, "--batching-parameters-file", str(BATCHING)))
-        contenders = {"SavedModel in-process": _in_process(model, images)}
-        for name, predict in (("plain", plain), ("with server-side batching", merging)):
+        unbatched = stack.enter_context(_server(model))
+        batched = stack.enter_context(_server(model, "--batching-parameters-file", str(BATCHING)))
+        variants = {"SavedModel in-process": _in_process(model, images)}
+        for name, predict in (("no batching", unbatched), ("server-side batching", batched)):
             for clients in CLIENTS:
-                contenders[f"{name}, {clients} clients"] = _clients(predict, images, clients)
-        _print_rates(_rates(contenders))
-        p50, p99 = _latency(plain, images[:1])
-        print(f"\none image at a time: p50 {1000 * p50:.0f} ms, p99 {1000 * p99:.0f} ms")
+                plural = "" if clients == 1 else "s"
+                variants[f"{name}, {clients} client{plural}"] = _clients(predict, images, clients)
+        _print_rates(_measure_rates(variants))
+        p50, p99 = _measure_latency(unbatched, images[:1])
+        print(f"\nSingle images: p50 {1000 * p50:.0f} ms, p99 {1000 * p99:.0f} ms")
 
 
-def _rates(contenders: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
-    """Images/s of each in every round; all take turns, because the machine's speed drifts."""
-    rates: dict[str, list[float]] = {name: [] for name in contenders}
-    for run in contenders.values():
+def _measure_rates(variants: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
+    """Images/s of each variant in each round; they take turns, because the machine's speed changes over time."""
+    rates: dict[str, list[float]] = {name: [] for name in variants}
+    for run in variants.values():
         run()
     for _ in range(ROUNDS):
-        for name, run in contenders.items():
+        for name, run in variants.items():
             start = time.perf_counter()
             run()
             rates[name].append(BATCHES * BATCH / (time.perf_counter() - start))
@@ -60,16 +61,17 @@ def _rates(contenders: dict[str, Callable[[], object]]) -> dict[str, list[float]
 
 
 def _print_rates(rates: dict[str, list[float]]) -> None:
-    direct = next(iter(rates.values()))
-    print(f"batches of {BATCH}, medians of {ROUNDS} rounds\n")
-    print("| | images/s | of in-process in the same round |")
+    in_process = next(iter(rates.values()))
+    print(f"Batches of {BATCH} images, {SIZE} x {SIZE} pixels; medians of {ROUNDS} rounds\n")
+    print("| | images/s | relative to in-process in the same round |")
     print("|---|---|---|")
     for name, values in rates.items():
-        shares = [value / base for value, base in zip(values, direct, strict=True)]
-        print(f"| {name} | {statistics.median(values):.1f} | {statistics.median(shares):.2f} |", flush=True)
+        ratios = [value / reference for value, reference in zip(values, in_process, strict=True)]
+        print(f"| {name} | {statistics.median(values):.1f} | {statistics.median(ratios):.2f} |", flush=True)
 
 
 def _export(folder: Path, images: NDArray[np.uint8]) -> Path:
+    """Export a VGG16 with random weights; returns the version's folder."""
     from classify_training.export.saved_model import export
     from classify_training.model.vgg16 import build_classifier
 
@@ -90,6 +92,7 @@ def _in_process(version: Path, images: NDArray[np.uint8]) -> Callable[[], object
 
     def run() -> None:
         for _ in range(BATCHES):
+            # Convert the outputs, so that the time includes the computation.
             for value in classify(images=tf.constant(images)).values():
                 value.numpy()
 
@@ -98,6 +101,7 @@ def _in_process(version: Path, images: NDArray[np.uint8]) -> Callable[[], object
 
 @contextmanager
 def _server(version: Path, *options: str) -> Iterator[Predict]:
+    """Start `classify-serve`; yields its Predict method."""
     command = [sys.executable, "-m", "classify_serving", str(version), "--port", "0", "--until-stdin-closes", *options]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -119,6 +123,8 @@ def _request(images: NDArray[np.uint8]) -> PredictRequest:
 
 
 def _clients(predict: Predict, images: NDArray[np.uint8], clients: int) -> Callable[[], object]:
+    """A function with which concurrent clients send `BATCHES` requests in total."""
+
     def client(_: int) -> None:
         for _ in range(BATCHES // clients):
             predict(_request(images))
@@ -130,7 +136,8 @@ def _clients(predict: Predict, images: NDArray[np.uint8], clients: int) -> Calla
     return run
 
 
-def _latency(predict: Predict, image: NDArray[np.uint8]) -> tuple[float, float]:
+def _measure_latency(predict: Predict, image: NDArray[np.uint8]) -> tuple[float, float]:
+    """Median and 99th percentile of the seconds per request, for one request at a time."""
     seconds = []
     for _ in range(SINGLES):
         start = time.perf_counter()

@@ -1,3 +1,3 @@
-"""The contract between training, TensorFlow Serving and the client, and an embedded server."""
+"""What training, server and client agree on, and a local server that stands in for TensorFlow Serving."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""`python -m classify_serving` is `classify-serve`."""
+"""`python -m classify_serving` runs `classify-serve`."""
 
 from classify_serving.cli import main
 

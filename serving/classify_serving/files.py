@@ -1,4 +1,4 @@
-"""Files that are replaced whole or not at all, their hashes, and folders held by one process at a time."""
+"""Atomic replacement of files, their SHA-256, and locks on folders."""
 
 import fcntl
 import hashlib
@@ -10,14 +10,15 @@ from pathlib import Path
 
 @contextmanager
 def locked(folder: Path, wait: bool = False) -> Iterator[None]:
-    """Hold a folder's lock, which ends with this process, however that ends.
+    """Hold an exclusive lock on a folder while the block runs; the system releases it if this process dies.
 
     Args:
-        folder: the folder, which exists.
-        wait: whether to wait until another process releases it.
+        folder: an existing folder.
+        wait: whether to wait until another process releases the lock.
 
     Raises:
-        BlockingIOError: another process holds it, and `wait` is false.
+        BlockingIOError: another process holds the lock, and `wait` is false.
+        OSError: the folder cannot be opened.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -29,23 +30,27 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write to, which becomes `path` when the block ends without an error."""
+    """Yield a temporary path beside `path`; it replaces `path` atomically if the block ends without an error."""
     temporary = path.with_name(f".{path.name}.tmp")
     yield temporary
     os.replace(temporary, path)
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write `content` to `path`, whole or not at all."""
+    """Write `content` to `path` atomically: readers see the old content or the new one, never a part.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content, as hex.
+    """SHA-256 of a file's content, 64 hexadecimal digits.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,7 @@
-"""Print what the parts in the given folders need, other parts and TensorFlow left out, one requirement a line.
+"""Print the requirements of the parts in the given folders, one per line, without the project's other parts.
 
-`pip` can install dependencies only along with a part; images want them in a layer that a change of code leaves alone.
+`pip` installs a package's dependencies only together with the package. Images need them in a layer of their own, which
+is not rebuilt when the code changes.
 """
 
 import re
@@ -12,7 +13,7 @@ EXTRA = re.compile(r"^(.*)\[(.+)\]$")
 
 
 def dependencies(part: str) -> list[str]:
-    """The requirements of a part, written `FOLDER` or `FOLDER[extra]`."""
+    """The requirements of a part, given as `FOLDER` or `FOLDER[extra]`."""
     match = EXTRA.match(part)
     folder, extra = match.groups() if match else (part, None)
     project = tomllib.loads((Path(folder) / "pyproject.toml").read_text())["project"]

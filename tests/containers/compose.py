@@ -1,4 +1,4 @@
-"""A copy of the project as a user has it, and docker compose in it."""
+"""A copy of the project, as a user has it, in which docker compose runs."""
 
 import json
 import os
@@ -15,15 +15,15 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).parents[2]
 OWNER: Final = 12345
-"""User and group of the copy where we are root: nobody that an image knows."""
+"""User and group id of the copy's files if the tests run as root; an id that no image knows."""
 
-PATIENCE: Final = 1800.0
-"""Seconds until something that should happen is given up; images may have to be built."""
+TIMEOUT: Final = 1800.0
+"""Seconds to wait for something that should happen; images may have to be built first."""
 
 
 @cache
 def why_not() -> str:
-    """Why there is no docker compose to test with; empty if there is."""
+    """Why docker compose cannot be used; empty if it can."""
     for command in (["docker", "info"], ["docker", "compose", "version"]):
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -36,29 +36,29 @@ def why_not() -> str:
 
 @cache
 def tensorflow_serving() -> bool:
-    """Whether TensorFlow Serving's own image can be had."""
+    """Whether TensorFlow Serving's image is on this machine or can be downloaded."""
     image = f"tensorflow/serving:{os.environ.get('TF_SERVING_VERSION', '2.21.0')}"
     commands = (["docker", "image", "inspect", image], ["docker", "pull", "--quiet", image])
     return any(subprocess.run(command, capture_output=True).returncode == 0 for command in commands)
 
 
 def free_port() -> int:
-    """A port that nobody listens on at the moment."""
+    """A port that is free at the moment."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 
 
 def wait_for(what: str, done: Callable[[], bool]) -> None:
-    """Look until it is so."""
-    end = time.monotonic() + PATIENCE
+    """Wait until `done` returns true."""
+    end = time.monotonic() + TIMEOUT
     while not done():
-        assert time.monotonic() < end, f"waited in vain for {what}"
+        assert time.monotonic() < end, f"timeout while waiting for {what}"
         time.sleep(0.2)
 
 
 @dataclass
 class Project:
-    """The copy, its ports and what was run in it."""
+    """The copy of the project, its ports, and the documented commands that were run in it."""
 
     folder: Path
     grpc: int = field(default_factory=free_port)
@@ -67,7 +67,7 @@ class Project:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Other ports than the usual ones, which may be taken, and the server that can be had."""
+        """Free ports, since the default ones may be in use, and the local server if TensorFlow Serving has no image."""
         files = "docker-compose.yml" + ("" if tensorflow_serving() else ":serving/embedded.compose.yml")
         return {
             **os.environ,
@@ -78,12 +78,12 @@ class Project:
         }
 
     def run(self, command: str, **options: Any) -> "subprocess.CompletedProcess[str]":
-        """Run one of the documented commands as it is written."""
+        """Run a documented command unchanged, and record that it was run."""
         self.ran.add(command)
         return self.shell(command, **options)
 
     def shell(self, command: str, **options: Any) -> "subprocess.CompletedProcess[str]":
-        """Run a command in the folder."""
+        """Run a command in the project's folder."""
         return subprocess.run(
             ["bash", "-c", command],
             cwd=self.folder,
@@ -95,7 +95,7 @@ class Project:
         )
 
     def start(self, command: str, log: Path) -> "subprocess.Popen[bytes]":
-        """Start one of the documented commands, with what it says in a file."""
+        """Start a documented command, and write its output to a file."""
         self.ran.add(command)
         with log.open("wb") as file:
             return subprocess.Popen(
@@ -108,40 +108,40 @@ class Project:
             )
 
     def containers(self, service: str) -> list[str]:
-        """Names of a service's running containers."""
+        """Names of the running containers of a service."""
         found = self.shell(f"docker compose ps --format '{{{{.Name}}}}' {service}").stdout
         return sorted(found.split())
 
     def versions(self) -> dict[int, str]:
-        """State of each version that the server knows of, asked over REST."""
+        """State of each version of the model, as the server reports it over REST."""
         done = self.shell(f"curl --silent --fail localhost:{self.rest}/v1/models/classifier")
         status = json.loads(done.stdout or "{}").get("model_version_status", [])
         return {int(entry["version"]): entry["state"] for entry in status}
 
     def serves(self, version: int) -> bool:
-        """Whether this version alone is served."""
+        """Whether this version, and no other, is served."""
         return [number for number, state in self.versions().items() if state == "AVAILABLE"] == [version]
 
     def publish(self, version: int) -> None:
-        """Let another version appear, as training does."""
+        """Publish a copy of version 1 as another version, by renaming it last, as training does."""
         models = self.folder / "models/classifier"
         shutil.copytree(models / "1", models / ".incoming")
         self.own(models / ".incoming")
         (models / ".incoming").rename(models / str(version))
 
     def own(self, folder: Path) -> None:
-        """Give a folder to the user of the project."""
+        """Make the project's user the owner of a folder and everything in it."""
         if os.getuid() == 0:
             for path in (folder, *folder.rglob("*")):
                 os.chown(path, OWNER, OWNER)
 
     def owners(self) -> set[int]:
-        """The owners of everything there is."""
+        """User ids of the owners of all files and folders."""
         return {path.lstat().st_uid for path in (self.folder, *self.folder.rglob("*"))}
 
 
 def make_project(folder: Path) -> Project:
-    """Copy what a clone would hold, of an ordinary user."""
+    """Copy the files that a clone would contain, owned by an ordinary user."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,
@@ -159,7 +159,7 @@ def make_project(folder: Path) -> Project:
 
 
 def documented_commands(page: Path) -> list[tuple[str, str]]:
-    """Every command in a page's console blocks, with the remark behind it."""
+    """Every command in a page's console blocks, with the comment after it."""
     blocks = re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL)
     lines = [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
     return [(command.strip(), remark.strip()) for command, _, remark in (line.partition("  #") for line in lines)]

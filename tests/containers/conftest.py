@@ -1,4 +1,4 @@
-"""One project for all tests here, in their order; the first one builds the images."""
+"""One project for all container tests, which run in their order; the first one builds the images."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,10 +8,10 @@ from containers.compose import Project, make_project, tensorflow_serving, why_no
 
 
 def pytest_report_header() -> str:
-    """Say what is tested."""
+    """Report which server is tested."""
     if why_not():
-        return f"containers: none ({why_not()})"
-    return f"containers: with {'TensorFlow Serving' if tensorflow_serving() else 'the embedded server in its place'}"
+        return f"containers: not tested ({why_not()})"
+    return f"containers: with {'TensorFlow Serving' if tensorflow_serving() else 'the local server instead of it'}"
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +19,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     if why_not():
         pytest.skip(why_not())
     folder = tmp_path_factory.mktemp("containers") / "classify"
-    # Docker's users have to get there.
+    # The containers' users need access to the folder.
     for parent in folder.parents:
         if parent.owner() != "root" or parent.stat().st_mode & 0o077 == 0:
             parent.chmod(0o755)

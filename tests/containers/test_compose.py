@@ -1,4 +1,4 @@
-"""docker compose from nothing to results, and what may happen to it on the way. The tests build on each other."""
+"""docker compose from an empty project to results, then new versions, failures and TLS; the tests run in order."""
 
 import csv
 import json
@@ -24,7 +24,7 @@ def rows(project: Project) -> list[dict[str, str]]:
 
 
 def many_images(project: Project, copies: int) -> int:
-    """A folder `many` within the images, of so many copies of one class; how many files that is."""
+    """Make the folder `images/many` with `copies` copies of the images of one class; returns the number of files."""
     files = sorted((project.folder / "images/two").iterdir())
     for copy in range(copies):
         folder = project.folder / f"images/many/{copy:03}/two"
@@ -36,7 +36,7 @@ def many_images(project: Project, copies: int) -> int:
 
 
 def classify_many(project: Project, log: Path) -> "subprocess.Popen[bytes]":
-    """A run of the client that takes a while, under way when this returns."""
+    """Start a client run that takes a while; it is running when this function returns."""
     shutil.rmtree(project.folder / "classified/many", ignore_errors=True)
     command = "docker compose run --rm -T --no-deps client /images/many --output /classified/many --batch-size 16"
     client = project.start(f"{command} --overwrite", log)
@@ -46,7 +46,7 @@ def classify_many(project: Project, log: Path) -> "subprocess.Popen[bytes]":
 
 
 def finished(client: "subprocess.Popen[bytes]", log: Path, project: Project, images: int) -> set[str]:
-    """Every image was answered; the versions that answered."""
+    """Wait for the client, check that every image was classified, and return the versions that answered."""
     assert client.wait() == 0, log.read_text()
     summary = json.loads((project.folder / "classified/many/summary.json").read_text())
     assert (summary["images"], summary["failed"], summary["complete"]) == (images, 0, True)
@@ -60,9 +60,9 @@ def images(project: Project) -> int:
 
 @pytest.fixture(scope="module")
 def up(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """What `docker compose up` says; it goes on running."""
+    """The output of `docker compose up`, which keeps running."""
     log = tmp_path_factory.mktemp("up") / "log"
-    # Images of an earlier state of the project would be taken as they are.
+    # `up` alone would use existing images, which may have been built from other code.
     built = project.run("docker compose build")
     assert built.returncode == 0, built.stderr
     process = project.start("docker compose up", log)
@@ -72,10 +72,10 @@ def up(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     process.wait()
 
 
-def test_from_nothing_to_results(project: Project, up: Path) -> None:
-    said = up.read_text()
-    assert "client-1 exited with code 0" in said, said
-    lines = [line for line in said.splitlines() if "-1  " in line and "|" in line]
+def test_from_an_empty_project_to_results(project: Project, up: Path) -> None:
+    output = up.read_text()
+    assert "client-1 exited with code 0" in output, output
+    lines = [line for line in output.splitlines() if "-1  " in line and "|" in line]
     first = next(number for number, line in enumerate(lines) if "client-1" in line)
     assert all("client-1" in line for line in lines[first:]), "the summary is the last thing on the screen"
     assert any("Predictions  classified/predictions.csv" in line for line in lines[first:])
@@ -85,11 +85,11 @@ def test_from_nothing_to_results(project: Project, up: Path) -> None:
     assert len(list((project.folder / "classified/miss").iterdir())) == summary["misses"]
 
 
-def test_nothing_of_another_user_is_left(project: Project, up: Path) -> None:
+def test_all_files_belong_to_the_user(project: Project, up: Path) -> None:
     assert project.owners() == {OWNER if os.getuid() == 0 else os.getuid()}
 
 
-def test_only_this_machine_reaches_the_ports(project: Project, up: Path) -> None:
+def test_the_ports_are_open_on_this_machine_only(project: Project, up: Path) -> None:
     for inside, outside in ((8500, project.grpc), (8501, project.rest)):
         assert project.shell(f"docker compose port gateway {inside}").stdout.strip() == f"127.0.0.1:{outside}"
 
@@ -104,20 +104,20 @@ def test_the_client_image_is_light(project: Project, up: Path) -> None:
     assert "No module named 'tensorflow'" in found.stderr
 
 
-def test_containers_cannot_write_where_they_only_read(project: Project, up: Path) -> None:
+def test_containers_cannot_write_to_folders_they_only_read(project: Project, up: Path) -> None:
     for service, place in (("training", "/dataset"), ("client", "/images"), ("client", "/parts")):
         found = project.shell(f"docker compose run --rm -T --no-deps --entrypoint touch {service} {place}/x")
         assert "Read-only file system" in found.stderr
     assert project.shell("docker compose exec -T serving touch /models/x").returncode != 0
 
 
-def test_a_second_run_sends_nothing_again(project: Project, up: Path) -> None:
+def test_a_second_run_sends_no_image_again(project: Project, up: Path) -> None:
     again = project.run("docker compose run --rm client /images")
     assert again.returncode == 0, again.stderr
     assert "208 answered before, not sent again" in again.stdout
-    anew = project.run("docker compose run --rm client /images --overwrite")
-    assert anew.returncode == 0, anew.stderr
-    assert "answered before" not in anew.stdout
+    overwritten = project.run("docker compose run --rm client /images --overwrite")
+    assert overwritten.returncode == 0, overwritten.stderr
+    assert "answered before" not in overwritten.stdout
 
 
 def test_other_commands_of_training(project: Project, up: Path) -> None:
@@ -126,7 +126,7 @@ def test_other_commands_of_training(project: Project, up: Path) -> None:
     assert re.search(r"total +828 ", table.stdout)
 
 
-def test_decisions_about_misses_are_carried_out(project: Project, up: Path) -> None:
+def test_decisions_in_a_review_are_applied_and_undone(project: Project, up: Path) -> None:
     seen = project.folder / "images/zero/seen.png"
     shutil.copy2(sorted((project.folder / "dataset/two").iterdir())[0], seen)
     project.own(seen)
@@ -141,17 +141,18 @@ def test_decisions_about_misses_are_carried_out(project: Project, up: Path) -> N
         writer = csv.DictWriter(file, miss)
         writer.writeheader()
         writer.writerow(miss | {"action": "delete"})
-    project.ran.add("docker compose run --rm mend classified/review.csv")
-    mended = project.shell("docker compose run --rm -T mend classified/seen/review.csv --yes")
-    assert mended.returncode == 0, mended.stderr
+    project.ran.add("docker compose run --rm apply classified/review.csv")
+    applied = project.shell("docker compose run --rm -T apply classified/seen/review.csv --yes")
+    assert applied.returncode == 0, applied.stderr
     assert len(list((project.folder / "dataset/two").iterdir())) == 119
+    # `mend` is the service's name in release 0.1.
     undone = project.shell("docker compose run --rm -T mend --undo --yes")
     assert undone.returncode == 0, undone.stderr
     assert len(list((project.folder / "dataset/two").iterdir())) == 120
     assert project.owners() == {OWNER if os.getuid() == 0 else os.getuid()}
 
 
-def test_clients_outside_come_through_the_gateway(project: Project, up: Path, tmp_path: Path) -> None:
+def test_clients_outside_docker_use_the_gateway(project: Project, up: Path, tmp_path: Path) -> None:
     status = project.shell(f"curl --silent --fail localhost:{project.rest}/v1/models/classifier")
     assert '"AVAILABLE"' in status.stdout
     project.ran |= {"classify-client ./images", "curl localhost:8501/v1/models/classifier"}
@@ -167,17 +168,15 @@ def test_a_new_version_appears_during_a_run(project: Project, up: Path, images: 
     assert finished(client, log, project, images) == {"1", "2"}
 
 
-def test_back_to_the_version_before(project: Project, up: Path) -> None:
+def test_rollback_to_the_previous_version(project: Project, up: Path) -> None:
     wait_for("version 2", lambda: project.serves(2))
     assert project.run("mv models/classifier/2 models/classifier/2.bad").returncode == 0
     wait_for("version 1", lambda: project.serves(1))
 
 
-def test_a_server_that_is_killed_comes_back_and_the_run_goes_on(
-    project: Project, up: Path, images: int, log: Path
-) -> None:
+def test_a_killed_server_restarts_and_the_run_continues(project: Project, up: Path, images: int, log: Path) -> None:
     if os.getuid() != 0:
-        pytest.skip("only root can kill a container's process as a crash would")
+        pytest.skip("only root can kill a container's process")
     client = classify_many(project, log)
     (server,) = project.containers("serving")
     os.kill(int(project.shell(f"docker inspect --format '{{{{.State.Pid}}}}' {server}").stdout), signal.SIGKILL)
@@ -200,13 +199,13 @@ def test_several_servers_share_the_work(project: Project, up: Path, images: int,
 
 
 def received(container: str) -> int:
-    """Bytes that a container's network received so far."""
+    """Number of bytes that a container has received over the network."""
     command = ["docker", "exec", container, "cat", "/proc/net/dev"]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     return sum(int(line.split(":")[1].split()[0]) for line in lines if "eth" in line)
 
 
-def test_tls_both_ways(project: Project, up: Path, tmp_path: Path) -> None:
+def test_mutual_tls(project: Project, up: Path, tmp_path: Path) -> None:
     made = project.run("serving/tls/make-tls")
     assert made.returncode == 0, made.stderr
     project.own(project.folder / "serving/tls")
@@ -216,23 +215,23 @@ def test_tls_both_ways(project: Project, up: Path, tmp_path: Path) -> None:
         file.write(settings[1])
     started = project.shell("docker compose up --detach --scale serving=1 serving gateway --wait")
     assert started.returncode == 0, started.stderr
-    secret = project.shell("docker compose up --no-deps client")
-    assert "client-1 exited with code 0" in secret.stdout, secret.stdout
+    encrypted = project.shell("docker compose up --no-deps client")
+    assert "client-1 exited with code 0" in encrypted.stdout, encrypted.stdout
     files = "--ca serving/tls/ca.crt --cert serving/tls/client.crt --key serving/tls/client.key"
     project.ran.add(f"classify-client ./images {files}")
     command = f"{sys.executable} -m classify_client ./images --server localhost:{project.grpc}"
     outside = project.shell(f"{command} {files} --output {tmp_path}/tls")
     assert outside.returncode == 0, outside.stderr
     for lacking in ("", "--ca serving/tls/ca.crt"):
-        refused = project.shell(f"{command} {lacking} --output {tmp_path}/plain --patience 2s")
+        refused = project.shell(f"{command} {lacking} --output {tmp_path}/plain --retry-timeout 2s")
         assert refused.returncode == 3, refused.stdout
 
 
-def test_a_next_training_is_served_when_it_is_ready(project: Project, up: Path) -> None:
+def test_the_next_trained_version_is_served(project: Project, up: Path) -> None:
     shutil.rmtree(project.folder / "models/classifier/2.bad")
-    command = "docker compose run --rm training export dataset"
+    command = "docker compose run --rm training train dataset"
     project.ran.add(command)
-    # One epoch will do.
+    # One epoch, to save time.
     trained = project.shell(f"{command} --epochs 1")
     assert trained.returncode == 0, trained.stderr
     wait_for("version 2", lambda: project.serves(2))

@@ -1,4 +1,4 @@
-"""TensorFlow Serving passes over a flag it does not know, so every flag and field that is used is checked here."""
+"""Every TensorFlow Serving flag and configuration field that is used exists; the server ignores unknown flags."""
 
 import re
 import shlex
@@ -15,20 +15,21 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServic
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from classify_serving.server.batching import read_batching
+from classify_serving.server.errors import SslError
 from classify_serving.server.servable import load_servable
 from classify_serving.server.server import ModelServer
-from classify_serving.server.tls import SslError, read_credentials
+from classify_serving.server.tls import read_credentials
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "serving/config"
 FLAGS = set((Path(__file__).parent / "tensorflow_model_server_flags.txt").read_text().split())
-"""Of tensorflow_model_server, from tensorflow_serving/model_servers/main.cc."""
+"""Flags of tensorflow_model_server, from tensorflow_serving/model_servers/main.cc."""
 
 
-def test_every_flag_is_one_of_tensorflow_servings() -> None:
+def test_every_flag_exists_in_tensorflow_serving() -> None:
     text = (ROOT / "docker-compose.yml").read_text()
     commands = re.findall(r"command: >-\n((?: +--.*\n)+)", text)
-    assert len(commands) == 2, "a CPU's and a GPU's"
+    assert len(commands) == 2, "one for CPU and one for GPU"
     pages = [(ROOT / name).read_text() for name in ("docs/serving.md", ".env.example")]
     settings = [line for page in pages for line in re.findall(r"SERVING_ARGS=(.*)", page)]
     settings += re.findall(r"^# \"(--.*)\"\.$", pages[1], re.MULTILINE)
@@ -38,7 +39,7 @@ def test_every_flag_is_one_of_tensorflow_servings() -> None:
     assert used <= FLAGS
 
 
-def test_files_that_flags_name_exist() -> None:
+def test_files_named_by_flags_exist() -> None:
     for name in re.findall(r"/config/(\S+?\.config)", (ROOT / "docker-compose.yml").read_text()):
         assert (CONFIG / name).is_file()
 
@@ -63,7 +64,7 @@ def test_the_batching_parameters_are_valid() -> None:
 
 
 def monitoring_config() -> Message:
-    """An empty MonitoringConfig as in tensorflow_serving/config/monitoring_config.proto, which is not in the API."""
+    """An empty MonitoringConfig as in tensorflow_serving/config/monitoring_config.proto; the API package lacks it."""
     file = descriptor_pb2.FileDescriptorProto(name="monitoring_config.proto", package="test", syntax="proto3")
     prometheus = file.message_type.add(name="PrometheusConfig")
     kinds = descriptor_pb2.FieldDescriptorProto
@@ -87,33 +88,36 @@ def test_the_monitoring_configuration_is_valid() -> None:
 
 @pytest.fixture
 def tls(tmp_path: Path) -> Path:
-    """What make-tls makes."""
+    """The folder with the files that make-tls writes."""
     if not shutil.which("openssl"):
-        pytest.skip("no openssl here")
+        pytest.skip("openssl is not installed")
     script = tmp_path / "make-tls"
     script.write_bytes((ROOT / "serving/tls/make-tls").read_bytes())
     subprocess.run(["sh", str(script), "gpu-box"], check=True, capture_output=True)
     return tmp_path
 
 
-def test_only_clients_with_a_certificate_are_answered(tls: Path) -> None:
+def open_channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.Channel:
+    return grpc.secure_channel(address, credentials) if credentials else grpc.insecure_channel(address)
+
+
+def test_only_clients_with_a_certificate_are_accepted(tls: Path) -> None:
     folder = save_model(tls / "m", 1).parent
     credentials = read_credentials(tls / "ssl.config")
     root, key, certificate = ((tls / name).read_bytes() for name in ("ca.crt", "client.key", "client.crt"))
     with ModelServer(load_servable(folder), "localhost", credentials=credentials) as server:
-        for known, answered in (
+        for credentials_of_client, accepted in (
             (grpc.ssl_channel_credentials(root, key, certificate), True),
             (grpc.ssl_channel_credentials(root), False),
             (None, False),
         ):
-            channel = grpc.secure_channel(server.address, known) if known else grpc.insecure_channel(server.address)
-            with channel:
+            with open_channel(server.address, credentials_of_client) as channel:
                 call = PredictionServiceStub(channel).Predict.future(ask_for([1.0], "m"), timeout=60)
-                assert (call.exception() is None) == answered
+                assert (call.exception() is None) == accepted
 
 
 @pytest.mark.parametrize("missing", ["server_key", "server_cert", "custom_ca"])
-def test_an_ssl_configuration_without_a_part_is_refused(tls: Path, missing: str) -> None:
+def test_an_incomplete_ssl_configuration_is_refused(tls: Path, missing: str) -> None:
     path = tls / "ssl.config"
     path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if missing not in line))
     with pytest.raises(SslError, match=f"{path} has no {missing}"):

@@ -1,4 +1,4 @@
-"""Listing the image files below a folder: one order and one set of rules for training and client."""
+"""Listing the image files below a folder, in the same order and by the same rules for training and client."""
 
 import os
 import unicodedata
@@ -10,15 +10,17 @@ from classify_serving.contract.text import printable
 
 
 def walk_images(root: Path, skip: Callable[[Path], bool] = lambda folder: False) -> Iterator[Path]:
-    """Yield the image files below `root` lazily, sorted by name within each folder, files before folders.
+    """Yield the image files below `root` one by one, sorted by name within each folder, files before folders.
 
-    Hidden files and folders are passed over, and so are pipes, sockets and devices. Symbolic links are followed,
-    and a folder that links back to one of its own ancestors is entered only once. Folders that cannot be listed
-    raise OSError.
+    Hidden files and folders are skipped, and so are pipes, sockets and devices. Symbolic links are followed; a folder
+    that links back to one of its own ancestors is entered only once.
 
     Args:
         root: the folder to list.
-        skip: says of each folder below `root` whether to leave it out.
+        skip: called with each folder below `root`; true leaves the folder out.
+
+    Raises:
+        OSError: a folder cannot be listed.
     """
     yield from _walk(os.fspath(root), skip, ())
 
@@ -28,7 +30,7 @@ def _walk(folder: str, skip: Callable[[Path], bool], ancestors: tuple[str, ...])
     if real in ancestors or (ancestors and skip(Path(folder))):
         return
     images, folders = [], []
-    # Names alone are kept: a folder may hold millions.
+    # Only names are kept in memory: a folder may hold millions of files.
     with os.scandir(folder) as entries:
         for entry in entries:
             if is_image_name(entry.name) and may_be_read(entry):
@@ -44,16 +46,19 @@ def _walk(folder: str, skip: Callable[[Path], bool], ancestors: tuple[str, ...])
 
 
 def may_be_read(entry: "os.DirEntry[str]") -> bool:
-    """Whether it is a file, or a link to nowhere, which reading will tell; a pipe would be waited for."""
+    """Whether to try to read a folder's entry: it is a file, or a broken link, whose error reading then reports.
+
+    Pipes, sockets and devices are left out, because reading one could block for ever.
+    """
     try:
         return entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists())
     except OSError:
-        # A link to itself, or to where we may not look.
+        # A link to itself, or into a folder without permission.
         return True
 
 
 def is_folder(entry: "os.DirEntry[str]") -> bool:
-    """Whether it is a folder, or a link to one."""
+    """Whether a folder's entry is a folder or a link to one."""
     try:
         return entry.is_dir()
     except OSError:
@@ -61,8 +66,8 @@ def is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def folder_label(name: str) -> str:
-    """The label that a folder of this name gives: printable, and composed (Unicode NFC).
+    """The class label for a folder's name: printable text, in Unicode normalisation form NFC.
 
-    macOS and Linux write accents differently; folders that look alike are one class.
+    macOS and Linux may encode the same accented name differently; normalising makes both the same class.
     """
     return unicodedata.normalize("NFC", printable(name))

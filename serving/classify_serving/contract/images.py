@@ -1,6 +1,6 @@
-"""From an image file to the tensor a model sees: the only decoder of the project.
+"""Decode an image file into the model's input tensor.
 
-Training and client both decode here, so a model is asked about exactly the pixels it was trained on.
+Training and client both use this decoder, so that a served model gets the same pixels as in training.
 """
 
 import ctypes
@@ -29,25 +29,25 @@ IMAGE_SUFFIXES: Final = frozenset(
         *(".ppm", ".pgm", ".pbm", ".pnm", ".ico", ".tga", ".pcx", ".jp2", ".j2k", ".avif", ".heic", ".heif"),
     }
 )
-"""Lower-case name endings that make a file an image to us; HEIC is among them so that it is reported as
-unreadable and not passed over in silence."""
+"""File name endings, in lower case, that are treated as images. HEIC cannot be decoded; it is listed so that such a
+file is reported as unreadable and not skipped silently."""
 
-# Formats are named because Pillow also "opens" PostScript by running Ghostscript on it.
+# An explicit list, because Pillow would also open PostScript, by running Ghostscript on the file.
 _FORMATS: Final = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "ICO", "TGA", "PCX",
                    "JPEG2000", "AVIF")  # fmt: skip
 _WHITE: Final = (255, 255, 255, 255)
 
-# What is wrong with an image is said by ImageError; a warning would only tear the caller's progress bar.
+# ImageError reports what is wrong with an image; a warning on stderr would break the caller's progress bar.
 warnings.filterwarnings("ignore", module=r"PIL\.")
-# Without any handler, logging prints errors itself.
+# A logger without any handler prints errors to stderr.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def _silence_libtiff() -> None:
-    """Keep libtiff from printing to stderr itself, which no filter of Python's sees.
+    """Stop libtiff from printing to stderr, where Python's warning filters have no effect.
 
-    Looking a name up in Pillow's extension module also finds it in the libraries that this was linked with; where it
-    is linked in another way, there is nothing to be done.
+    A symbol lookup in Pillow's extension module also finds symbols of the libraries linked into it. If libtiff is
+    linked in another way, the lookup fails and libtiff keeps printing.
     """
     with suppress(OSError, AttributeError):
         library = ctypes.CDLL(_imaging.__file__)
@@ -60,7 +60,12 @@ _silence_libtiff()
 
 
 class ImageError(Exception):
-    """An image that cannot be read: `path` names it, `reason` says why in a few words."""
+    """An image that cannot be read.
+
+    Attributes:
+        path: the file.
+        reason: why it cannot be read, in a few words.
+    """
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
@@ -69,35 +74,38 @@ class ImageError(Exception):
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file of this name is taken for an image: by its ending, in any case; never a hidden file."""
+    """Whether a file name ends like an image's, in upper or lower case; hidden files (`.name`) are no images."""
     return not name.startswith(".") and PurePath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def decode_image(source: str | PathLike[str] | BinaryIO, size: int, resize: Resize = "stretch") -> NDArray[np.uint8]:
     """Decode one image to uint8 [size,size,3], RGB, 0-255.
 
-    EXIF orientation is applied, transparency is laid on white, 16-bit greys are scaled to 8 bits, and of
-    an animation the first frame is taken. Bilinear filtering; JPEGs are decoded at a reduced scale as long
-    as that is no smaller than the result. `resize` says what becomes of the aspect ratio: `stretch` ignores
-    it, `pad` keeps it with black bars, `crop` keeps it and cuts the centre.
+    EXIF orientation is applied, transparent pixels are blended with white, 16-bit greyscale is scaled to 8 bits, and
+    the first frame of an animation is used. Resizing is bilinear; a JPEG is decoded at a reduced scale if that scale
+    is at least as large as the result.
 
     Args:
-        source: a path, or a binary file open for reading whose `name`, if any, is used in errors.
-        size: side of the square result in pixels.
-        resize: see above.
+        source: a path, or a binary file open for reading; its attribute `name`, if any, appears in errors.
+        size: side S of the square result in pixels.
+        resize: how to make the image square: `stretch` ignores the aspect ratio, `pad` adds black bars, `crop` cuts
+            out the centre.
 
     Raises:
-        ImageError: the file is missing, unreadable, broken, no image, or has more pixels than Pillow's
-            guard against decompression bombs allows (178,956,970).
+        ImageError: the file is missing, unreadable, broken, not an image, or has more than 178,956,970 pixels
+            (Pillow's limit against decompression bombs).
     """
     return _decode(source, lambda image: _reduce_scale(image, size, resize), lambda rgb: _RESIZERS[resize](rgb, size))
 
 
 def fit_image(image: Image.Image, size: int, resize: Resize = "stretch") -> NDArray[np.uint8]:
-    """Make of an image in memory what `decode_image` makes of a file; it stays as it is.
+    """Convert an image that is already open, as `decode_image` does for a file; `image` itself is not changed.
+
+    Returns:
+        uint8 [size,size,3], RGB, 0-255.
 
     Raises:
-        ImageError: it cannot be read.
+        ImageError: the image cannot be read.
     """
     try:
         return np.asarray(_RESIZERS[resize](_to_rgb(_upright(image.copy())), size), dtype=np.uint8)
@@ -106,12 +114,13 @@ def fit_image(image: Image.Image, size: int, resize: Resize = "stretch") -> NDAr
 
 
 def decode_thumbnail(source: str | PathLike[str] | BinaryIO, side: int) -> NDArray[np.uint8]:
-    """Decode one image to look at: uint8 [H,W,3], RGB, 0-255, as `decode_image` otherwise.
+    """Decode one image for display to uint8 [H,W,3], RGB, 0-255.
 
-    The aspect ratio is kept and the longer side is at most `side`; a small image is not enlarged.
+    The aspect ratio is kept and the longer side is at most `side` pixels; a small image is not enlarged. Otherwise
+    like `decode_image`.
 
     Raises:
-        ImageError: as `decode_image`.
+        ImageError: in the same cases as `decode_image`.
     """
     return _decode(source, lambda image: _reduce_scale(image, side, "pad"), lambda rgb: _shrink(rgb, side))
 
@@ -133,9 +142,9 @@ def _decode(
     except FileNotFoundError:
         raise ImageError(path, "no such file") from None
     except UnidentifiedImageError:
-        raise ImageError(path, "not an image, or of a format that cannot be read") from None
+        raise ImageError(path, "not an image, or in a format that cannot be read") from None
     except Exception as error:
-        # Broken files make Pillow's parsers raise nearly anything: struct.error, KeyError, SyntaxError ...
+        # For broken files, Pillow's parsers raise nearly any exception: struct.error, KeyError, SyntaxError ...
         raise ImageError(path, error_reason(error)) from error
 
 
@@ -146,7 +155,7 @@ def _name_of(source: str | PathLike[str] | BinaryIO) -> str:
 
 
 def _reduce_scale(image: Image.Image, size: int, resize: Resize) -> None:
-    """Let the JPEG decoder skip detail that resizing would discard; other formats ignore it."""
+    """Let the JPEG decoder skip detail that resizing would remove; other formats are not affected."""
     width, height = image.size
     long_side = max(width, height)
     if resize == "pad":
@@ -160,24 +169,24 @@ def _upright(image: Image.Image) -> Image.Image:
     try:
         ImageOps.exif_transpose(image, in_place=True)
     except Exception:
-        # Broken EXIF data says nothing about the pixels, which were just read.
+        # Broken EXIF data: the pixels themselves were read without an error.
         return image
     return image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
-        return _deep_grey_to_rgb(image)
+        return _wide_grey_to_rgb(image)
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, _WHITE), rgba).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _deep_grey_to_rgb(image: Image.Image) -> Image.Image:
-    """Scale greys of more than 8 bits to 0-255: by 257 from 16 bits, by 255 from floats in 0-1.
+def _wide_grey_to_rgb(image: Image.Image) -> Image.Image:
+    """Scale greyscale of more than 8 bits to 0-255: 16-bit values are divided by 257, floats in 0-1 multiplied by 255.
 
-    Values that fit in 8 bits already are kept: some programs store those in wide modes.
+    Values that already fit in 8 bits are kept, because some programs store 8-bit values in wider types.
     """
     grey = np.nan_to_num(np.asarray(image, dtype=np.float64))
     peak = grey.max(initial=0.0)

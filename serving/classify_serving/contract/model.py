@@ -1,4 +1,4 @@
-"""What a model exported by training promises, and a client may rely on: signatures and metadata.
+"""Signatures and metadata of every exported model: training writes them, clients rely on them.
 
 | signature         | input                         | outputs                                       |
 |-------------------|-------------------------------|-----------------------------------------------|
@@ -6,10 +6,11 @@
 |                   |                               | `top_labels` string [N,K], `top_probabilities` f32 [N,K] |
 | `encoded`         | `image_bytes` string [N]      | as `serving_default`                          |
 | `embed`           | `images`                      | `embedding` f32 [N,512]                       |
-| `explain`         | `images`                      | `heatmap` f32 [N,h,w] in 0-1, and those of `serving_default` |
+| `explain`         | `images`                      | `heatmap` f32 [N,h,w] in 0-1, plus those of `serving_default` |
 | `metadata`        | `request` string [N], ignored | `json` string [N]: `ModelMetadata`, repeated  |
 
-The first dimension of every input and output is the batch, as TensorFlow Serving's batching requires.
+N: images in the batch, S: side in pixels, C: classes, K: classes in a top list, h x w: size of the feature map.
+The first dimension of every input and output is the batch; TensorFlow Serving's batching requires that.
 """
 
 from collections.abc import Mapping
@@ -42,34 +43,35 @@ TOP_K: Final = 5
 EMBEDDING_WIDTH: Final = 512
 SCHEMA_VERSION: Final = 1
 WARMUP_FILE: Final = "assets.extra/tf_serving_warmup_requests"
-"""TFRecord of `PredictionLog`s below a version's folder; a fixed name of TensorFlow Serving's."""
+"""TFRecord file of `PredictionLog` messages in a version's folder; TensorFlow Serving requires this name."""
 
 
 class ContractError(Exception):
-    """Metadata that is not of this contract; the message says what is wrong."""
+    """A model's metadata cannot be read; the message says what is wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelMetadata:
-    """What a model says of itself, as JSON, through its `metadata` signature.
+    """Description of a model, which its `metadata` signature returns as JSON.
 
     Attributes:
-        schema_version: of this record; a reader refuses a higher one than it knows.
-        model_name: name of the served model, the folder above the version.
+        schema_version: version of this record; a reader refuses a higher version than it knows.
+        model_name: name of the served model: the folder that contains the version's folder.
         model_version: the version's number.
-        class_names: class of each output, in output order.
-        merges: training folder name -> class that it was merged into.
-        image_size: side S of the square input in pixels.
-        resize: how an image of another aspect ratio was made square.
+        class_names: the classes, in the order of the output `probabilities`.
+        merges: name of a training folder -> class that the folder was merged into.
+        image_size: side S of the square input, in pixels.
+        resize: how images were made square: `stretch`, `pad` or `crop`.
         precision: number format of the computation, such as `float32`.
-        train_counts_before: training images of each folder before merging and balancing.
-        train_counts_after: training images of each class an epoch sees, after both.
-        test_metrics: measured on the held-out test split, such as `accuracy`, in 0-1.
-        dataset_fingerprint: SHA-256 over contents, labels and splits of the training dataset, as hex.
-        tensorflow_version: that trained and exported it.
-        keras_version: likewise.
-        created: UTC time of the export, ISO 8601.
-        temperature: that the logits were divided by before softmax, so that probabilities are calibrated.
+        train_counts_before: training images per folder, before merging and balancing.
+        train_counts_after: training images per class in one epoch, after merging and balancing.
+        test_metrics: metrics on the held-out test split, such as `accuracy`, in 0-1.
+        dataset_fingerprint: SHA-256 of the dataset's contents, labels and splits, as hexadecimal digits.
+        tensorflow_version: TensorFlow's version at training and export.
+        keras_version: Keras' version at training and export.
+        created: time of the export, ISO 8601, UTC.
+        temperature: the logits are divided by this number before softmax, which calibrates the probabilities
+            (temperature scaling, https://arxiv.org/abs/1706.04599).
     """
 
     schema_version: int
@@ -90,15 +92,15 @@ class ModelMetadata:
     temperature: float = 1.0
 
     def to_json(self) -> bytes:
-        """UTF-8 JSON, read back by `from_json`."""
+        """Encode as JSON in UTF-8; `from_json` reads it back."""
         return msgspec.json.encode(self)
 
     @classmethod
     def from_json(cls, data: bytes) -> "ModelMetadata":
-        """Read metadata; fields that are not known are ignored.
+        """Decode metadata from JSON; unknown fields are ignored.
 
         Raises:
-            ContractError: not this record, or of a newer schema.
+            ContractError: the JSON is not this record, or has a newer schema version.
         """
         try:
             metadata = msgspec.json.decode(data, type=cls)
@@ -106,12 +108,12 @@ class ModelMetadata:
             raise ContractError(f"the model's metadata cannot be read: {error}") from error
         if metadata.schema_version > SCHEMA_VERSION:
             raise ContractError(
-                f"the model's metadata has schema {metadata.schema_version} and this program knows"
-                f" {SCHEMA_VERSION}: upgrade it"
+                f"the model's metadata has schema version {metadata.schema_version}, but this program reads up to"
+                f" version {SCHEMA_VERSION}: upgrade this program"
             )
         return metadata
 
     def true_class(self, label: str) -> str | None:
-        """The class an image filed under folder `label` should be given; None if no class of this model."""
+        """The correct class, after merges, of an image in a folder named `label`; None if the model has none for it."""
         merged = self.merges.get(label, label)
         return merged if merged in self.class_names else None

@@ -1,4 +1,4 @@
-"""The numbered version folders of a model, `models/<name>/<version>/`; needs no TensorFlow."""
+"""Find the numbered version folders of a model, `models/<name>/<version>/`, without TensorFlow."""
 
 from pathlib import Path
 from typing import Final
@@ -7,25 +7,25 @@ SAVED_MODEL: Final = "saved_model.pb"
 
 
 class ServableError(Exception):
-    """A folder that holds no model that can be served; one sentence, naming the folder."""
+    """A folder has no model that can be served; the message names the folder and what to do."""
 
 
 def version_folders(model: Path) -> list[Path]:
-    """The numbered folders of a model, the highest number first; empty if there is no such folder."""
+    """The numbered folders of a model, the highest number first; empty if `model` does not exist."""
     numbered = [path for path in model.glob("*") if path.name.isdecimal() and path.is_dir()]
     return sorted(numbered, key=lambda path: int(path.name), reverse=True)
 
 
 def newest_version(model: Path) -> int:
-    """The highest version number that is taken; 0 if there is none."""
+    """The highest version number in use; 0 if there is none."""
     return max((int(path.name) for path in version_folders(model)), default=0)
 
 
 def find_version(folder: Path) -> Path:
-    """The version to serve: `folder` itself if it is a version, else the highest-numbered one in it.
+    """The folder of the version to serve: `folder` itself if it is a version, otherwise its highest version.
 
     Raises:
-        ServableError: there is no such folder or no version in it.
+        ServableError: the folder does not exist or has no version.
     """
     if not folder.is_dir():
         raise ServableError(f"no model folder {folder}: train one with classify-train train, or correct the path")

@@ -1,17 +1,17 @@
-"""Cells of CSV files that no spreadsheet takes for a formula."""
+"""Escape CSV cells that a spreadsheet would execute as a formula (CSV injection)."""
 
 import re
 from typing import Final
 
-# A spreadsheet runs a cell that begins like this, and shows what begins with ' as it is.
+# Spreadsheets execute a cell that begins like this; a cell that begins with ' is shown as text.
 _FORMULA: Final = re.compile(r"'*[=+\-@\t\r\n]")
 
 
 def escape_formula(cell: str) -> str:
-    """The cell as it is written: one that would be a formula gets a ' in front."""
+    """The cell as written to the file: one that a spreadsheet would execute gets a leading '."""
     return f"'{cell}" if _FORMULA.match(cell) else cell
 
 
 def unescape_formula(cell: str) -> str:
-    """The opposite of `escape_formula`: a cell that begins with ' and would be a formula without was given it."""
+    """The original cell: removes the leading ' that `escape_formula` added."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell

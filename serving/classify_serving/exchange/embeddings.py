@@ -1,4 +1,4 @@
-"""Embeddings of a run's images: `embeddings.npy`, float32 [N,512], and `embeddings.csv`, which image each row is of."""
+"""Embeddings of the images of a client's run: `embeddings.npy`, float32 [N,512], and `embeddings.csv`, its N images."""
 
 import csv
 from dataclasses import dataclass
@@ -8,25 +8,27 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from classify_serving.contract.text import error_reason
+
 VECTORS: Final = "embeddings.npy"
 IMAGES: Final = "embeddings.csv"
 COLUMNS: Final = ("path", "true_class", "predicted", "probability", "file")
 
 
 class EmbeddingsError(Exception):
-    """The two files are not there or do not belong together; the message says which and the remedy."""
+    """The embeddings are missing or cannot be read; the message names the folder and what to do."""
 
 
 @dataclass(frozen=True)
 class EmbeddedImage:
-    """A line of `embeddings.csv`.
+    """One line of `embeddings.csv`.
 
     Attributes:
-        path: the file's name in the results.
-        true_class: its true class, or empty.
+        path: the image's path in the results, relative to the input folder.
+        true_class: its true class; empty if unknown.
         predicted: the predicted class.
-        probability: of that class, in 0-1.
-        file: where the file was.
+        probability: probability of the predicted class, 0-1.
+        file: absolute path of the file when it was classified.
     """
 
     path: str
@@ -37,29 +39,32 @@ class EmbeddedImage:
 
     @property
     def is_miss(self) -> bool:
-        """Whether the prediction is wrong."""
+        """Whether the true class is known and the prediction is another class."""
         return bool(self.true_class) and self.true_class != self.predicted
 
 
 def read_embeddings(folder: Path) -> tuple[NDArray[np.float32], list[EmbeddedImage]]:
-    """Read the vectors, float32 [N,D], and the N images they are of, from an output folder.
+    """Read the embeddings in a client's output folder.
+
+    Returns:
+        The vectors, float32 [N,D], and their N images in the same order.
 
     Raises:
-        EmbeddingsError: they are not there, or cannot be read.
+        EmbeddingsError: the files are missing, cannot be read, or do not belong together.
     """
     try:
         vectors: NDArray[np.float32] = np.load(folder / VECTORS, allow_pickle=False).astype(np.float32)
         with (folder / IMAGES).open(encoding="utf-8", newline="") as file:
             rows = csv.reader(file)
             if tuple(next(rows, ())) != COLUMNS:
-                raise ValueError("other columns")
+                raise ValueError(f"{IMAGES} does not have the columns {', '.join(COLUMNS)}")
             images = [EmbeddedImage(row[0], row[1], row[2], float(row[3]), Path(row[4])) for row in rows]
         if vectors.ndim != 2 or len(vectors) != len(images):
-            raise ValueError(f"{vectors.shape} vectors for {len(images)} lines")
+            raise ValueError(f"{VECTORS} has the shape {vectors.shape}, but {IMAGES} has {len(images)} images")
     except FileNotFoundError:
         raise EmbeddingsError(f"no embeddings in {folder}: run classify-client with --embed first") from None
     except (OSError, ValueError, IndexError, csv.Error, EOFError) as error:
         raise EmbeddingsError(
-            f"the embeddings in {folder} cannot be read ({error}): run classify-client with --embed again"
+            f"the embeddings in {folder} cannot be read ({error_reason(error)}): run classify-client with --embed again"
         ) from error
     return vectors, images

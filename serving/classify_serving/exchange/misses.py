@@ -1,6 +1,6 @@
-"""`miss/`: a copy of every image a model was wrong about, named `{true}_to_{predicted}_{filename}`.
+"""The folder `miss/`: a copy of every misclassified image, named `{true}_to_{predicted}_{filename}`.
 
-The client and a training's evaluation leave the same folder.
+The client and training's evaluation both write it.
 """
 
 import hashlib
@@ -21,27 +21,29 @@ _PARTIAL: Final = ".partial-"
 _CHUNK: Final = 1 << 20
 
 Original = Path | Callable[[], BinaryIO]
-"""What is copied: a local file, or a function that opens the content of one that is none."""
+"""What to copy: a local file, or a function that opens the content of an image that is not a local file."""
 
 
 class CopyFolder:
-    """A folder of copies of images, made when the first one comes.
+    """A folder of copies of images, created with the first copy.
 
     Args:
-        folder: where.
-        link: make hard links of local files, which take no space; a copy where the file system has none.
+        folder: path of the folder.
+        link: make hard links instead of copies, which need no disk space; only for local files, and only where the
+            file system allows it.
     """
 
     def __init__(self, folder: Path, link: bool = False) -> None:
         self.folder, self._link = folder, link
 
     def put(self, original: Original, name: str) -> str:
-        """Copy a file to `name`, which may have one folder in it, and return the name that the copy got.
+        """Copy an image to `name` (`file` or `folder/file`) and return the name of the copy.
 
-        The same content is never there twice under one name; another one of that name gets a hash of its content.
+        If another content has this name already, a hash of the content is added to the name; the same content is not
+        copied again.
 
         Raises:
-            OSError: it cannot be read, or the copy not be written.
+            OSError: the image cannot be read, or the copy cannot be written.
         """
         folder = self._make_folder(PurePath(name).parent.name)
         target = folder / PurePath(name).name
@@ -54,27 +56,27 @@ class CopyFolder:
     def _make_folder(self, name: str) -> Path:
         folder = self.folder / name
         while os.path.lexists(folder) and not folder.is_dir():
-            # Only labels made for it give a folder the name of a copy.
+            # A copied file has this name already: possible only with labels chosen to cause it.
             folder = folder.with_name(folder.name + "_")
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def _is_made(self, original: Original, target: Path) -> bool:
-        """Whether the copy is there already, and of the kind that is asked for."""
+        """Whether `target` is already a copy of this content, and a hard link exactly if links are wanted."""
         if not target.is_file() or target.is_symlink() or not _same_content(original, target):
             return False
         return not isinstance(original, Path) or original.samefile(target) == self._link
 
     def _write(self, original: Original, target: Path) -> None:
         partial = self.folder / f"{_PARTIAL}{os.getpid()}"
-        # What a killed run left may be a link: writing through it would change an original.
+        # A killed run may have left a hard link here; writing to it would change the original image.
         partial.unlink(missing_ok=True)
         if not (self._link and isinstance(original, Path) and _linked(original, partial)):
             _copy(original, partial)
         os.replace(partial, target)
 
     def remove(self, name: str) -> None:
-        """Remove a copy made by an earlier run; a name that no run gave is not touched."""
+        """Remove a copy that an earlier run made; does nothing for a name that no run could have given."""
         parts = PurePath(name).parts
         if not 1 <= len(parts) <= 2 or any(part != clip_end(safe_name(part), _LONGEST) for part in parts):
             return
@@ -86,18 +88,18 @@ class CopyFolder:
                 path.parent.rmdir()
 
     def remove_partial(self) -> None:
-        """Remove what killed runs left half-copied."""
+        """Remove incomplete copies that killed runs left."""
         for partial in self.folder.glob(f"{_PARTIAL}*"):
             partial.unlink(missing_ok=True)
 
 
 class MissFolder(CopyFolder):
-    """The miss folder of a run.
+    """The folder `miss/` of a run.
 
     Args:
-        output: the folder it is in.
-        link: as for `Copies`.
-        by_pair: put each pair of classes into a folder of its own, `{true}_to_{predicted}/{filename}`.
+        output: the run's output folder, which contains `miss/`.
+        link: as in `CopyFolder`.
+        by_pair: use one folder per pair of classes, `{true}_to_{predicted}/{filename}`.
     """
 
     def __init__(self, output: Path, link: bool = False, by_pair: bool = False) -> None:
@@ -105,10 +107,16 @@ class MissFolder(CopyFolder):
         self._name = pair_name if by_pair else miss_name
 
     def add(self, original: Original, true_class: str, predicted: str, file_name: str = "") -> str:
-        """Copy a file (its name, if it is no local one, is `file_name`), and return the copy's name.
+        """Copy a misclassified image and return the name of the copy, relative to `miss/`.
+
+        Args:
+            original: what to copy.
+            true_class: the true class.
+            predicted: the predicted class.
+            file_name: the image's file name; used only if `original` is not a local file.
 
         Raises:
-            OSError: as `put`.
+            OSError: the image cannot be read, or the copy cannot be written.
         """
         if isinstance(original, Path):
             file_name = original.name
@@ -116,23 +124,23 @@ class MissFolder(CopyFolder):
 
 
 def miss_name(true_class: str, predicted: str, file_name: str) -> str:
-    """`{true}_to_{predicted}_{filename}` as one file name, whatever the labels hold, within 255 bytes.
+    """The file name `{true}_to_{predicted}_{filename}`, valid on every file system and at most 255 bytes long.
 
-    Characters that some file system refuses, and bytes that are no UTF-8, become `_`. A name that is too long
-    loses its beginning, since its end tells files apart.
+    Characters that some file system forbids, and bytes that are not UTF-8, become `_`. A file name that is too long is
+    cut at its beginning, because names in a folder usually differ at their end.
     """
     return _prefixed(f"{true_class}_to_{predicted}_", file_name)
 
 
 def pair_name(true_class: str, predicted: str, file_name: str) -> str:
-    """Likewise `{true}_to_{predicted}/{filename}`: a folder's name and a file's."""
+    """The name `{true}_to_{predicted}/{filename}`: a folder and a file, each made valid as in `miss_name`."""
     return (
         f"{clip_end(safe_name(f'{true_class}_to_{predicted}'), _LONGEST)}/{clip_start(safe_name(file_name), _LONGEST)}"
     )
 
 
 def review_name(probability: float, predicted: str, file_name: str) -> str:
-    """Likewise `{probability}_{predicted}_{filename}`, so that the least certain come first."""
+    """The file name `{probability}_{predicted}_{filename}`; sorted by name, the least certain images come first."""
     return _prefixed(f"{probability:.2f}_{predicted}_", file_name)
 
 
@@ -151,17 +159,17 @@ def _hashed(name: str, digest: str) -> str:
 
 
 def safe_name(text: str) -> str:
-    """Text as a name that every file system takes and that stays in its folder."""
+    """Turn text into a file name that every file system accepts and that cannot point to another folder."""
     return re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|]', "_", printable(text)).lstrip(".") or "_"
 
 
 def clip_end(text: str, most: int) -> str:
-    """The beginning of a text, at most `most` bytes of UTF-8."""
+    """Cut off the end of a text, so that at most `most` bytes of UTF-8 remain."""
     return text.encode()[:most].decode(errors="ignore")
 
 
 def clip_start(text: str, most: int) -> str:
-    """The end of a text, likewise."""
+    """Cut off the beginning of a text, so that at most `most` bytes of UTF-8 remain; never empty or hidden."""
     return text.encode()[-most:].decode(errors="ignore").lstrip(".") or "_"
 
 
@@ -191,7 +199,7 @@ def _digest(original: Original) -> str:
 
 def _linked(original: Path, target: Path) -> bool:
     try:
-        # A link to a symbolic link would lead nowhere from here.
+        # Link to the file itself: a relative symbolic link would be broken in another folder.
         os.link(os.path.realpath(original), target)
     except OSError:
         return False

@@ -1,7 +1,8 @@
-"""`review.csv`: the images a client found doubtful, what its user decides, and what training does about it.
+"""`review.csv`: images whose label may be wrong, and the user's decision about each.
 
-A decision is about a content and its label: rows are identified by SHA-256 and label, so that neither a renamed file
-nor a second run loses a decision.
+The client writes it, the user fills in the column `action`, and `classify-train apply` carries the actions out. A row
+is identified by the SHA-256 of the image's content and by its label, so that decisions survive renamed files and new
+runs.
 """
 
 import csv
@@ -16,18 +17,18 @@ from classify_serving.files import replacing
 
 REVIEW: Final = "review.csv"
 CONFIRMED: Final = ".review/confirmed.csv"
-"""Below a dataset: content and label of the images whose label a person has confirmed."""
+"""In a dataset's folder: SHA-256 and label of each image whose label the user has confirmed."""
 
 Verb = Literal["keep", "relabel", "delete"]
 
 
 class ReviewError(Exception):
-    """A review that cannot be read or makes no sense; the message names the file, the line and the remedy."""
+    """A review cannot be read or contains an invalid action; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Action:
-    """What to do with an image: `keep` its label, `relabel` it as `label`, or `delete` it."""
+    """What to do with an image: `keep` its label, `relabel` it to `label`, or `delete` it from the dataset."""
 
     verb: Verb
     label: str = ""
@@ -38,19 +39,20 @@ class Action:
 
 @dataclass(frozen=True, kw_only=True)
 class ReviewRow:
-    """A line of `review.csv`, every value as it stands there.
+    """One line of `review.csv`; every value is the text in the file.
 
     Attributes:
-        path: the file's name in the results.
-        label: the label that its folder gives it.
-        predicted: the predicted class, with its probability in 0-1.
+        path: the image's path in the results, relative to the input folder.
+        label: its label: the name of its folder.
+        predicted: the predicted class.
+        probability: probability of the predicted class, 0-1.
         issue_type: what may be wrong: `wrong-label`, `duplicate`, `outlier`, `confusion` or `confirmed`.
-        reason: why it has this type, in a few words.
-        seen: `true` if the model was trained on this content, `false` if not, empty if that is not known.
-        proposed: the proposed action; empty where only a person can decide.
-        action: the user's decision: `keep`, `relabel:<label>`, `delete`, or empty while undecided.
-        sha256: of the content, as hex.
-        file: the file's absolute path.
+        reason: why the image has this issue type, in a few words.
+        seen: `true` if the model was trained on this content, `false` if not, empty if unknown.
+        proposed: the proposed action; empty if there is no proposal.
+        action: the user's decision: `keep`, `relabel:<label>` or `delete`; empty if undecided.
+        sha256: SHA-256 of the image's content, 64 hexadecimal digits.
+        file: the file's absolute path when it was classified.
     """
 
     path: str
@@ -67,7 +69,7 @@ class ReviewRow:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Content and label, which identify a decision."""
+        """SHA-256 and label, which identify the row."""
         return self.sha256, self.label
 
 
@@ -79,10 +81,10 @@ _OLD_ISSUE_TYPES: Final[Mapping[str, str]] = {"unlike": "outlier"}
 
 
 def parse_action(text: str) -> Action | None:
-    """Read a cell of the column `action`; None if nothing is decided.
+    """Parse a cell of the column `action`; None if it is empty.
 
     Raises:
-        ReviewError: it is none of the actions.
+        ReviewError: the text is not an action.
     """
     verb, colon, label = (part.strip() for part in text.strip().partition(":"))
     match verb.lower(), bool(colon), bool(label):
@@ -98,10 +100,12 @@ def parse_action(text: str) -> Action | None:
 
 
 def read_review(path: Path) -> list[ReviewRow]:
-    """Read a review, also one that a spreadsheet has saved with semicolons or tabs.
+    """Read a review; commas, semicolons and tabs, which some spreadsheets write, are accepted as separators.
+
+    Column and issue type names of release 0.1 are read too.
 
     Raises:
-        ReviewError: no such file, or it is not a review.
+        ReviewError: the file is missing or is not a review.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -109,7 +113,7 @@ def read_review(path: Path) -> list[ReviewRow]:
             file.seek(0)
             reader = csv.DictReader(file, delimiter=max(",;\t", key=head.count), restval="")
             if not set(reader.fieldnames or ()) >= _REQUIRED:
-                raise ReviewError(f"{path} is not a review: give the {REVIEW} of a run of classify-client")
+                raise ReviewError(f"{path} is not a review: use the {REVIEW} that classify-client wrote")
             return [_row(line) for line in reader]
     except OSError as error:
         raise ReviewError(f"cannot read {path}: {error_reason(error)}") from error
@@ -118,7 +122,7 @@ def read_review(path: Path) -> list[ReviewRow]:
 
 
 def current_issue_type(name: str) -> str:
-    """Today's name of an issue type that may be written as in release 0.1."""
+    """The current name of an issue type that may have its name of release 0.1."""
     return _OLD_ISSUE_TYPES.get(name, name)
 
 
@@ -129,7 +133,11 @@ def _row(line: Mapping[str, str]) -> ReviewRow:
 
 
 def write_review(path: Path, rows: Iterable[ReviewRow]) -> None:
-    """Write a review, whole or not at all."""
+    """Write a review, replacing an existing file atomically.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     with (
         replacing(path) as temporary,
         temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
@@ -140,10 +148,10 @@ def write_review(path: Path, rows: Iterable[ReviewRow]) -> None:
 
 
 def read_confirmed(path: Path) -> frozenset[tuple[str, str]]:
-    """The (SHA-256, label) pairs that were confirmed; none if there is no such file.
+    """Read the confirmed labels as pairs (SHA-256, label); empty if the file does not exist.
 
     Raises:
-        ReviewError: it cannot be read.
+        ReviewError: the file cannot be read.
     """
     if not path.is_file():
         return frozenset()
@@ -156,4 +164,6 @@ def _read_pairs(path: Path) -> Iterator[tuple[str, str]]:
             for line in csv.DictReader(file):
                 yield line["sha256"], line["label"]
     except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
-        raise ReviewError(f"{path} cannot be read as a list of confirmed labels: remove it, or mend it") from error
+        raise ReviewError(
+            f"cannot read the confirmed labels in {path} ({error_reason(error)}): correct or remove the file"
+        ) from error

@@ -1,4 +1,4 @@
-"""Embeddings of the images a model was trained on, to find the training images that another image is similar to."""
+"""Embeddings of the training images, to find the training image that is most similar to another image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,32 +9,34 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from classify_serving.contract.text import error_reason
+
 TRAIN_EMBEDDINGS_FILE: Final = "train_embeddings.npz"
-"""In the folder of a training's run."""
+"""In the folder of a training run."""
 _FILES: Final = (TRAIN_EMBEDDINGS_FILE, "index.npz")
-"""Today's name, and the name in runs of release 0.1."""
+"""The current name, and the name in release 0.1."""
 
 _NEAR_DUPLICATE_QUANTILE: Final = 0.95
 _OUTLIER_QUANTILE: Final = 0.01
-"""Quantiles of the similarity of a training image to its nearest neighbour."""
+"""Quantiles, over the training images, of an image's similarity to its nearest neighbour."""
 _SAMPLE: Final = 4000
 _CHUNK: Final = 1024
 
 
 class TrainEmbeddingsError(Exception):
-    """The embeddings cannot be read; the message names the file and the remedy."""
+    """The embeddings cannot be read; the message names the file and what to do."""
 
 
 @dataclass(frozen=True)
 class TrainEmbeddings:
-    """Training images as unit vectors.
+    """Embeddings of N training images.
 
     Attributes:
-        vectors: float32 [N,D], each of length 1.
-        digests: SHA-256 of each image as hex.
-        labels: of each image.
+        vectors: float32 [N,D], each row of length 1.
+        digests: SHA-256 of each of the N images, 64 hexadecimal digits.
+        labels: label of each of the N images.
         near_duplicate_similarity: cosine similarity at or above which two images count as near-duplicates.
-        outlier_similarity: cosine similarity to the nearest training image below which an image is an outlier.
+        outlier_similarity: an image is an outlier if its cosine similarity to the nearest training image is below this.
     """
 
     vectors: NDArray[np.float32]
@@ -44,14 +46,14 @@ class TrainEmbeddings:
     outlier_similarity: float
 
     def nearest(self, vectors: NDArray[np.float32], digests: Sequence[str]) -> list[tuple[float, str]]:
-        """Find the nearest training image of another content for each of M images.
+        """Find the most similar training image for each of M images; an image with the same content does not count.
 
         Args:
-            vectors: float32 [M,D], of any length.
-            digests: SHA-256 of each of the M images as hex.
+            vectors: float32 [M,D]; need not be normalised.
+            digests: SHA-256 of each of the M images, hexadecimal digits.
 
         Returns:
-            Cosine similarity and label of the nearest training image, for each of the M images.
+            For each of the M images: cosine similarity and label of the nearest training image.
         """
         own = {digest: place for place, digest in enumerate(self.digests)}
         found = []
@@ -68,7 +70,13 @@ class TrainEmbeddings:
 def make_train_embeddings(
     vectors: NDArray[np.float32], digests: Sequence[str], labels: Sequence[str]
 ) -> TrainEmbeddings:
-    """Embeddings of N >= 2 training images, float32 [N,D], with thresholds from their similarities to each other."""
+    """Normalise the embeddings of training images and derive the two similarity thresholds from them.
+
+    Args:
+        vectors: float32 [N,D], N >= 2.
+        digests: SHA-256 of each of the N images, hexadecimal digits.
+        labels: label of each of the N images.
+    """
     embeddings = TrainEmbeddings(normalise(vectors), digests, labels, 1.0, -1.0)
     sample = np.random.default_rng(0).permutation(len(vectors))[:_SAMPLE]
     nearest = embeddings.nearest(vectors[sample], [digests[place] for place in sample])
@@ -79,14 +87,18 @@ def make_train_embeddings(
 
 
 def normalise(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale vectors, float32 [N,D], to length 1; zeros stay zeros."""
+    """Scale each row of `vectors`, float32 [N,D], to length 1; a row of zeros stays zero."""
     lengths = np.linalg.norm(vectors.astype(np.float32), axis=1, keepdims=True)
     scaled: NDArray[np.float32] = (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
     return scaled
 
 
 def write_train_embeddings(path: Path, embeddings: TrainEmbeddings) -> None:
-    """Write embeddings as a compressed `.npz`; vectors are stored as float16."""
+    """Write embeddings as a compressed `.npz` file; the vectors are stored as float16.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     labels = [label.encode("utf-8", "backslashreplace").decode() for label in embeddings.labels]
     with path.open("wb") as file:
         np.savez_compressed(
@@ -99,15 +111,18 @@ def write_train_embeddings(path: Path, embeddings: TrainEmbeddings) -> None:
 
 
 def read_train_embeddings(path: Path) -> TrainEmbeddings:
-    """Read embeddings from a file, or from a run's folder that contains one.
+    """Read the embeddings of the training images.
+
+    Args:
+        path: the file, or the folder of a training run that contains it.
 
     Raises:
-        TrainEmbeddingsError: there is no such file, or it is something else.
+        TrainEmbeddingsError: the file is missing or has other content.
     """
     if path.is_dir():
         path = next((path / name for name in _FILES if (path / name).is_file()), path / TRAIN_EMBEDDINGS_FILE)
     try:
-        # NumPy would leave a file open that is not one of its own.
+        # Opened here, because NumPy does not close a file that it cannot read.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             near_duplicate, outlier = stored["limits"].tolist()
             embeddings = TrainEmbeddings(
@@ -118,10 +133,10 @@ def read_train_embeddings(path: Path) -> TrainEmbeddings:
                 outlier,
             )
     except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
-        reason = getattr(error, "strerror", None) or "it is another kind of file"
+        reason = error_reason(error) if isinstance(error, OSError) else "it does not contain train embeddings"
         raise TrainEmbeddingsError(
-            f"cannot read {path} ({reason.lower()}): give the {TRAIN_EMBEDDINGS_FILE} of a run of classify-train"
+            f"cannot read {path} ({reason}): give the {TRAIN_EMBEDDINGS_FILE} of a training run"
         ) from error
     if not len(embeddings.vectors) == len(embeddings.digests) == len(embeddings.labels):
-        raise TrainEmbeddingsError(f"{path} is incomplete: give the {TRAIN_EMBEDDINGS_FILE} of another run")
+        raise TrainEmbeddingsError(f"{path} is incomplete: give the {TRAIN_EMBEDDINGS_FILE} of another training run")
     return embeddings

@@ -1,6 +1,6 @@
-"""The train manifest: every image content that a model was trained or tested on, with its label and split.
+"""The train manifest: SHA-256, label and split of every image in the dataset that a model was trained on.
 
-Training stores it inside the model's version, so that a client can tell images the model has seen from new ones.
+Training stores it in the model's version folder. With it, the client recognises images that the model was trained on.
 """
 
 import csv
@@ -14,38 +14,46 @@ from classify_serving.contract.text import error_reason
 from classify_serving.contract.versions import version_folders
 
 TRAIN_MANIFEST_FILE: Final = "assets.extra/train_manifest.csv"
-"""Below a version's folder."""
+"""In a version's folder."""
 
 _FILES: Final = (TRAIN_MANIFEST_FILE, "assets.extra/trained_on.csv")
-"""Today's name, and the name in models of release 0.1."""
+"""The current name, and the name in release 0.1."""
 _COLUMNS: Final = ("sha256", "label", "split")
 _SEEN: Final = frozenset(("train", "val"))
 
 
 class TrainManifestError(Exception):
-    """The manifest cannot be read; the message names it and the remedy."""
+    """The manifest is missing or cannot be read; the message names the file or folder and what to do."""
 
 
 @dataclass(frozen=True)
 class TrainManifest:
-    """Contents of a dataset: SHA-256 as hex -> (label, split).
+    """The images of a dataset.
 
-    Validation images count as seen: they decided which weights were kept.
+    Attributes:
+        contents: SHA-256 (64 hexadecimal digits) -> (label, split); split is `train`, `val` or `test`.
     """
 
     contents: Mapping[str, tuple[str, str]]
 
     def is_seen(self, sha256: str) -> bool:
-        """Whether the model was fitted to this content."""
+        """Whether the image was in the training or validation split.
+
+        Validation images count as seen, because training selected the best weights with them.
+        """
         return self.contents.get(sha256, ("", ""))[1] in _SEEN
 
     def label(self, sha256: str) -> str:
-        """The label that the dataset gives this content; empty if it is not in it."""
+        """The image's label in the dataset; empty if the dataset does not contain it."""
         return self.contents.get(sha256, ("", ""))[0]
 
 
 def train_manifest_csv(contents: Iterable[tuple[str, str, str]]) -> bytes:
-    """The manifest as it is stored, from (SHA-256, label, split)."""
+    """The content of a manifest file, UTF-8.
+
+    Args:
+        contents: (SHA-256, label, split) of each image.
+    """
     text = io.StringIO(newline="")
     csv.writer(text).writerows([_COLUMNS, *contents])
     return text.getvalue().encode("utf-8", "backslashreplace")
@@ -55,15 +63,15 @@ def read_train_manifest(path: Path) -> TrainManifest:
     """Read a manifest.
 
     Args:
-        path: the file, or the folder of a model or of one version that contains it; of a model, the newest version's.
+        path: the file, a version's folder that contains it, or a model's folder (then its newest version that has one).
 
     Raises:
-        TrainManifestError: there is none, or the file is something else.
+        TrainManifestError: the manifest is missing, or the file has other content.
     """
     file = find_train_manifest(path) if path.is_dir() else path
     if file is None:
         raise TrainManifestError(
-            f"no {TRAIN_MANIFEST_FILE} in {path}: give the folder of a model exported by classify-train"
+            f"no {TRAIN_MANIFEST_FILE} in {path}: give the folder of a model that classify-train exported"
         )
     try:
         with file.open(encoding="utf-8", newline="") as lines:
@@ -78,7 +86,12 @@ def read_train_manifest(path: Path) -> TrainManifest:
 
 
 def find_train_manifest(folder: Path, version: int | None = None) -> Path | None:
-    """The manifest below the folder of a version, or of a model: of one version, or of the newest that has one."""
+    """Find the manifest in the folder of a version or of a model; None if there is none.
+
+    Args:
+        folder: a version's folder, or a model's folder.
+        version: in a model's folder, the version to look in; None means the newest version that has a manifest.
+    """
     versions = (path for path in version_folders(folder) if version in (None, int(path.name)))
     candidates = (place / name for place in (folder, *versions) for name in _FILES)
     return next((path for path in candidates if path.is_file()), None)

@@ -1,7 +1,7 @@
-"""Server-side batching: requests that come at the same time are run together, by TensorFlow's own batching kernel.
+"""Server-side batching: concurrent requests are merged into one batch by TensorFlow's batching kernel.
 
-It is the kernel's scheduler that TensorFlow Serving uses too, so its limits and refusals are the same: a full queue is
-UNAVAILABLE, a request larger than a batch INVALID_ARGUMENT.
+TensorFlow Serving uses the same scheduler, so limits and status codes are the same: UNAVAILABLE if the queue is full,
+INVALID_ARGUMENT if a request is larger than a batch.
 """
 
 import os
@@ -15,27 +15,25 @@ import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 
+from classify_serving.contract.text import error_reason
 from classify_serving.server.batching_pb2 import BatchingParameters
+from classify_serving.server.errors import BatchingError
 
 Function = Callable[..., Mapping[str, tf.Tensor]]
-_scopes = count()
-_LEAST: Final = {"max_batch_size": 1, "batch_timeout_micros": 0, "max_enqueued_batches": 1, "num_batch_threads": 1}
-
-
-class BatchingError(Exception):
-    """Batching parameters that cannot be used; one sentence, naming the file."""
+_scope_numbers = count()
+_MINIMUM: Final = {"max_batch_size": 1, "batch_timeout_micros": 0, "max_enqueued_batches": 1, "num_batch_threads": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batching:
-    """How requests are merged; names and defaults are TensorFlow Serving's.
+    """Batching parameters, with TensorFlow Serving's names and defaults.
 
     Attributes:
-        max_batch_size: images in a batch at most.
-        batch_timeout_micros: how long a batch that is not full waits for more, in microseconds.
-        max_enqueued_batches: batches that wait at most; what comes then is refused.
-        num_batch_threads: batches run at once.
-        allowed_batch_sizes: batches are padded up to one of these; empty allows all.
+        max_batch_size: most images in one batch.
+        batch_timeout_micros: time that an incomplete batch waits for more requests, in microseconds.
+        max_enqueued_batches: most batches in the queue; further requests are refused.
+        num_batch_threads: number of batches that run at the same time.
+        allowed_batch_sizes: a batch is padded to the next of these sizes; empty: no padding.
     """
 
     max_batch_size: int = 1000
@@ -46,38 +44,42 @@ class Batching:
 
 
 def read_batching(path: Path) -> Batching:
-    """Read a `--batching_parameters_file`, text format of `BatchingParameters`.
+    """Read a `--batching_parameters_file`: `BatchingParameters` in protobuf's text format.
 
     Raises:
-        BatchingError: it cannot be read, has a field that does not exist or that only TensorFlow Serving knows, or
-            sizes that contradict each other.
+        BatchingError: the file cannot be read, sets an unknown field or one that only TensorFlow Serving supports, or
+            has invalid values.
     """
     try:
         parameters = text_format.Parse(path.read_text(), BatchingParameters())
     except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
-        raise BatchingError(f"{path} does not hold batching parameters ({error}): correct it") from error
+        raise BatchingError(
+            f"cannot read batching parameters from {path} ({error_reason(error)}): correct the file"
+        ) from error
     given = {field.name: value for field, value in parameters.ListFields()}
     for name in given:
         if name not in Batching.__dataclass_fields__:
-            raise BatchingError(f"{path} sets {name}, which only TensorFlow Serving itself can do: leave it out here")
+            raise BatchingError(f"{path} sets {name}, which classify-serve does not support: remove it")
     sizes = tuple(given.pop("allowed_batch_sizes", ()))
     batching = Batching(**{name: message.value for name, message in given.items()}, allowed_batch_sizes=sizes)
-    for name, least in _LEAST.items():
-        if getattr(batching, name) < least:
-            raise BatchingError(f"{path}: {name} must be at least {least}, not {getattr(batching, name)}: correct it")
+    for name, minimum in _MINIMUM.items():
+        value = getattr(batching, name)
+        if value < minimum:
+            raise BatchingError(f"{path}: {name} is {value}, but must be at least {minimum}: correct it")
     if sizes and (list(sizes) != sorted(set(sizes)) or sizes[-1] != batching.max_batch_size):
         raise BatchingError(
-            f"{path}: allowed_batch_sizes must rise and end with max_batch_size, {batching.max_batch_size}: mend them"
+            f"{path}: allowed_batch_sizes must be in increasing order and end with max_batch_size"
+            f" ({batching.max_batch_size}): correct them"
         )
     return batching
 
 
 def batched(function: Function, signature: SignatureDef, batching: Batching) -> Function:
-    """A signature's function that merges concurrent calls.
+    """Wrap a signature's function so that concurrent calls are merged into one batch.
 
     Args:
-        function: keyword inputs -> outputs by name; dimension 0 of each is the batch.
-        signature: what it takes and gives.
+        function: takes the inputs as keywords and returns the outputs by name; dimension 0 of each is the batch.
+        signature: inputs and outputs of the function.
         batching: how to merge.
     """
     names, aliases = sorted(signature.inputs), sorted(signature.outputs)
@@ -95,8 +97,8 @@ def batched(function: Function, signature: SignatureDef, batching: Batching) -> 
         autograph=False,
         enable_large_batch_splitting=False,
     )
-    # The kernel finds its queue by the name of its scope, in the whole process: a queue for each function.
-    scope = f"batching_{next(_scopes)}"
+    # The kernel looks up its queue by the scope's name in the whole process; each function needs a queue of its own.
+    scope = f"batching_{next(_scope_numbers)}"
 
     def merged(*inputs: tf.Tensor) -> list[tf.Tensor]:
         with tf.name_scope(scope):

@@ -1,4 +1,4 @@
-"""What the embedded server serves: one version of a model, read from a SavedModel or made by a test."""
+"""A loaded version of a model: signatures and a predict function, from a SavedModel or from a test."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -14,7 +14,8 @@ from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from classify_serving.contract.model import WARMUP_FILE
+from classify_serving.contract.model import SERVING_DEFAULT, WARMUP_FILE
+from classify_serving.contract.text import error_reason
 from classify_serving.contract.versions import SAVED_MODEL, ServableError, find_version
 from classify_serving.server.batching import Batching, batched
 
@@ -30,9 +31,9 @@ class Servable:
 
     Attributes:
         name: the model's name in requests.
-        version: its number.
-        signatures: what each signature takes and gives.
-        predict: signature name and inputs -> outputs; inputs have been checked against the signature.
+        version: the version's number.
+        signatures: inputs and outputs of each signature, by the signature's name.
+        predict: takes a signature's name and its inputs, returns its outputs; inputs must fit the signature.
     """
 
     name: str
@@ -42,12 +43,12 @@ class Servable:
 
 
 class Servables:
-    """The version that answers now; a new one takes its place in one step.
+    """The version that answers requests; assign `current` to replace it by another version.
 
-    Requests that run on the old one keep it until they are done, and then its memory is freed.
+    Running requests keep the old version until they are done; then its memory is freed.
 
     Args:
-        servable: the first.
+        servable: the first version.
     """
 
     def __init__(self, servable: Servable) -> None:
@@ -55,15 +56,15 @@ class Servables:
 
 
 def load_servable(folder: Path, name: str | None = None, batching: Batching | None = None) -> Servable:
-    """Load the newest version below `folder` and run its warm-up requests.
+    """Load the newest version in `folder` and run its warm-up requests.
 
     Args:
-        folder: a model's folder `<name>/`, or a version's `<name>/<number>/`.
-        name: the name to serve it under; the folder's by default.
-        batching: how concurrent requests are merged; None runs each by itself.
+        folder: a model's folder `<name>/`, or a version's folder `<name>/<number>/`.
+        name: the model's name in requests; by default the name of the model's folder.
+        batching: how concurrent requests are merged; None: not at all.
 
     Raises:
-        ServableError: no version there, or it cannot be loaded or fails its own warm-up.
+        ServableError: `folder` has no version, the version cannot be loaded, or one of its warm-up requests fails.
     """
     version = find_version(folder)
     try:
@@ -77,9 +78,15 @@ def load_servable(folder: Path, name: str | None = None, batching: Batching | No
         )
         _warm_up(servable, version / WARMUP_FILE)
     except (DecodeError, OSError, ValueError, KeyError, tf.errors.OpError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ServableError(f"the model in {version} cannot be loaded ({reason}): export it again") from error
+        raise ServableError(f"cannot load the model in {version} ({_first_line(error)}): export it again") from error
     return servable
+
+
+def _first_line(error: Exception) -> str:
+    # In TensorFlow's messages, graph nodes and a Python traceback follow after the first line.
+    if isinstance(error, OSError) and error.strerror:
+        return error_reason(error)
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _read_signatures(path: Path) -> dict[str, SignatureDef]:
@@ -87,8 +94,8 @@ def _read_signatures(path: Path) -> dict[str, SignatureDef]:
     saved.ParseFromString(path.read_bytes())
     graphs = [graph for graph in saved.meta_graphs if "serve" in graph.meta_info_def.tags]
     if not graphs:
-        raise ValueError("it has no graph tagged 'serve'")
-    # TensorFlow adds an initialisation signature of its own, which nobody can call.
+        raise ValueError("it has no graph with the tag 'serve'")
+    # TensorFlow adds a signature for initialisation, which clients cannot call.
     return {key: value for key, value in graphs[0].signature_def.items() if not key.startswith("__")}
 
 
@@ -99,7 +106,7 @@ def _predictor(loaded: Any, signatures: Mapping[str, SignatureDef], batching: Ba
     }
 
     def predict(signature: str, inputs: Arrays) -> Arrays:
-        # A function does not keep its variables alive; what they were loaded with does.
+        # Refers to `loaded` on purpose: the functions alone do not keep its variables alive.
         assert loaded
         results = functions[signature](**{key: tf.constant(value) for key, value in inputs.items()})
         return {key: results[key].numpy() for key in signatures[signature].outputs}
@@ -114,6 +121,6 @@ def _warm_up(servable: Servable, records: Path) -> None:
     for record in tf.data.TFRecordDataset(str(records)):
         request = PredictionLog.FromString(record.numpy()).predict_log.request
         inputs = {key: tf.make_ndarray(tensor) for key, tensor in request.inputs.items()}
-        servable.predict(request.model_spec.signature_name or "serving_default", inputs)
+        servable.predict(request.model_spec.signature_name or SERVING_DEFAULT, inputs)
         count += 1
     _log.info("ran %d warm-up requests", count)

@@ -1,7 +1,7 @@
-"""The embedded server's life: listen once the model is there, answer, and stop without dropping a request.
+"""The local gRPC server: it listens as soon as it is created and stops without dropping a request.
 
-It answers as TensorFlow Serving does (methods, status codes, messages), so that a client proved against it is
-right there too; in production, TensorFlow Serving takes its place.
+Methods, status codes and messages are TensorFlow Serving's, so that a client tested with this server also works with
+TensorFlow Serving, which should be used in production.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -13,38 +13,39 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from tensorflow_serving.apis.prediction_service_pb2_grpc import add_PredictionServiceServicer_to_server
 
+from classify_serving.server.errors import AddressError
 from classify_serving.server.servable import Servable, Servables
 from classify_serving.server.services import ModelService, PredictionService
 
 _OPTIONS: Final = (
-    # As TensorFlow Serving: no limit of its own on what it receives.
+    # No limit on the size of a message, as in TensorFlow Serving.
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
-    # Without this a second server on the same port starts silently and takes half of the requests.
+    # By default, a second server could listen on the same port without an error and would get half of the requests.
     ("grpc.so_reuseport", 0),
 )
 _HEALTH_NAMES: Final = ("", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService")
 
 
-class AddressError(Exception):
-    """An address that cannot be listened on; one sentence, naming it."""
-
-
 class ModelServer:
-    """A gRPC server over one servable at a time, listening from construction to `stop`; a context manager.
+    """A gRPC server for one model; it listens from its creation until `stop`. A context manager.
 
-    `servables` holds the one that answers, and may be given another while it runs.
+    Assign `servables.current` to serve another version while the server runs.
 
     Args:
-        servable: what to serve; it is loaded and warm, so listening means ready.
-        host: address or name to listen on.
-        port: 0 for a free one.
-        threads: requests worked on at once; TensorFlow itself uses all cores for each. With batching, as many as
-            there are to be merged.
-        credentials: to encrypt and to check clients with; None for neither.
+        servable: the loaded and warmed-up version to serve, so that a listening server is ready.
+        host: address or host name to listen on.
+        port: port to listen on; 0 chooses a free port.
+        threads: number of requests processed at the same time. TensorFlow uses all cores for each request; with
+            batching, requests are merged only while each of them occupies a thread.
+        credentials: for TLS; None means no encryption.
+
+    Attributes:
+        servables: the version that answers requests.
+        address: `host:port`, with the chosen port.
 
     Raises:
-        AddressError: the port is taken or the host is not of this machine.
+        AddressError: the port is in use, the host is not an address of this machine, or the certificate is unusable.
     """
 
     def __init__(
@@ -76,13 +77,13 @@ class ModelServer:
             bound = 0
         if not bound:
             raise AddressError(
-                f"cannot listen on {address}: the port is taken, the host is not of this machine,"
-                " or the certificate and its key are unusable; see --port, --host and --ssl-config-file"
+                f"cannot listen on {address}: the port is in use, the host is not an address of this machine, or the"
+                " certificate and its key are unusable; check --port, --host and --ssl-config-file"
             )
         return int(bound)
 
     def stop(self, grace: float = 30.0) -> None:
-        """Refuse new requests, finish those under way for up to `grace` seconds, and close the port."""
+        """Refuse new requests, wait up to `grace` seconds for the running ones, and close the port."""
         self._health.enter_graceful_shutdown()
         self._server.stop(grace).wait()
 

@@ -1,32 +1,32 @@
-"""Encryption and clients' certificates, as TensorFlow Serving's `--ssl_config_file` sets them; gRPC only, as there."""
+"""TLS for gRPC, configured by a file in the format of TensorFlow Serving's `--ssl_config_file`; REST has no TLS."""
 
 from pathlib import Path
 
 import grpc
 from google.protobuf import text_format
 
+from classify_serving.contract.text import error_reason
+from classify_serving.server.errors import SslError
 from classify_serving.server.ssl_config_pb2 import SSLConfig
 
 
-class SslError(Exception):
-    """An SSL configuration that cannot be used; one sentence, naming the file."""
-
-
 def read_credentials(path: Path) -> grpc.ServerCredentials:
-    """Read an `--ssl_config_file`, text format of `SSLConfig` with the PEM texts inside it.
+    """Read an `--ssl_config_file`: `SSLConfig` in protobuf's text format, with keys and certificates as PEM text.
 
-    With `client_verify`, only clients with a certificate that `custom_ca` signed are answered.
+    With `client_verify`, the server accepts only clients whose certificate was signed by `custom_ca`.
 
     Raises:
-        SslError: it cannot be read, has a field that does not exist, or lacks a part.
+        SslError: the file cannot be read, has an unknown field, or lacks a key or certificate.
     """
     try:
         config = text_format.Parse(path.read_text(), SSLConfig())
     except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
-        raise SslError(f"{path} does not hold an SSL configuration ({error}): correct it") from error
+        raise SslError(
+            f"cannot read an SSL configuration from {path} ({error_reason(error)}): correct the file"
+        ) from error
     for name, needed in (("server_key", True), ("server_cert", True), ("custom_ca", config.client_verify)):
         if needed and "-----BEGIN" not in getattr(config, name):
-            raise SslError(f"{path} has no {name} in PEM: add it")
+            raise SslError(f"{path} has no {name} in PEM format: add it")
     return grpc.ssl_server_credentials(
         [(config.server_key.encode(), config.server_cert.encode())],
         config.custom_ca.encode() or None,

@@ -1,4 +1,4 @@
-"""New versions of a model, loaded and warmed while the old one answers."""
+"""Load and warm up new versions of a model while the current version answers requests."""
 
 import logging
 import threading
@@ -11,46 +11,47 @@ from classify_serving.server.batching import Batching
 from classify_serving.server.servable import Servables, load_servable
 
 POLL_SECONDS: Final = 1.0
-"""As TensorFlow Serving's `file_system_poll_wait_seconds`."""
+"""The default of TensorFlow Serving's `--file_system_poll_wait_seconds`."""
 
 _log = logging.getLogger(__name__)
 
 
 class Watcher:
-    """Looks into a model's folder every second while the block runs; a context manager.
+    """Checks a model's folder for new versions every second, in a thread; a context manager.
 
-    A version that cannot be loaded is told once and left alone, as in TensorFlow Serving: mend it under a new number.
+    A version that cannot be loaded is logged once and skipped, as in TensorFlow Serving; publish a corrected model
+    under a new version number.
 
     Args:
-        servables: where a new version goes.
+        servables: receives a new version.
         folder: the model's folder.
-        batching: as for the first version.
+        batching: how concurrent requests are merged; None: not at all.
     """
 
     def __init__(self, servables: Servables, folder: Path, batching: Batching | None) -> None:
         self._servables, self._folder, self._batching = servables, folder, batching
-        self._seen = servables.current.version
-        self._told = ""
+        self._last_version = servables.current.version
+        self._last_error = ""
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
 
     def _watch(self) -> None:
         while not self._stopped.wait(POLL_SECONDS):
-            self.look()
+            self.check()
 
-    def look(self) -> None:
-        """Load the highest version if it is another than last time: a newer one, or an older one when that is gone."""
+    def check(self) -> None:
+        """Load the highest version if it has changed: a newer one appeared, or the current one was removed."""
         try:
             version = find_version(self._folder)
-            if int(version.name) == self._seen:
+            if int(version.name) == self._last_version:
                 return
-            self._seen = int(version.name)
+            self._last_version = int(version.name)
             self._servables.current = load_servable(version, self._servables.current.name, self._batching)
-            _log.info("version %s serves now", version.name)
+            _log.info("now serving version %s", version.name)
         except (ServableError, OSError) as error:
-            if str(error) != self._told:
-                self._told = str(error)
-                _log.warning("%s; version %d goes on serving", error, self._servables.current.version)
+            if str(error) != self._last_error:
+                self._last_error = str(error)
+                _log.warning("%s; still serving version %d", error, self._servables.current.version)
 
     def __enter__(self) -> Self:
         self._thread.start()

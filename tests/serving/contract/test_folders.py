@@ -1,4 +1,4 @@
-"""Folders are listed in one order, by one set of rules."""
+"""Image files below a folder are listed in a fixed order, by fixed rules."""
 
 import os
 from pathlib import Path
@@ -19,12 +19,12 @@ def names(root: Path) -> list[str]:
     return [path.relative_to(root).as_posix() for path in walk_images(root)]
 
 
-def test_images_come_sorted_files_before_folders(tmp_path: Path) -> None:
+def test_images_are_sorted_with_files_before_folders(tmp_path: Path) -> None:
     touch(tmp_path, "b/2.JPG", "b/1.png", "a/x/é.webp", "z.gif", "notes.txt", ".hidden/1.png", "._z.gif", "b/.1.png")
     assert names(tmp_path) == ["z.gif", "a/x/é.webp", "b/1.png", "b/2.JPG"]
 
 
-def test_links_are_followed_and_loops_survive(tmp_path: Path) -> None:
+def test_links_are_followed_and_link_loops_end(tmp_path: Path) -> None:
     touch(tmp_path, "elsewhere/1.png", "root/a/2.png")
     (tmp_path / "root/linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "root/a/loop").symlink_to(tmp_path / "root")
@@ -38,7 +38,7 @@ def test_folders_can_be_skipped(tmp_path: Path) -> None:
     assert [path.name for path in paths] == ["1.png", "2.png"]
 
 
-def test_pipes_are_never_opened(tmp_path: Path) -> None:
+def test_pipes_are_skipped(tmp_path: Path) -> None:
     touch(tmp_path, "1.png")
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "linked.png").symlink_to(tmp_path / "pipe.png")

@@ -1,4 +1,4 @@
-"""Every kind of image file becomes uint8 [S,S,3] RGB, or one ImageError."""
+"""Every image file is decoded to uint8 [S,S,3], RGB, or raises ImageError."""
 
 import io
 from contextlib import suppress
@@ -30,7 +30,7 @@ def test_floats_between_0_and_1_are_scaled(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-def test_transparency_is_laid_on_white(tmp_path: Path, mode: str) -> None:
+def test_transparency_is_blended_with_white(tmp_path: Path, mode: str) -> None:
     clear = Image.new("RGBA", (6, 6), (200, 0, 0, 0))
     path = saved(clear.convert("LA") if mode == "LA" else clear, tmp_path / "a.png")
     if mode == "P":
@@ -46,7 +46,7 @@ def test_other_modes_become_rgb(tmp_path: Path, mode: str, colour: Any) -> None:
     assert np.all(decode_image(path, 4) >= 254)
 
 
-def test_first_frame_of_an_animation_is_taken(tmp_path: Path) -> None:
+def test_the_first_frame_of_an_animation_is_used(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     path = saved(frames[0], tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     assert decode_image(path, 4)[0, 0].tolist() == [255, 0, 0]
@@ -62,13 +62,13 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     assert decoded[:, :16].max() < 50
 
 
-def test_broken_exif_does_not_cost_the_image(tmp_path: Path) -> None:
+def test_broken_exif_is_ignored(tmp_path: Path) -> None:
     path = saved(Image.new("RGB", (8, 8), "white"), tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff broken")
     assert decode_image(path, 4).min() == 255
 
 
 @pytest.mark.parametrize("resize", RESIZE_MODES)
-def test_aspect_ratio_is_treated_as_asked(tmp_path: Path, resize: Resize) -> None:
+def test_the_resize_mode_decides_about_the_aspect_ratio(tmp_path: Path, resize: Resize) -> None:
     wide = Image.new("RGB", (300, 100), "red")
     wide.paste((0, 0, 255), (100, 0, 200, 100))
     decoded = decode_image(saved(wide, tmp_path / "a.png"), 30, resize)
@@ -78,7 +78,7 @@ def test_aspect_ratio_is_treated_as_asked(tmp_path: Path, resize: Resize) -> Non
     assert [red.mean(), blue.mean(), black.mean()] == pytest.approx(share, abs=0.07)
 
 
-def test_a_large_jpeg_decoded_at_reduced_scale_looks_the_same(tmp_path: Path) -> None:
+def test_a_jpeg_decoded_at_reduced_scale_looks_the_same(tmp_path: Path) -> None:
     ramp = np.linspace(0, 255, 640, dtype=np.uint8)
     image = Image.fromarray(np.stack([np.tile(ramp, (480, 1))] * 3, axis=-1))
     small = decode_image(saved(image, tmp_path / "a.jpg", quality=95), 32)
@@ -86,12 +86,12 @@ def test_a_large_jpeg_decoded_at_reduced_scale_looks_the_same(tmp_path: Path) ->
     assert np.abs(small.astype(int) - exact).max() <= 4
 
 
-def test_one_pixel_and_wrong_ending_are_read(tmp_path: Path) -> None:
+def test_a_single_pixel_with_a_wrong_ending_is_read(tmp_path: Path) -> None:
     path = saved(Image.new("RGB", (1, 1), (7, 8, 9)), tmp_path / "a.jpg", format="PNG")
     assert np.all(decode_image(path, 32) == (7, 8, 9))
 
 
-def test_unreadable_files_say_why(tmp_path: Path) -> None:
+def test_unreadable_files_raise_an_error_with_a_reason(tmp_path: Path) -> None:
     whole = saved(Image.effect_noise((64, 64), 90), tmp_path / "a.png").read_bytes()
     contents = {"empty.png": b"", "text.jpg": b"hello", "cut.png": whole[: len(whole) // 2]}
     for name, content in contents.items():
@@ -111,7 +111,7 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path) -> None:
         decode_image(path, 8)
 
 
-def test_postscript_is_never_run(tmp_path: Path) -> None:
+def test_postscript_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
     with pytest.raises(ImageError, match="not an image"):
@@ -147,7 +147,7 @@ def _seed_images() -> list[bytes]:
     edits=st.lists(st.tuples(st.integers(0, 2000), st.binary(min_size=1, max_size=8)), max_size=6),
     cut=st.integers(0, 3000),
 )
-def test_mutated_files_give_an_image_or_an_image_error(seed: bytes, edits: list[tuple[int, bytes]], cut: int) -> None:
+def test_corrupted_files_give_an_image_or_an_image_error(seed: bytes, edits: list[tuple[int, bytes]], cut: int) -> None:
     content = bytearray(seed)
     for position, patch in edits:
         content[position : position + len(patch)] = patch
@@ -159,7 +159,7 @@ def test_mutated_files_give_an_image_or_an_image_error(seed: bytes, edits: list[
     assert decoded.dtype == np.uint8
 
 
-def test_nothing_is_printed_about_broken_files(capfd: pytest.CaptureFixture[str]) -> None:
+def test_broken_files_print_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     noisy = np.random.default_rng(0)
     tiffs = [seed for seed in _seed_images() if seed[:2] == b"II"]
     for _ in range(400):
@@ -168,9 +168,9 @@ def test_nothing_is_printed_about_broken_files(capfd: pytest.CaptureFixture[str]
             content[position] = noisy.integers(256)
         with suppress(ImageError):
             decode_image(io.BytesIO(content), 8)
-    assert capfd.readouterr() == ("", ""), "libtiff prints by itself"
+    assert capfd.readouterr() == ("", ""), "libtiff must not print"
 
 
-def test_names_of_images() -> None:
+def test_image_names() -> None:
     assert all(is_image_name(name) for name in ("a.jpg", "A.JPEG", "ä b.PnG", "x.tar.webp", "IMG_1.HEIC"))
     assert not any(is_image_name(name) for name in (".jpg", "._a.jpg", "a.txt", "jpg", "a.jpg.part"))

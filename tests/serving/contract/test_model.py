@@ -1,4 +1,4 @@
-"""Metadata is read back as it was written, by older and newer readers."""
+"""Metadata is read back unchanged; unknown fields are ignored, newer schemas refused."""
 
 import json
 
@@ -8,18 +8,18 @@ from support import make_metadata
 from classify_serving.contract.model import ContractError, ModelMetadata
 
 
-def test_metadata_survives_json() -> None:
+def test_metadata_is_read_back_unchanged() -> None:
     metadata = make_metadata(class_names=("ä", "b/c"), merges={"deer": "others"})
     assert ModelMetadata.from_json(metadata.to_json()) == metadata
 
 
-def test_fields_of_a_later_version_are_ignored() -> None:
+def test_unknown_fields_are_ignored() -> None:
     values = json.loads(make_metadata().to_json()) | {"later": 1}
     assert ModelMetadata.from_json(json.dumps(values).encode()) == make_metadata()
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b'{"schema_version": "one"}'])
-def test_what_is_no_metadata_is_refused(content: bytes) -> None:
+def test_invalid_metadata_is_refused(content: bytes) -> None:
     with pytest.raises(ContractError):
         ModelMetadata.from_json(content)
 

@@ -1,4 +1,4 @@
-"""Our minimal messages and TensorFlow Serving's official ones are the same bytes, both ways."""
+"""The messages of wire.proto and the official ones of TensorFlow Serving have the same bytes, in both directions."""
 
 import subprocess
 import sys
@@ -70,12 +70,12 @@ def assert_same_bytes(values: dict[str, Any], ours: Any, official: Any) -> None:
 
 
 @given(requests)
-def test_requests_are_the_official_bytes(values: dict[str, Any]) -> None:
+def test_requests_have_the_official_bytes(values: dict[str, Any]) -> None:
     assert_same_bytes(values, wire_pb2.PredictRequest, predict_pb2.PredictRequest)
 
 
 @given(responses)
-def test_responses_are_the_official_bytes(values: dict[str, Any]) -> None:
+def test_responses_have_the_official_bytes(values: dict[str, Any]) -> None:
     assert_same_bytes(values, wire_pb2.PredictResponse, predict_pb2.PredictResponse)
 
 
@@ -90,14 +90,14 @@ def test_responses_are_the_official_bytes(values: dict[str, Any]) -> None:
         (wire_pb2.PredictResponse, predict_pb2.PredictResponse),
     ],
 )
-def test_every_field_is_upstreams(ours: Any, official: Any) -> None:
+def test_every_field_exists_upstream(ours: Any, official: Any) -> None:
     for field in ours.DESCRIPTOR.fields:
         upstream = official.DESCRIPTOR.fields_by_name[field.name]
         assert (field.number, field.type) == (upstream.number, upstream.type)
         assert (field.is_repeated, field.is_packed) == (upstream.is_repeated, upstream.is_packed)
 
 
-def test_the_generated_code_is_that_of_the_proto(tmp_path: Path) -> None:
+def test_the_generated_code_is_up_to_date(tmp_path: Path) -> None:
     serving = Path(wire_pb2.__file__).parents[2]
     command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{serving}", f"--python_out={tmp_path}"]
     for name in ("contract/wire", "server/batching", "server/ssl_config"):
@@ -106,7 +106,7 @@ def test_the_generated_code_is_that_of_the_proto(tmp_path: Path) -> None:
         assert generated.read_bytes() == ours.read_bytes(), "run make wire"
 
 
-def test_data_types_are_upstreams() -> None:
+def test_data_types_exist_upstream() -> None:
     assert dict(wire_pb2.DataType.items()).items() <= dict(types_pb2.DataType.items()).items()
 
 
@@ -121,7 +121,7 @@ strings = hnp.array_shapes(max_dims=2, max_side=3).flatmap(
 
 
 @given(st.one_of(numbers, strings))
-def test_arrays_survive_the_way_through_tensorflow(array: np.ndarray[Any, Any]) -> None:
+def test_arrays_pass_through_tensorflow_unchanged(array: np.ndarray[Any, Any]) -> None:
     received = tf.make_ndarray(tensor_pb2.TensorProto.FromString(to_tensor(array).SerializeToString()))
     np.testing.assert_array_equal(received, array)
     official = tf.make_tensor_proto(array, shape=array.shape).SerializeToString()
@@ -130,7 +130,7 @@ def test_arrays_survive_the_way_through_tensorflow(array: np.ndarray[Any, Any]) 
     assert back.dtype == array.dtype
 
 
-def test_typed_values_may_leave_out_repetitions() -> None:
+def test_the_last_typed_value_is_repeated() -> None:
     shape = {"dim": [{"size": 2}, {"size": 3}]}
     tensor = wire_pb2.TensorProto(dtype=wire_pb2.DT_FLOAT, tensor_shape=shape, float_val=[1, 2])
     assert from_tensor(tensor).tolist() == [[1, 2, 2], [2, 2, 2]]
@@ -147,11 +147,11 @@ def test_typed_values_may_leave_out_repetitions() -> None:
         wire_pb2.TensorProto(dtype=wire_pb2.DT_INVALID),
     ],
 )
-def test_a_tensor_that_makes_no_sense_is_refused(tensor: wire_pb2.TensorProto) -> None:
+def test_an_invalid_tensor_is_refused(tensor: wire_pb2.TensorProto) -> None:
     with pytest.raises(TensorError):
         from_tensor(tensor)
 
 
-def test_an_array_without_a_counterpart_is_refused() -> None:
+def test_an_array_of_an_unsupported_dtype_is_refused() -> None:
     with pytest.raises(TensorError):
         to_tensor(np.zeros(2, np.complex64))

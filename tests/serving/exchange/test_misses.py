@@ -1,4 +1,4 @@
-"""Names of misses stay inside their folder, whatever labels and files are called."""
+"""Copies of misses stay in their folder, whatever the names of labels and files."""
 
 import os
 from functools import partial
@@ -14,12 +14,12 @@ from classify_serving.exchange.misses import MissFolder, miss_name
 names = st.text(st.characters(exclude_characters="/\0", exclude_categories=()), min_size=1, max_size=300)
 
 
-def test_a_plain_name_is_the_articles() -> None:
+def test_a_plain_name() -> None:
     assert miss_name("cat", "dog", "1 a.jpg") == "cat_to_dog_1 a.jpg"
 
 
 @given(st.text(max_size=300), st.text(max_size=300), st.binary(min_size=1, max_size=255).map(os.fsdecode))
-def test_a_name_is_one_component_of_at_most_255_bytes(true: str, predicted: str, file_name: str) -> None:
+def test_a_name_is_a_single_file_name_of_at_most_255_bytes(true: str, predicted: str, file_name: str) -> None:
     name = miss_name(true, predicted, file_name)
     assert name == os.path.basename(name)
     assert name not in (".", "..")
@@ -31,9 +31,7 @@ def test_a_name_is_one_component_of_at_most_255_bytes(true: str, predicted: str,
     st.lists(st.tuples(st.text(max_size=80), st.text(max_size=300), names, st.binary(max_size=2)), max_size=6),
     st.booleans(),
 )
-def test_copies_of_any_names_are_all_kept_and_all_removed(
-    images: list[tuple[str, str, str, bytes]], by_pair: bool
-) -> None:
+def test_copies_with_any_names_are_kept_and_removed(images: list[tuple[str, str, str, bytes]], by_pair: bool) -> None:
     with TemporaryDirectory() as folder:
         misses = MissFolder(Path(folder), by_pair=by_pair)
         made = {}
@@ -47,7 +45,7 @@ def test_copies_of_any_names_are_all_kept_and_all_removed(
         assert not images or not list(misses.folder.iterdir())
 
 
-def test_removing_never_leaves_the_folder(tmp_path: Path) -> None:
+def test_files_outside_the_folder_are_never_removed(tmp_path: Path) -> None:
     outside = tmp_path / "precious.png"
     outside.touch()
     MissFolder(tmp_path).remove("../precious.png")

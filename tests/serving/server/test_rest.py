@@ -1,4 +1,4 @@
-"""REST as TensorFlow Serving speaks it, asked with a plain HTTP client."""
+"""The REST interface behaves like TensorFlow Serving's; tested with a plain HTTP client."""
 
 import base64
 import json
@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from saved_models import save_model
 
+from classify_serving.server.errors import AddressError
 from classify_serving.server.rest import RestServer
 from classify_serving.server.servable import Servables, load_servable
-from classify_serving.server.server import AddressError
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def ask(url: str, body: Any = None) -> tuple[int, dict[str, Any]]:
             return error.code, json.load(error)
 
 
-def test_the_status_names_the_version(address: str) -> None:
+def test_the_status_reports_the_served_version(address: str) -> None:
     status, content = ask(f"{address}/v1/models/m")
     assert status == 200
     (version,) = content["model_version_status"]
@@ -43,7 +43,7 @@ def test_the_status_names_the_version(address: str) -> None:
     assert ask(f"{address}/v1/models/m/versions/4") == (404, {"error": "Could not find version 4 of model m"})
 
 
-def test_rows_of_one_input_need_no_name(address: str) -> None:
+def test_instances_of_a_single_input_need_no_input_name(address: str) -> None:
     status, content = ask(f"{address}/v1/models/m:predict", {"instances": [1.5, 2]})
     assert status == 200
     assert content["predictions"] == [
@@ -53,13 +53,13 @@ def test_rows_of_one_input_need_no_name(address: str) -> None:
     assert ask(f"{address}/v1/models/m/versions/3:predict", {"instances": [{"x": 1.5}, {"x": 2}]}) == (200, content)
 
 
-def test_columns_come_back_as_columns(address: str) -> None:
+def test_inputs_are_answered_as_outputs(address: str) -> None:
     status, content = ask(f"{address}/v1/models/m:predict", {"inputs": {"x": [1, 2]}})
     assert status == 200
     assert content["outputs"]["double"] == [2.0, 4.0]
 
 
-def test_bytes_are_base64(address: str) -> None:
+def test_bytes_are_sent_as_base64(address: str) -> None:
     b64 = base64.b64encode(b"\xff\x00\x01").decode()
     for body in (
         {"signature_name": "raw", "instances": [{"b64": b64}, "text"]},
@@ -87,13 +87,13 @@ def test_bytes_are_base64(address: str) -> None:
         ("m", {"instances": [1]}, 400),
     ],
 )
-def test_a_wrong_request_is_told_why(address: str, path: str, body: Any, status: int) -> None:
+def test_a_wrong_request_gets_a_status_and_a_reason(address: str, path: str, body: Any, status: int) -> None:
     answer = ask(f"{address}/v1/models/{path}", body)
     assert answer[0] == status
     assert answer[1]["error"]
 
 
-def test_a_taken_port_is_an_error(address: str, tmp_path: Path) -> None:
+def test_a_port_in_use_is_an_error(address: str, tmp_path: Path) -> None:
     host, _, port = address.rpartition(":")
     with pytest.raises(AddressError, match="--rest-port"):
         RestServer(Servables(load_servable(save_model(tmp_path / "m", 1).parent)), host, int(port))

@@ -1,4 +1,4 @@
-"""The embedded server answers as TensorFlow Serving does: asked with the official stubs over real gRPC."""
+"""The local server answers like TensorFlow Serving; tested with tensorflow-serving-api over real gRPC."""
 
 import threading
 from collections.abc import Iterator
@@ -18,8 +18,9 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from classify_serving.server.errors import AddressError
 from classify_serving.server.servable import Servable
-from classify_serving.server.server import AddressError, ModelServer
+from classify_serving.server.server import ModelServer
 
 IMAGES = np.full((2, 8, 8, 3), 250, np.uint8)
 
@@ -45,7 +46,7 @@ def refusal(method: Any, message: Any) -> tuple[grpc.StatusCode, str]:
     return raised.value.code(), raised.value.details() or ""
 
 
-def test_predict_answers_with_the_outputs_asked_for(channel: grpc.Channel) -> None:
+def test_predict_returns_the_requested_outputs(channel: grpc.Channel) -> None:
     predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
     response = predict(request(version={"value": 7}))
     assert sorted(response.outputs) == ["probabilities", "top_labels", "top_probabilities"]
@@ -97,7 +98,7 @@ def test_an_error_inside_the_model_keeps_its_code() -> None:
     assert answer == (INVALID, "this brightness is refused")
 
 
-def test_metadata_describes_the_signatures(channel: grpc.Channel) -> None:
+def test_model_metadata_describes_the_signatures(channel: grpc.Channel) -> None:
     ask = prediction_service_pb2_grpc.PredictionServiceStub(channel).GetModelMetadata
     message = get_model_metadata_pb2.GetModelMetadataRequest
     response = ask(message(model_spec={"name": "classifier"}, metadata_field=["signature_def"]))
@@ -109,7 +110,7 @@ def test_metadata_describes_the_signatures(channel: grpc.Channel) -> None:
     assert refusal(ask, message(model_spec={"name": "x"}, metadata_field=["signature_def"]))[0] == MISSING
 
 
-def test_status_names_the_available_version(channel: grpc.Channel) -> None:
+def test_model_status_reports_the_available_version(channel: grpc.Channel) -> None:
     ask = model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus
     message = get_model_status_pb2.GetModelStatusRequest
     (status,) = ask(message(model_spec={"name": "classifier"})).model_version_status
@@ -126,7 +127,7 @@ def test_health_is_reported(channel: grpc.Channel) -> None:
     assert refusal(check, health_pb2.HealthCheckRequest(service="x"))[0] == MISSING
 
 
-def test_stopping_finishes_the_request_under_way() -> None:
+def test_stopping_waits_for_a_running_request() -> None:
     model = BrightnessModel(make_metadata())
     model.gate.clear()
     server = ModelServer(Servable("classifier", 1, make_signatures(8), model.predict))
@@ -141,7 +142,7 @@ def test_stopping_finishes_the_request_under_way() -> None:
         assert not stopping.is_alive()
 
 
-def test_a_taken_port_is_an_error_not_a_second_server() -> None:
+def test_a_port_in_use_is_an_error() -> None:
     with serving(BrightnessModel(make_metadata())) as address:
         port = int(address.rpartition(":")[2])
         with pytest.raises(AddressError, match=f"127.0.0.1:{port}"):

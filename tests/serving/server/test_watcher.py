@@ -1,4 +1,4 @@
-"""A new version takes over without a request failing; one that is broken does not."""
+"""A new version is served without a failed request; a broken version is not served."""
 
 import logging
 import threading
@@ -15,7 +15,7 @@ from classify_serving.server.server import ModelServer
 from classify_serving.server.watcher import Watcher
 
 
-def test_versions_come_and_go_while_requests_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_new_broken_and_removed_versions_while_requests_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = tmp_path / "m"
     save_model(folder, 1)
     server = ModelServer(load_servable(folder))
@@ -28,7 +28,7 @@ def test_versions_come_and_go_while_requests_run(tmp_path: Path, caplog: pytest.
             assert tf.make_ndarray(response.outputs["version"])[0] == response.model_spec.version.value
             return int(response.model_spec.version.value)
 
-        watcher.look()
+        watcher.check()
         assert version() == 1
         seen: list[int] = []
         stop = threading.Event()
@@ -40,7 +40,7 @@ def test_versions_come_and_go_while_requests_run(tmp_path: Path, caplog: pytest.
         asking = threading.Thread(target=keep_asking)
         asking.start()
         save_model(folder, 2)
-        watcher.look()
+        watcher.check()
         assert version() == 2
         stop.set()
         asking.join()
@@ -49,20 +49,20 @@ def test_versions_come_and_go_while_requests_run(tmp_path: Path, caplog: pytest.
         (folder / "3").mkdir()
         (folder / "3/saved_model.pb").write_bytes(b"no model")
         with caplog.at_level(logging.WARNING):
-            watcher.look()
-            watcher.look()
+            watcher.check()
+            watcher.check()
         assert version() == 2
-        assert [record.message for record in caplog.records if "version 2 goes on serving" in record.message] == [
+        assert [record.message for record in caplog.records if "still serving version 2" in record.message] == [
             caplog.records[-1].message
-        ], "told once"
+        ], "logged once"
 
         (folder / "3").rename(tmp_path / "gone")
         (folder / "2").rename(tmp_path / "rolled back")
-        watcher.look()
+        watcher.check()
         assert version() == 1
 
 
-def test_watching_finds_versions_by_itself(tmp_path: Path) -> None:
+def test_the_watcher_thread_loads_a_new_version(tmp_path: Path) -> None:
     folder = tmp_path / "m"
     save_model(folder, 1)
     server = ModelServer(load_servable(folder))
