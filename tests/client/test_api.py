@@ -1,4 +1,4 @@
-"""`from classify_client import classify`, against the embedded server."""
+"""`from classify_client import classify`, with a real server."""
 
 from collections.abc import Iterator
 from itertools import islice

@@ -221,7 +221,7 @@ def test_no_server_no_model_and_another_kind_of_model(client: Client, start: Sta
     assert not client.output.exists()
 
 
-def test_an_embedded_model_that_is_none(client: Client, tmp_path: Path) -> None:
+def test_a_local_model_that_does_not_exist(client: Client, tmp_path: Path) -> None:
     command = [str(client.images), "--output", str(client.output), "--local-server", str(tmp_path / "absent")]
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 3

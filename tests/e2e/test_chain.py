@@ -43,7 +43,7 @@ def rows(output: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_the_embedded_chain_leaves_everything_it_should(model: Path, images: Path, tmp_path: Path) -> None:
+def test_the_whole_chain_leaves_everything_it_should(model: Path, images: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "classify_client", str(images), "--local-server", str(model), "--output"]
     result = subprocess.run([*command, str(tmp_path / "out")], capture_output=True, text=True, check=False)
     assert result.returncode == 1, "one image is broken"

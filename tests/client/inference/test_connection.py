@@ -150,7 +150,7 @@ def test_what_is_no_duration(serve: Serve, retry_timeout: str) -> None:
     assert "such as 90s" in usage_error(serve().run("--retry-timeout", retry_timeout))
 
 
-def test_an_embedded_server_takes_no_keys(tmp_path: Path) -> None:
+def test_a_local_server_takes_no_keys(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, [str(tmp_path), "--local-server", str(tmp_path), "--ca", str(tmp_path)])
     assert "--ca" in usage_error(result)
 
