@@ -4,7 +4,7 @@ from classify_client.inference.retry_policy import RetryAction
 
 
 class RequestRefused(Exception):
-    """A server refuses one request; the run goes on. `action` says what may still help."""
+    """A server refuses one request; the run continues. `action` says what may still help."""
 
     def __init__(self, message: str, action: RetryAction) -> None:
         super().__init__(message)

@@ -37,7 +37,7 @@ class RetryAction(Enum):
     EXTEND_DEADLINE = "send it again after a pause, with a longer deadline"
     SPLIT = "send it in halves, and all later requests of this size as well"
     BISECT = "send it in halves until the image that causes the error is alone"
-    FAIL_REQUEST = "do not send it again: its images fail, the run goes on"
+    FAIL_REQUEST = "do not send it again: its images fail, the run continues"
     ABORT = "do not send it again: the run ends"
 
 

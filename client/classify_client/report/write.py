@@ -82,7 +82,7 @@ def make_view(
     view = {
         "summary": summary,
         "model": summary["model"],
-        "title": f"{summary['model']['name']}: what it got wrong",
+        "title": f"{summary['model']['name']}: misses",
         "heading": _heading(summary),
         "written": f"{datetime.now().astimezone():%d %B %Y, %H:%M}",
         "calibration": calibration(results),
