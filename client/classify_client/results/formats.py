@@ -11,7 +11,7 @@ from typing import Any, Final, TextIO, TypeVar
 import msgspec
 
 from classify_client.errors import OutputError
-from classify_client.results.rows import Row, check_columns, column_types, from_record, to_record
+from classify_client.results.rows import Row, check_columns, column_types, from_record, to_values
 from classify_serving.contract.model import TOP_K
 from classify_serving.exchange.csv_cells import escape_formula, unescape_formula
 from classify_serving.files import replacing
@@ -54,7 +54,7 @@ def write_rows(path: Path, rows: Iterable[Row], top_k: int = TOP_K) -> None:
     """Write a results file in the format of its suffix, whole or not at all."""
     with replacing(path) as temporary:
         if path.suffix == ".parquet":
-            _write_parquet(temporary, rows, column_types(top_k))
+            _write_parquet(temporary, rows, top_k)
             return
         with temporary.open("w", encoding="utf-8", newline="") as file:
             if path.suffix == ".csv":
@@ -64,26 +64,27 @@ def write_rows(path: Path, rows: Iterable[Row], top_k: int = TOP_K) -> None:
 
 def append_rows(file: TextIO, suffix: str, rows: Iterable[Row], top_k: int) -> None:
     """Add rows to an open `.csv` or `.jsonl` file that `write_rows` began."""
-    columns = tuple(column_types(top_k))
-    records = (to_record(row, columns) for row in rows)
     if suffix == ".csv":
-        csv.writer(file).writerows(map(_cell, record.values()) for record in records)
+        csv.writer(file).writerows([_cell(value) for value in to_values(row, top_k)] for row in rows)
     else:
+        records = _records(rows, top_k)
         file.writelines(msgspec.json.encode(record).decode() + "\n" for record in records)
+
+
+def _records(rows: Iterable[Row], top_k: int) -> Iterator[dict[str, Any]]:
+    columns = tuple(column_types(top_k))
+    return (dict(zip(columns, to_values(row, top_k), strict=True)) for row in rows)
 
 
 def _cell(value: Any) -> str:
     """A value as text in CSV."""
-    match value:
-        case None:
-            return ""
-        case bool():
-            return str(value).lower()
-        case float():
-            return f"{value:.6f}"
-        case int():
-            return str(value)
-    return escape_formula(value)
+    if isinstance(value, str):
+        return escape_formula(value)
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:.6f}" if isinstance(value, float) else str(value)
 
 
 _PARSERS: Final[Mapping[type, Callable[[str], Any]]] = {
@@ -132,13 +133,13 @@ def _read_parquet(path: Path) -> Iterator[Row]:
             yield from map(from_record, group.to_pylist())
 
 
-def _write_parquet(path: Path, rows: Iterable[Row], columns: Mapping[str, type]) -> None:
+def _write_parquet(path: Path, rows: Iterable[Row], top_k: int) -> None:
     import pyarrow
     from pyarrow.parquet import ParquetWriter
 
     types = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64(), bool: pyarrow.bool_()}
-    schema = pyarrow.schema([(name, types[kind]) for name, kind in columns.items()])
-    remaining, names = iter(rows), tuple(columns)
+    schema = pyarrow.schema([(name, types[kind]) for name, kind in column_types(top_k).items()])
+    remaining = _records(rows, top_k)
     with ParquetWriter(path, schema) as writer:
-        while group := [to_record(row, names) for row in islice(remaining, _ROW_GROUP)]:
+        while group := list(islice(remaining, _ROW_GROUP)):
             writer.write_table(pyarrow.Table.from_pylist(group, schema))

@@ -1,6 +1,6 @@
 """One line of the results, with typed values; text appears only in the CSV writer, `formats.py`."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any, Final, Self
 
 import msgspec
@@ -133,8 +133,6 @@ _TYPES: Final[Mapping[str, type]] = {
     "miss": str,
     "review": str,
 }
-_PLAIN: Final = tuple(name for name in _TYPES if name in Row.__struct_fields__)
-"""Columns that are attributes of a row; the others are computed."""
 
 
 def column_types(top_k: int = TOP_K) -> dict[str, type]:
@@ -143,14 +141,27 @@ def column_types(top_k: int = TOP_K) -> dict[str, type]:
     return {name: kind for name, kind in _TYPES.items() if name not in left_out}
 
 
-def to_record(row: Row, columns: Sequence[str]) -> dict[str, Any]:
-    """The row's values by column: str, int, float or bool; None where a row has no value."""
-    values: dict[str, Any] = {name: getattr(row, name) for name in _PLAIN}
-    for (name, probability), entry in zip(_RANKS, row.top, strict=False):
-        values[name], values[probability] = entry
-    values["status"] = OK if row.is_answered else ERROR
-    values["correct"] = not row.is_miss if row.is_labelled else None
-    return {name: None if (value := values.get(name)) == "" else value for name in columns}
+def to_values(row: Row, top_k: int = TOP_K) -> list[Any]:
+    """The row's values in the order of `column_types`: str, int, float or bool; None where a row has no value."""
+    ranked: list[Any] = [value for entry in row.top[:top_k] for value in entry]
+    ranked += [None] * (2 * top_k - len(ranked))
+    return [
+        row.path,
+        OK if row.top else ERROR,
+        row.true_label or None,
+        row.true_class or None,
+        *ranked[:2],
+        not row.is_miss if row.is_labelled else None,
+        *ranked[2:],
+        row.error or None,
+        row.model or None,
+        row.model_version,
+        row.model_created or None,
+        row.size,
+        row.modified or None,
+        row.miss or None,
+        row.review or None,
+    ]
 
 
 def check_columns(columns: Collection[str]) -> None:
@@ -160,7 +171,7 @@ def check_columns(columns: Collection[str]) -> None:
 
 
 def from_record(record: Mapping[str, Any]) -> Row:
-    """The opposite of `to_record`; columns that are missing or unknown are ignored.
+    """The opposite of `to_values`, from values by column; columns that are missing or unknown are ignored.
 
     Raises:
         ValueError: these are not the values of a row.
