@@ -32,6 +32,12 @@ def _caches() -> Iterator[None]:
     _CACHES.cleanup()
 
 
+@pytest.fixture
+def uncovered_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure no coverage in commands that a test starts: with a limit on file sizes, they cannot write it."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Black, grey and white pictures, and two classes so small that they are merged."""
@@ -66,7 +72,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheels")
     # Building leaves files in a part's folder and takes over what earlier builds left there.
     leftovers = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
-    copies = [
+    copies: list[Path] = [
         shutil.copytree(ROOT / part, folder / "source" / part, ignore=leftovers)
         for part in ("serving", "training", "client")
     ]
@@ -81,6 +87,6 @@ def client_alone(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     venv.create(folder)
     python = folder / "bin" / "python"
     parts = [next(wheels.glob(f"classify_{part}-*.whl")) for part in ("serving", "client")]
-    constraints = ["--constraint", ROOT / "constraints.txt"]
-    subprocess.run([*PIP, "--python", python, "install", *constraints, *parts], check=True)
+    constraints = ROOT / "constraints.txt"
+    subprocess.run([*PIP, "--python", python, "install", "--constraint", constraints, *parts], check=True)
     return python.parent

@@ -66,25 +66,19 @@ def test_the_embedded_chain_leaves_everything_it_should(model: Path, images: Pat
 def test_a_client_installed_alone_needs_no_tensorflow(
     client_alone: Path, server: str, images: Path, tmp_path: Path
 ) -> None:
-    list_packages = [sys.executable, "-m", "pip", "--python", client_alone / "python", "list"]
-    listed = subprocess.run(list_packages, check=True, capture_output=True, text=True).stdout.lower()
+    pip_list = [sys.executable, "-m", "pip", "--python", str(client_alone / "python"), "list"]
+    listed = subprocess.run(pip_list, check=True, capture_output=True, text=True).stdout.lower()
     assert "classify-client" in listed
     assert "tensorflow" not in listed
     assert "scikit-learn" not in listed
-    command = [
-        str(client_alone / "classify-client"),
-        str(images),
-        "--server",
-        server,
-        "--output",
-        str(tmp_path / "out"),
-    ]
+    client = str(client_alone / "classify-client")
+    command = [client, str(images), "--server", server, "--output", str(tmp_path / "out")]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 1, result.stderr
     assert len(rows(tmp_path / "out")) == 5
     missing = subprocess.run(
-        [client_alone / "classify-client", images, "--embedded", ROOT / "nowhere"],
+        [client, images, "--embedded", ROOT / "nowhere"],
         capture_output=True,
         text=True,
         check=False,
