@@ -12,7 +12,7 @@ PARTS := --editable ./serving[embedded] --editable ./training --editable ./clien
 PYPROJECTS := serving/pyproject.toml training/pyproject.toml client/pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-containers lint layers format train-export install wire bench bench-train bench-mistakes bench-serve bench-client clean
+.PHONY: help demo test coverage test-containers lint layers hooks format train-export install wire bench bench-train bench-mistakes bench-serve bench-client clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 16
@@ -39,6 +39,9 @@ lint: $(VENV)/.developing  ## style, types and spelling
 
 layers: $(VENV)/.developing  ## the rooms of each package, from top to bottom
 	$(BIN)/python tests/test_layers.py
+
+hooks: $(VENV)/.developing  ## check every commit as `make lint` does
+	$(BIN)/pre-commit install
 
 format: $(VENV)/.developing  ## put the code in order
 	$(BIN)/ruff format .

@@ -34,7 +34,10 @@ def _caches() -> Iterator[None]:
 
 @pytest.fixture
 def uncovered_commands(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measure no coverage in commands that a test starts: with a limit on file sizes, they cannot write it."""
+    """Measure no coverage in commands that a test starts.
+
+    With a limit on file sizes they cannot write it, and files outside of the source tree would count as uncovered.
+    """
     monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
 
 

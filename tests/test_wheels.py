@@ -62,6 +62,7 @@ def test_the_installed_client_starts(client_alone: Path) -> None:
     assert name == "classify"
 
 
+@pytest.mark.usefixtures("uncovered_commands")
 def test_parts_unpacked_into_a_folder_start_as_they_do_in_the_images(wheels: Path, tmp_path: Path) -> None:
     for wheel in wheels.glob("*.whl"):
         with ZipFile(wheel) as file:
