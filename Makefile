@@ -12,7 +12,7 @@ PARTS := --editable ./serving[embedded] --editable ./training --editable ./clien
 PYPROJECTS := serving/pyproject.toml training/pyproject.toml client/pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-containers lint format train-export install wire bench bench-train bench-mistakes bench-serve bench-client clean
+.PHONY: help demo test coverage test-containers lint layers hooks format train-export install wire bench bench-train bench-mistakes bench-serve bench-client clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 16
@@ -25,13 +25,23 @@ demo: $(VENV)/.installed  ## sample data -> train -> serve -> classify -> misses
 test: $(VENV)/.developing  ## all tests
 	$(BIN)/python -m pytest
 
-test-containers: $(VENV)/.developing  ## docker compose from nothing to results, for real; needs Docker
-	$(BIN)/python -m pytest tests/containers -m containers
+coverage: $(VENV)/.developing  ## all tests, and how much of the code they reach
+	$(BIN)/python -m pytest --cov --cov-report term:skip-covered
 
-lint: $(VENV)/.developing  ## style and types
+test-containers: $(VENV)/.developing  ## docker compose from nothing to results, for real; needs Docker
+	$(BIN)/python -m pytest tests/containers -m containers --timeout 3600
+
+lint: $(VENV)/.developing  ## style, types and spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/typos
+
+layers: $(VENV)/.developing  ## the rooms of each package, from top to bottom
+	$(BIN)/python tests/test_layers.py
+
+hooks: $(VENV)/.developing  ## check every commit as `make lint` does
+	$(BIN)/pre-commit install
 
 format: $(VENV)/.developing  ## put the code in order
 	$(BIN)/ruff format .
@@ -61,7 +71,7 @@ bench-client: $(VENV)/.installed  ## the client against bare decoding, the bare 
 	$(BIN)/python bench/client.py $(ARGS)
 
 clean:  ## remove .venv and caches; data, models and results stay
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
 
 $(VENV)/.installed: constraints.txt $(PYPROJECTS) | $(VENV)/bin/python
 	@echo "Installing TensorFlow and the three parts into $(VENV) (a minute or two, once) ..."

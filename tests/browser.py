@@ -1,4 +1,4 @@
-"""A real browser for tests of pages; they are skipped where there is none."""
+"""A real browser for tests of pages; they are skipped where there is none, unless REQUIRE_ALL_TESTS=1."""
 
 import shutil
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
+from missing_tools import skip_or_fail
 
 _ARGUMENTS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -19,7 +19,7 @@ def chromium(profile: Path) -> Iterator[Any]:
     """Start a headless Chromium that keeps its files in `profile`; gives a selenium driver."""
     browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not browser or not driver:
-        pytest.skip("no chromium and chromedriver here (Debian: apt-get install chromium chromium-driver)")
+        skip_or_fail("no chromium and chromedriver here (Debian: apt-get install chromium chromium-driver)")
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 

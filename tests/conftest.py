@@ -1,7 +1,11 @@
-"""One small exported model for all tests that need a real one; exporting takes some seconds."""
+"""What takes some seconds to make and several tests share: a small exported model, and the parts as wheels."""
 
 import os
+import shutil
+import subprocess
+import sys
 import tempfile
+import venv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +14,8 @@ from hypothesis import settings
 from support import write_picture
 
 SIDE = 32
+ROOT = Path(__file__).parents[1]
+PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 
 # A machine that is busy is no reason to fail.
 settings.register_profile("any machine", deadline=None)
@@ -24,6 +30,15 @@ os.environ["XDG_CACHE_HOME"] = _CACHES.name
 def _caches() -> Iterator[None]:
     yield
     _CACHES.cleanup()
+
+
+@pytest.fixture
+def uncovered_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure no coverage in commands that a test starts.
+
+    With a limit on file sizes they cannot write it, and files outside of the source tree would count as uncovered.
+    """
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +67,29 @@ def model(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         raise result.exception
     assert "Exported classifier version 1" in result.stdout
     return folder
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheels of the three parts, built as a user's pip builds them."""
+    folder = tmp_path_factory.mktemp("wheels")
+    # Building leaves files in a part's folder and takes over what earlier builds left there.
+    leftovers = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
+    copies: list[Path] = [
+        shutil.copytree(ROOT / part, folder / "source" / part, ignore=leftovers)
+        for part in ("serving", "training", "client")
+    ]
+    subprocess.run([*PIP, "wheel", "--no-deps", "--wheel-dir", folder, *copies], check=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def client_alone(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `bin` of an environment in which the client and the contract are installed, with what they need."""
+    folder = tmp_path_factory.mktemp("client-alone")
+    venv.create(folder)
+    python = folder / "bin" / "python"
+    parts = [next(wheels.glob(f"classify_{part}-*.whl")) for part in ("serving", "client")]
+    constraints = ROOT / "constraints.txt"
+    subprocess.run([*PIP, "--python", python, "install", "--constraint", constraints, *parts], check=True)
+    return python.parent

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from classify_client.errors import ClassifyError as ClassifyError
     from classify_client.inference.connection import Connection as Connection
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Otherwise gRPC prints failed handshakes; it reads this variable when it is imported.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")

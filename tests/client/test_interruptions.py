@@ -110,6 +110,7 @@ def test_two_runs_never_write_to_one_folder(many: Client) -> None:
     assert many.run().exit_code == 0
 
 
+@pytest.mark.usefixtures("uncovered_commands")
 def test_a_full_disk_is_told_and_a_rerun_goes_on(many: Client, tmp_path: Path) -> None:
     full = subprocess.run(
         ["bash", "-c", 'ulimit -f 8; exec "$@"', "-", *command(many, many.output)],

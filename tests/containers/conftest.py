@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from containers.compose import Project, make_project, tensorflow_serving, why_not
+from missing_tools import skip_or_fail
 
 
 def pytest_report_header() -> str:
@@ -17,7 +18,7 @@ def pytest_report_header() -> str:
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     if why_not():
-        pytest.skip(why_not())
+        skip_or_fail(why_not())
     folder = tmp_path_factory.mktemp("containers") / "classify"
     # The containers' users need access to the folder.
     for parent in folder.parents:

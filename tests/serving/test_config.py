@@ -10,6 +10,7 @@ import grpc
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.message import Message
+from missing_tools import skip_or_fail
 from saved_models import ask_for, save_model
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
@@ -90,7 +91,7 @@ def test_the_monitoring_configuration_is_valid() -> None:
 def tls(tmp_path: Path) -> Path:
     """The folder with the files that make-tls writes."""
     if not shutil.which("openssl"):
-        pytest.skip("openssl is not installed")
+        skip_or_fail("openssl is not installed")
     script = tmp_path / "make-tls"
     script.write_bytes((ROOT / "serving/tls/make-tls").read_bytes())
     subprocess.run(["sh", str(script), "gpu-box"], check=True, capture_output=True)

@@ -1,3 +1,3 @@
 """From a folder of labelled images to a SavedModel that TensorFlow Serving hosts."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

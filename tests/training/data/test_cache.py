@@ -88,6 +88,7 @@ def test_unreadable_files_say_why(tmp_path: Path) -> None:
     assert outcomes[0].reason == "no such file or directory"
 
 
+@pytest.mark.usefixtures("uncovered_commands")
 def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
     for number in range(20):
         write_picture(tmp_path / f"data/{'ab'[number % 2]}/{number}.png", number)
