@@ -84,7 +84,7 @@ def _confusions(summary: Mapping[str, Any], most: int = 3) -> str:
     np.fill_diagonal(matrix, 0)
     worst = [divmod(int(index), len(names)) for index in np.argsort(-matrix, axis=None, kind="stable")[:most]]
     return ", ".join(
-        f"{_short(names[true])} for {_short(names[predicted])} ({matrix[true, predicted]})"
+        f"{_short(names[true])} as {_short(names[predicted])} ({matrix[true, predicted]})"
         for true, predicted in worst
         if matrix[true, predicted]
     )
