@@ -1,4 +1,4 @@
-"""One small exported model for all tests that need a real one; exporting takes some seconds."""
+"""A small dataset and a model trained on it, shared by all tests because training takes some seconds."""
 
 import os
 import tempfile
@@ -11,11 +11,11 @@ from support import write_picture
 
 SIDE = 32
 
-# A machine that is busy is no reason to fail.
+# A test must not fail because the machine is busy.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
-# Before anything reads it: what training caches is part of a test's own files.
+# Set before any module reads it, so that training caches its files in a temporary folder.
 _CACHES = tempfile.TemporaryDirectory(prefix="classify-test-cache-")
 os.environ["XDG_CACHE_HOME"] = _CACHES.name
 
@@ -28,7 +28,7 @@ def _caches() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Black, grey and white pictures, and two classes so small that they are merged."""
+    """Black, grey and white images, and two classes so small that they are merged."""
     root = tmp_path_factory.mktemp("data") / "dataset"
     for label, brightness, count in (("black", 0, 8), ("grey", 100, 6), ("white", 230, 8), ("x", 50, 2), ("y", 60, 2)):
         for number in range(count):
@@ -38,7 +38,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def model(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model's folder with version 1, trained for one epoch through the real command."""
+    """The folder of a model with version 1, trained for one epoch by the real command."""
     from click.testing import CliRunner
 
     from classify_training.cli.main import main
