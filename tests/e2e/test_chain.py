@@ -69,7 +69,7 @@ def test_a_run_with_a_local_server_writes_all_results(model: Path, images: Path,
 def test_a_client_installed_alone_needs_no_tensorflow(server: str, images: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
     binaries = tmp_path / "venv" / "bin"
-    # Built in a copy, because building a package leaves files in its folder.
+    # Building a part leaves files in its folder, so it is done in a copy.
     copies = [shutil.copytree(ROOT / part, tmp_path / part) for part in ("serving", "client")]
     parts = [*map(str, copies), "--constraint", str(ROOT / "constraints.txt")]
     subprocess.run([binaries / "pip", "install", "--quiet", "--disable-pip-version-check", *parts], check=True)
