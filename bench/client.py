@@ -1,7 +1,7 @@
-"""What the client costs: `make bench-client`. Prints Markdown; docs/benchmarks.md says what came out, where and when.
+"""Throughput, start-up time and peak memory of classify-client: `make bench-client`. Prints tables in Markdown.
 
-Sides of a comparison take turns, and medians are compared. Rates of the client are those of its summary: all of a
-run but the start of Python.
+The programs of a comparison are measured alternately, and their medians are compared. Rates of the client are those in
+its summary.json: they cover the whole run except the start of Python. Results are in docs/benchmarks.md.
 """
 
 import json
@@ -27,11 +27,11 @@ from classify_serving.contract.images import decode_image
 from classify_serving.contract.model import SCHEMA_VERSION, SERVING_DEFAULT, ModelMetadata
 from classify_serving.tensorflow_import import import_tensorflow
 
-SIZE, BATCH = 128, 32
+IMAGE_SIZE, BATCH_SIZE = 128, 32
 THREADS = os.cpu_count() or 1
 HERE = Path(__file__).parent
-# In a small process of its own: a program's peak of memory counts from its fork, and we are large.
-_MEASURE = """
+# Runs in a small process of its own: peak memory includes that of the process that forks, and this one is large.
+_MEASURE_PROGRAM = """
 import json, resource, subprocess, sys, time
 start = time.perf_counter()
 code = subprocess.call(sys.argv[1:])
@@ -43,20 +43,20 @@ PARTS = ("model", "client", "peer", "startup", "memory")
 
 @dataclass(frozen=True)
 class Run:
-    """A program that ended: what it printed, its seconds, and the most memory it had, in MB."""
+    """The measured run of a program: its output, duration in seconds, and peak memory in MB (2^20 bytes)."""
 
     stdout: str
     seconds: float
-    peak: float
+    peak_memory: float
 
 
 @click.command()
-@click.option("--images", default=1000, help="Photographs to classify.")
-@click.option("--rounds", default=5, help="Times that each side is measured.")
-@click.option("--many", default=100_000, help="Tiny images for the measurement of memory.")
-@click.option("--only", type=click.Choice(PARTS), multiple=True)
+@click.option("--images", default=1000, help="Number of photographs to classify.")
+@click.option("--rounds", default=5, help="Number of measurements of each program.")
+@click.option("--many", default=100_000, help="Number of tiny images in the measurement of memory.")
+@click.option("--only", type=click.Choice(PARTS), multiple=True, help="Measure only this; repeatable.")
 def main(images: int, rounds: int, many: int, only: tuple[str, ...]) -> None:
-    """Measure the client against what it cannot beat, and against the usual way."""
+    """Compare classify-client with plain decoding, with the model in this process, and with a simple client."""
     parts = only or PARTS
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -67,19 +67,19 @@ def main(images: int, rounds: int, many: int, only: tuple[str, ...]) -> None:
         if {"model", "peer", "startup"} & {*parts}:
             model = export_model(folder / "bench")
             serve = (sys.executable, "-m", "classify_serving", str(model), "--port", "0", "--until-stdin-closes")
-            with server(*serve) as at:
+            with server(*serve) as address:
                 if "model" in parts:
-                    compare_with_model(model, photos, at, rounds)
+                    compare_with_model(model, photos, address, rounds)
                 if "peer" in parts:
-                    compare_with_peer(photos, at, rounds, min(200, images))
+                    compare_with_peer(photos, address, rounds, min(200, images))
                 if "startup" in parts:
-                    measure_startup(photos, at, rounds)
+                    measure_startup(photos, address, rounds)
         if "memory" in parts:
             measure_memory(folder, many)
 
 
 def make_photos(folder: Path, count: int) -> None:
-    """500 x 375 JPEGs: random crops of scikit-learn's two photographs, turned brighter or darker."""
+    """Write JPEGs of 500 x 375: random crops of scikit-learn's two photographs, with random brightness."""
     from sklearn.datasets import load_sample_images
 
     rng, originals = np.random.default_rng(1), load_sample_images().images
@@ -93,30 +93,30 @@ def make_photos(folder: Path, count: int) -> None:
         ImageEnhance.Brightness(crop).enhance(rng.uniform(0.7, 1.3)).save(folder / f"{number:05}.jpg", quality=90)
 
 
-def bench_metadata(size: int) -> ModelMetadata:
-    """Of a model of eight classes that takes images of this side."""
+def bench_metadata(image_size: int) -> ModelMetadata:
+    """Metadata of a model with eight classes, for images of this side in pixels."""
     return ModelMetadata(
         schema_version=SCHEMA_VERSION, model_name="bench", model_version=1,
-        class_names=tuple(f"class {number}" for number in range(8)), merges={}, image_size=size, resize="stretch",
+        class_names=tuple(f"class {number}" for number in range(8)), merges={}, image_size=image_size, resize="stretch",
         precision="float32", train_counts_before={}, train_counts_after={}, test_metrics={}, dataset_fingerprint="",
         tensorflow_version="", keras_version="", created="",
     )  # fmt: skip
 
 
 def export_model(folder: Path) -> Path:
-    """A VGG16 of random weights."""
+    """Export a VGG16 with random weights; gives the folder of its version."""
     import_tensorflow()
     from classify_training.export.saved_model import export
     from classify_training.model.vgg16 import build_classifier
 
-    metadata = bench_metadata(SIZE)
-    sample = np.random.default_rng(1).integers(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8)
-    return export(build_classifier(len(metadata.class_names), SIZE, "random"), metadata, sample, folder)
+    metadata = bench_metadata(IMAGE_SIZE)
+    sample = np.random.default_rng(1).integers(0, 256, (BATCH_SIZE, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+    return export(build_classifier(len(metadata.class_names), IMAGE_SIZE, "random"), metadata, sample, folder)
 
 
 @contextmanager
 def server(*command: str) -> Iterator[str]:
-    """Run a server; gives its address, the last word that it prints first."""
+    """Run a server; yields its address, which is the last word of the first line that it prints."""
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -125,49 +125,51 @@ def server(*command: str) -> Iterator[str]:
             process.terminate()
 
 
-def null_server(size: int) -> Any:
-    """A server that answers at once."""
-    return server(sys.executable, str(HERE / "null_server.py"), bench_metadata(size).to_json().decode())
+def null_server(image_size: int) -> Any:
+    """A server without a model, which answers immediately."""
+    return server(sys.executable, str(HERE / "null_server.py"), bench_metadata(image_size).to_json().decode())
 
 
 def run(command: Sequence[str]) -> Run:
-    """Run a program to its end."""
-    done = subprocess.run([sys.executable, "-c", _MEASURE, *command], stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise click.ClickException(f"{' '.join(command)} ended with {done.returncode}")
-    stdout, _, measured = done.stdout.strip().rpartition("\n")
-    seconds, peak = json.loads(measured)
-    return Run(stdout, seconds, peak / 1024)
+    """Run a program to its end and measure it."""
+    result = subprocess.run(
+        [sys.executable, "-c", _MEASURE_PROGRAM, *command], stdout=subprocess.PIPE, text=True, check=False
+    )
+    if result.returncode:
+        raise click.ClickException(f"{' '.join(command)} ended with exit code {result.returncode}")
+    stdout, _, measurement = result.stdout.strip().rpartition("\n")
+    seconds, peak_memory = json.loads(measurement)
+    return Run(stdout, seconds, peak_memory / 1024)
 
 
-def client(images: Path, address: str, *options: str) -> tuple[Run, dict[str, Any]]:
-    """Run classify-client; gives its summary as well."""
+def run_client(images: Path, address: str, *options: str) -> tuple[Run, dict[str, Any]]:
+    """Run classify-client; gives the measured run and the content of summary.json."""
     with tempfile.TemporaryDirectory() as output:
         program = [str(Path(sys.executable).with_name("classify-client")), str(images), "--output", output]
-        done = run([*program, "--server", address, "--model", "bench", "--quiet", *options])
-        return done, json.loads((Path(output) / "summary.json").read_text())
+        measured = run([*program, "--server", address, "--model", "bench", "--quiet", *options])
+        return measured, json.loads((Path(output) / "summary.json").read_text())
 
 
 def client_rate(images: Path, address: str) -> float:
-    """images/s of a run, all but the start of Python."""
-    return float(client(images, address)[1]["images_per_second"])
+    """images/s of a run of classify-client, without the start of Python."""
+    return float(run_client(images, address)[1]["images_per_second"])
 
 
-def side_by_side(rounds: int, *sides: Callable[[], float]) -> list[float]:
-    """Medians of measurements that take turns, because the speed of a machine drifts."""
-    rates = [[side() for side in sides] for _ in range(rounds)]
+def alternating_medians(rounds: int, *measurements: Callable[[], float]) -> list[float]:
+    """Medians of measurements that alternate, because the speed of a machine changes over time."""
+    rates = [[measure() for measure in measurements] for _ in range(rounds)]
     return [statistics.median(column) for column in zip(*rates, strict=True)]
 
 
 def compare_with_decoding(photos: Path, rounds: int) -> None:
-    """The client alone: its rate against the bare work that it cannot avoid."""
+    """Compare the client, with a server that answers immediately, with a loop that only decodes the images."""
     paths = sorted(photos.iterdir())
 
-    def bare() -> float:
+    def decode_all() -> float:
         def decode(path: Path) -> NDArray[np.uint8]:
             with Image.open(path) as image:
-                image.draft(None, (SIZE, SIZE))
-                return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR, reducing_gap=2.0))
+                image.draft(None, (IMAGE_SIZE, IMAGE_SIZE))
+                return np.asarray(image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR, reducing_gap=2.0))
 
         start = time.perf_counter()
         with ThreadPoolExecutor(THREADS) as pool:
@@ -175,22 +177,22 @@ def compare_with_decoding(photos: Path, rounds: int) -> None:
                 pass
         return len(paths) / (time.perf_counter() - start)
 
-    with null_server(SIZE) as address:
-        decoding, whole = side_by_side(rounds, bare, lambda: client_rate(photos, address))
-    table("Client alone, against a server that answers at once", ("", "images/s", "of the bare loop"), [
-        (f"bare loop of Pillow, {THREADS} threads", f"{decoding:.0f}", ""),
-        ("classify-client", f"{whole:.0f}", f"{whole / decoding:.2f}"),
+    with null_server(IMAGE_SIZE) as address:
+        decoding, classifying = alternating_medians(rounds, decode_all, lambda: client_rate(photos, address))
+    print_table("Client alone, with a server that answers immediately", ("", "images/s", "of decoding"), [
+        (f"decoding only (Pillow), {THREADS} threads", f"{decoding:.0f}", ""),
+        ("classify-client", f"{classifying:.0f}", f"{classifying / decoding:.2f}"),
     ])  # fmt: skip
 
 
 def compare_with_model(model: Path, photos: Path, address: str, rounds: int) -> None:
-    """End to end against the model in this process on batches that lie ready."""
+    """Compare client and server with the model in this process, on batches that are already decoded."""
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(str(model))
-    signature = loaded.signatures[SERVING_DEFAULT]
-    images = np.stack([decode_image(path, SIZE) for path in sorted(photos.iterdir())])
-    batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+    saved_model = tf.saved_model.load(str(model))
+    signature = saved_model.signatures[SERVING_DEFAULT]
+    images = np.stack([decode_image(path, IMAGE_SIZE) for path in sorted(photos.iterdir())])
+    batches = [images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE)]
 
     def in_process() -> float:
         start = time.perf_counter()
@@ -200,63 +202,68 @@ def compare_with_model(model: Path, photos: Path, address: str, rounds: int) -> 
         return sum(map(len, batches)) / (time.perf_counter() - start)
 
     in_process()
-    bare, whole = side_by_side(rounds, in_process, lambda: client_rate(photos, address))
-    table("End to end", ("", "images/s", "of in-process"), [
-        ("SavedModel in-process, ready-made batches", f"{bare:.1f}", ""),
-        ("classify-client and classify-serve", f"{whole:.1f}", f"{whole / bare:.2f}"),
+    local, served = alternating_medians(rounds, in_process, lambda: client_rate(photos, address))
+    print_table("End to end", ("", "images/s", "of in-process"), [
+        ("SavedModel in-process, decoded batches", f"{local:.1f}", ""),
+        ("classify-client and classify-serve", f"{served:.1f}", f"{served / local:.2f}"),
     ])  # fmt: skip
 
 
 def compare_with_peer(photos: Path, address: str, rounds: int, limit: int) -> None:
-    """Against one image a request with TensorFlow's messages."""
-    peers, ours, firsts = [], [], []
+    """Compare with a simple client: one image per request, messages made with TensorFlow."""
+    peers, clients, single_images = [], [], []
     for _ in range(rounds):
-        peers.append(run([sys.executable, str(HERE / "peer.py"), address, "bench", str(SIZE), str(photos), str(limit)]))
-        ours.append(client(photos, address, "--limit", str(limit)))
-        firsts.append(client(photos, address, "--limit", "1")[0].seconds)
-    told = [json.loads(peer.stdout.splitlines()[-1]) for peer in peers]
+        peers.append(
+            run([sys.executable, str(HERE / "peer.py"), address, "bench", str(IMAGE_SIZE), str(photos), str(limit)])
+        )
+        clients.append(run_client(photos, address, "--limit", str(limit)))
+        single_images.append(run_client(photos, address, "--limit", "1")[0].seconds)
+    reports = [json.loads(peer.stdout.splitlines()[-1]) for peer in peers]
     median = statistics.median
-    table(f"The usual way, {limit} images", ("", "first answer", "images/s", "whole run", "peak memory"), [
-        ("one image a request, tensorflow", f"{median(each['first'] for each in told):.1f} s",
-         f"{median(each['rate'] for each in told):.1f}", f"{median(peer.seconds for peer in peers):.1f} s",
-         f"{median(peer.peak for peer in peers):.0f} MB"),
-        ("classify-client", f"{median(firsts):.1f} s",
-         f"{median(summary['images_per_second'] for _, summary in ours):.1f}",
-         f"{median(done.seconds for done, _ in ours):.1f} s", f"{median(done.peak for done, _ in ours):.0f} MB"),
+    head = ("", "first answer", "images/s", "whole run", "peak memory")
+    print_table(f"Compared with a simple client, {limit} images", head, [
+        ("simple client: one image per request, tensorflow", f"{median(report['first'] for report in reports):.1f} s",
+         f"{median(report['rate'] for report in reports):.1f}", f"{median(peer.seconds for peer in peers):.1f} s",
+         f"{median(peer.peak_memory for peer in peers):.0f} MB"),
+        ("classify-client", f"{median(single_images):.1f} s",
+         f"{median(summary['images_per_second'] for _, summary in clients):.1f}",
+         f"{median(measured.seconds for measured, _ in clients):.1f} s",
+         f"{median(measured.peak_memory for measured, _ in clients):.0f} MB"),
     ])  # fmt: skip
 
 
 def measure_startup(photos: Path, address: str, rounds: int) -> None:
-    """From the command to its help, and to the end of a run of one image on a warm server."""
+    """Measure the duration of --help, and of a run with one image on a server that is already warm."""
     program = str(Path(sys.executable).with_name("classify-client"))
-    usage = statistics.median(run([program, "--help"]).seconds for _ in range(3 * rounds))
-    one = statistics.median(client(photos, address, "--limit", "1")[0].seconds for _ in range(rounds))
-    table("Start", ("", "seconds"), [("--help", f"{usage:.3f}"), ("one image classified", f"{one:.2f}")])
+    help_seconds = statistics.median(run([program, "--help"]).seconds for _ in range(3 * rounds))
+    one_image_seconds = statistics.median(run_client(photos, address, "--limit", "1")[0].seconds for _ in range(rounds))
+    rows = [("--help", f"{help_seconds:.3f}"), ("one image classified", f"{one_image_seconds:.2f}")]
+    print_table("Start-up", ("", "seconds"), rows)
 
 
 def measure_memory(folder: Path, many: int) -> None:
-    """Peak memory over few and many images."""
+    """Measure peak memory with 1,000 and with many images."""
     rows = []
     content = tiny_png(folder / "tiny.png")
     with null_server(16) as address:
         for count in (1000, many):
             images = folder / f"tiny{count}"
-            for place in range(count):
-                path = images / f"{place // 1000:04}" / f"{place:06}.png"
+            for number in range(count):
+                path = images / f"{number // 1000:04}" / f"{number:06}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
-            done, summary = client(images, address)
-            rows.append((f"{count:,} images", f"{done.peak:.0f} MB", f"{summary['images_per_second']:.0f}"))
-    table("Peak memory, images of 16 x 16", ("", "peak memory", "images/s"), rows)
+            measured, summary = run_client(images, address)
+            rows.append((f"{count:,} images", f"{measured.peak_memory:.0f} MB", f"{summary['images_per_second']:.0f}"))
+    print_table("Peak memory, images of 16 x 16", ("", "peak memory", "images/s"), rows)
 
 
 def tiny_png(path: Path) -> bytes:
-    """The content of a small image."""
+    """Write an image of 16 x 16 pixels; gives the content of the file."""
     Image.new("RGB", (16, 16), (200, 30, 30)).save(path)
     return path.read_bytes()
 
 
-def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table in Markdown."""
     print(f"\n### {title}\n")
     for row in (head, ["---"] * len(head), *rows):

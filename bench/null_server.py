@@ -1,4 +1,4 @@
-"""A model server that answers at once, without a model: what is left is the client.
+"""A model server without a model that answers immediately, to measure the client alone.
 
     python bench/null_server.py METADATA
 
@@ -21,7 +21,8 @@ METHOD: Final = "/tensorflow.serving.PredictionService/Predict"
 
 
 @cache
-def _answer(count: int) -> bytes:
+def _predictions(count: int) -> bytes:
+    """The same answer for each of `count` images, as a serialised PredictResponse."""
     labels = np.array([[b"class %d" % rank for rank in range(contract.TOP_K)]] * count, np.object_)
     probabilities = np.full((count, contract.TOP_K), 0.1, np.float32)
     outputs = {contract.TOP_LABELS: to_tensor(labels), contract.TOP_PROBABILITIES: to_tensor(probabilities)}
@@ -43,11 +44,11 @@ class _Handler(grpc.GenericRpcHandler):
         request = PredictRequest.FromString(content)
         if request.model_spec.signature_name == contract.METADATA:
             return self._metadata
-        return _answer(request.inputs[contract.IMAGES].tensor_shape.dim[0].size)
+        return _predictions(request.inputs[contract.IMAGES].tensor_shape.dim[0].size)
 
 
 def main() -> None:
-    """Listen on a free port of this machine."""
+    """Serve on a free port of this machine until standard input ends."""
     server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", -1)])
     server.add_generic_rpc_handlers((_Handler(sys.argv[1].encode()),))
     port = server.add_insecure_port("127.0.0.1:0")

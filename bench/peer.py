@@ -1,8 +1,8 @@
-"""The usual client of TensorFlow Serving: `tensorflow` for its messages, one image a request, in sequence.
+"""A simple client of TensorFlow Serving, to compare with: one image per request, messages made with `tensorflow`.
 
-    python bench/peer.py HOST:PORT MODEL SIDE FOLDER [LIMIT]
+    python bench/peer.py HOST:PORT MODEL IMAGE_SIZE FOLDER [LIMIT]
 
-Prints, as JSON, seconds from the first line of this program to the first answer, and images/s from there on.
+Prints JSON: `first`, the seconds from the start of this program to the first answer, and `rate`, images/s after that.
 """
 
 import time
@@ -23,22 +23,22 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServic
 
 
 def main() -> None:
-    """Classify every JPEG of the folder."""
-    address, model, side, folder = sys.argv[1:5]
+    """Classify the JPEGs in the folder, one after the other, at most LIMIT."""
+    address, model, image_size, folder = sys.argv[1:5]
     limit = int(sys.argv[5]) if len(sys.argv) > 5 else None
     stub = PredictionServiceStub(grpc.insecure_channel(address))
-    times = []
+    answer_times = []
     for path in islice(sorted(Path(folder).rglob("*.jpg")), limit):
         with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB").resize((int(side), int(side))), np.uint8)[None]
+            pixels = np.asarray(image.convert("RGB").resize((int(image_size), int(image_size))), np.uint8)[None]
         request = PredictRequest()
         request.model_spec.name = model
         request.inputs["images"].CopyFrom(tf.make_tensor_proto(pixels))
         response = stub.Predict(request, 60)
         assert tf.make_ndarray(response.outputs["top_labels"]).size
-        times.append(time.perf_counter())
-    rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else None
-    print(json.dumps({"first": times[0] - START, "rate": rate}))
+        answer_times.append(time.perf_counter())
+    rate = (len(answer_times) - 1) / (answer_times[-1] - answer_times[0]) if len(answer_times) > 1 else None
+    print(json.dumps({"first": answer_times[0] - START, "rate": rate}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A real browser for tests of pages; they are skipped where there is none, unless REQUIRE_ALL_TESTS=1."""
+"""Headless Chromium for tests of HTML pages; they are skipped if it is not installed, unless REQUIRE_ALL_TESTS=1."""
 
 import shutil
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _ARGUMENTS = (
 
 @contextmanager
 def chromium(profile: Path) -> Iterator[Any]:
-    """Start a headless Chromium that keeps its files in `profile`; gives a selenium driver."""
+    """Start a headless Chromium with its files in `profile`; yields a selenium driver."""
     browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not browser or not driver:
         skip_or_fail("no chromium and chromedriver here (Debian: apt-get install chromium chromium-driver)")

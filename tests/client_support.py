@@ -1,4 +1,4 @@
-"""The command under test, run in this process against a server of the test."""
+"""Runs classify-client in this process against a test server."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ from classify_client.cli.main import main
 
 @dataclass
 class Client:
-    """classify-client against a BrightnessModel, with its output in `output`."""
+    """classify-client for the server of a BrightnessModel at `address`; it writes its results to `output`."""
 
     model: BrightnessModel
     address: str
@@ -23,7 +23,7 @@ class Client:
     output: Path
 
     def run(self, *arguments: str, inputs: tuple[Path | str, ...] = ()) -> Result:
-        """Run the command over real gRPC; a traceback is an error of the test."""
+        """Run the command over real gRPC; an exception other than SystemExit fails the test."""
         paths = [str(path) for path in inputs or (self.images,)]
         server = [] if "--server" in arguments or not self.address else ["--server", self.address]
         command = [*paths, "--output", str(self.output), *server, *arguments]
@@ -33,7 +33,7 @@ class Client:
         return result
 
     def rows(self) -> list[dict[str, str]]:
-        """The lines of predictions.csv."""
+        """The rows of predictions.csv."""
         with (self.output / "predictions.csv").open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
 
@@ -43,9 +43,9 @@ class Client:
         return content
 
     def misses(self) -> list[str]:
-        """Names in miss/."""
+        """Sorted names of the files and folders in miss/."""
         return sorted(path.name for path in (self.output / "miss").glob("*"))
 
 
 Start = Callable[[BrightnessModel], Client]
-"""Serves a model for the rest of a test."""
+"""Starts a server for a model until the test ends, and gives a Client of that server."""

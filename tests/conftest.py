@@ -1,4 +1,4 @@
-"""What takes some seconds to make and several tests share: a small exported model, and the parts as wheels."""
+"""Fixtures that take some seconds and are shared by many tests: a dataset, a model trained on it, the wheels."""
 
 import os
 import shutil
@@ -17,11 +17,11 @@ SIDE = 32
 ROOT = Path(__file__).parents[1]
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 
-# A machine that is busy is no reason to fail.
+# A test must not fail because the machine is busy.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
-# Before anything reads it: what training caches is part of a test's own files.
+# Set before any module reads it, so that training caches its files in a temporary folder.
 _CACHES = tempfile.TemporaryDirectory(prefix="classify-test-cache-")
 os.environ["XDG_CACHE_HOME"] = _CACHES.name
 
@@ -43,7 +43,7 @@ def uncovered_commands(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Black, grey and white pictures, and two classes so small that they are merged."""
+    """Black, grey and white images, and two classes so small that they are merged."""
     root = tmp_path_factory.mktemp("data") / "dataset"
     for label, brightness, count in (("black", 0, 8), ("grey", 100, 6), ("white", 230, 8), ("x", 50, 2), ("y", 60, 2)):
         for number in range(count):
@@ -53,7 +53,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def model(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model's folder with version 1, trained for one epoch through the real command."""
+    """The folder of a model with version 1, trained for one epoch by the real command."""
     from click.testing import CliRunner
 
     from classify_training.cli.main import main

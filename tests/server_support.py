@@ -1,4 +1,4 @@
-"""Servers in trouble, and servers behind TLS."""
+"""Servers that answer with errors, and servers with TLS and tokens."""
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,20 +19,20 @@ from classify_serving.server.server import ModelServer
 from classify_serving.server.services import PredictionService
 
 
-class TroubledModel(BrightnessModel):
-    """Raises the next of `faults` for each batch it is asked about, and answers when there are none left."""
+class FailingModel(BrightnessModel):
+    """Raises the next of `errors` for each batch, answers when none is left, and records the size of each batch."""
 
-    def __init__(self, *faults: Exception, **changes: Any) -> None:
+    def __init__(self, *errors: Exception, **changes: Any) -> None:
         super().__init__(make_metadata(**changes))
-        self.faults = list(faults)
+        self.errors = list(errors)
         self.batches: list[int] = []
 
     def predict(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         if signature != contract.METADATA:
             self.batches.append(len(inputs[contract.IMAGES]))
-            if self.faults:
+            if self.errors:
                 self.asked.set()
-                raise self.faults.pop(0)
+                raise self.errors.pop(0)
         return super().predict(signature, inputs)
 
 
@@ -43,14 +43,23 @@ def servable_of(model: BrightnessModel) -> Servable:
 
 
 def start_server(model: BrightnessModel, address: str = "127.0.0.1:0") -> ModelServer:
-    """Serve a model at a given address, such as the one of a server that is gone."""
+    """Serve a model at this address, for example at that of a server that was stopped."""
     host, _, port = address.rpartition(":")
     return ModelServer(servable_of(model), host, int(port))
 
 
 @dataclass(frozen=True)
 class Keys:
-    """PEM files of an authority, a server for `localhost` and a client, and of an authority of somebody else."""
+    """PEM files for TLS.
+
+    Attributes:
+        ca: certificate of the authority that signed the server's and the client's certificate.
+        server: private key and certificate of a server for `localhost` and 127.0.0.1.
+        cert: certificate of a client.
+        key: its private key.
+        other_ca: certificate of another authority, which signed none of these.
+        other_key: a private key that does not match `cert`.
+    """
 
     ca: Path
     server: Path
@@ -83,14 +92,14 @@ def make_keys(folder: Path) -> Keys:
     return keys
 
 
-class _Doorkeeper(grpc.ServerInterceptor):
-    """Lets in who shows the token, and no one else."""
+class _TokenCheck(grpc.ServerInterceptor):
+    """Refuses calls without the bearer token."""
 
     def __init__(self, token: str) -> None:
-        self._wanted = ("authorization", f"Bearer {token}")
+        self._expected = ("authorization", f"Bearer {token}")
 
     def intercept_service(self, continuation: Callable[..., Any], details: grpc.HandlerCallDetails) -> Any:
-        if self._wanted in [tuple(pair) for pair in details.invocation_metadata]:
+        if self._expected in [tuple(pair) for pair in details.invocation_metadata]:
             return continuation(details)
 
         def refuse(request: object, context: grpc.ServicerContext) -> None:
@@ -103,8 +112,8 @@ class _Doorkeeper(grpc.ServerInterceptor):
 def secure_server(
     model: BrightnessModel, credentials: grpc.ServerCredentials | None, token: str | None = None
 ) -> Iterator[int]:
-    """Serve a model on 127.0.0.1 behind TLS and a token; gives the port."""
-    interceptors: list[grpc.ServerInterceptor] = [_Doorkeeper(token)] if token else []
+    """Serve a model on 127.0.0.1, with TLS and a bearer token if they are given; yields the port."""
+    interceptors: list[grpc.ServerInterceptor] = [_TokenCheck(token)] if token else []
     server = grpc.server(ThreadPoolExecutor(4), interceptors=interceptors)
     add_PredictionServiceServicer_to_server(PredictionService(Servables(servable_of(model))), server)
     address = "127.0.0.1:0"

@@ -1,4 +1,4 @@
-"""What several tests need: pictures, a model whose answers are known, metadata."""
+"""Images, metadata and a model with known answers, for the tests of all parts."""
 
 import threading
 from collections.abc import Iterator, Mapping
@@ -14,18 +14,18 @@ from classify_serving.contract import model as contract
 from classify_serving.contract.model import ModelMetadata
 
 BRIGHTNESS = {"black": 10, "grey": 128, "white": 245}
-"""The classes of `BrightnessModel` and a brightness in the middle of each."""
+"""The classes of `BrightnessModel`, each with a brightness (0-255) in its middle."""
 
 
 def write_picture(path: Path, brightness: int, size: tuple[int, int] = (40, 40)) -> Path:
-    """Write a plain grey image, uint8 0-255, in the format that the path's ending says."""
+    """Write an image of one grey value, 0-255, in the format of the path's extension; gives the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, (brightness,) * 3).save(path)
     return path
 
 
 def make_metadata(**changes: Any) -> ModelMetadata:
-    """Metadata of a small model, with some values changed."""
+    """Metadata of a small model, with the given values changed."""
     values: dict[str, Any] = {
         "schema_version": contract.SCHEMA_VERSION,
         "model_name": "classifier",
@@ -47,9 +47,14 @@ def make_metadata(**changes: Any) -> ModelMetadata:
 
 
 class BrightnessModel:
-    """Says `black`, `grey` or `white` by mean brightness, and counts the images it is asked about.
+    """Predicts `black`, `grey` or `white` from the mean brightness.
 
-    `refuse` names a mean brightness at which a batch fails; `gate` holds every answer back until it is set.
+    Attributes:
+        metadata: the model's metadata.
+        refuse: a batch that contains an image of this mean brightness fails; None for no such brightness.
+        images: number of images received so far, those of failed batches included.
+        asked: set when the first batch is received.
+        gate: batches are answered only while this is set.
     """
 
     def __init__(self, metadata: ModelMetadata, refuse: int | None = None) -> None:
@@ -61,7 +66,7 @@ class BrightnessModel:
         self.gate.set()
 
     def predict(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Answer `metadata` and `serving_default` as the contract says."""
+        """Answer requests to the signatures `metadata` and `serving_default`, as the contract defines them."""
         if signature == contract.METADATA:
             answer = [self.metadata.to_json()] * len(inputs[contract.REQUEST])
             return {contract.JSON: np.array(answer, dtype=np.object_)}
@@ -87,17 +92,17 @@ class BrightnessModel:
         }
 
 
-class Darker(BrightnessModel):
-    """The same model in dark glasses: what was white is grey to it, and what was grey is black."""
+class DarkerModel(BrightnessModel):
+    """Sees every image at a third of its brightness: it predicts `grey` for white images and `black` for grey ones."""
 
     def predict(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """As the other, about a third of the brightness."""
-        shaded = {name: value // 3 if name == contract.IMAGES else value for name, value in inputs.items()}
-        return super().predict(signature, shaded)
+        """As BrightnessModel, with every pixel divided by three."""
+        darkened = {name: value // 3 if name == contract.IMAGES else value for name, value in inputs.items()}
+        return super().predict(signature, darkened)
 
 
 def make_signatures(size: int) -> dict[str, Any]:
-    """The signature definitions of a model that has `serving_default` and `metadata` only."""
+    """Definitions of the signatures `serving_default` and `metadata`, for images of `size` x `size` pixels."""
     from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
     def tensor(dtype: int, *shape: int) -> dict[str, Any]:
@@ -121,7 +126,7 @@ def make_signatures(size: int) -> dict[str, Any]:
 
 @contextmanager
 def serving(model: BrightnessModel) -> Iterator[str]:
-    """Serve a model over real gRPC on a free port; gives `host:port`."""
+    """Serve a model over real gRPC on a free port; yields `host:port`."""
     from classify_serving.server.servable import Servable
     from classify_serving.server.server import ModelServer
 

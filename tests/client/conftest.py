@@ -1,4 +1,4 @@
-"""A folder of pictures and a server that knows them."""
+"""Fixtures: a server for a model with known answers, and a client with images for it."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,7 +11,7 @@ from support import BrightnessModel, make_metadata, serving, write_picture
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start a model's server; gives a function from BrightnessModel to Client."""
+    """A function that serves a BrightnessModel until the test ends, and gives a Client of its server."""
     with ExitStack() as stack:
 
         def serve(model: BrightnessModel) -> Client:
@@ -23,8 +23,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture
 def client(start: Start) -> Client:
-    """Six pictures, two of them filed under the wrong brightness, one of those a merged class."""
-    made = start(BrightnessModel(make_metadata(merges={"dark grey": "grey"})))
+    """A client of six images; two have a wrong label, and the folder `dark grey` is merged into the class `grey`."""
+    client = start(BrightnessModel(make_metadata(merges={"dark grey": "grey"})))
     for name, brightness in {
         "black/1.png": 5,
         "black/2.png": 250,
@@ -33,5 +33,5 @@ def client(start: Start) -> Client:
         "white/1.jpg": 255,
         "unknown/1.png": 0,
     }.items():
-        write_picture(made.images / name, brightness)
-    return made
+        write_picture(client.images / name, brightness)
+    return client

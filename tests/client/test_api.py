@@ -1,4 +1,4 @@
-"""`from classify_client import classify`, with a real server."""
+"""Classification from Python: `classify` with a real server."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -18,7 +18,7 @@ def server(start: Start) -> str:
     return start(BrightnessModel(make_metadata(model_version=7))).address
 
 
-def test_paths_arrays_and_pillow_images_in_their_order(server: str, tmp_path: Path) -> None:
+def test_paths_arrays_and_pillow_images_are_classified_in_the_given_order(server: str, tmp_path: Path) -> None:
     path = write_picture(tmp_path / "black.png", 5)
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no image")
@@ -36,7 +36,7 @@ def test_paths_arrays_and_pillow_images_in_their_order(server: str, tmp_path: Pa
     assert (picture.mode, picture.info) == ("LA", {"mine": "kept"})
 
 
-def test_endless_images_are_taken_as_needed(server: str) -> None:
+def test_an_endless_iterable_is_read_only_as_needed(server: str) -> None:
     taken = 0
 
     def endless() -> Iterator[Image.Image]:
@@ -47,15 +47,15 @@ def test_endless_images_are_taken_as_needed(server: str) -> None:
 
     results = classify(endless(), [server], batch_size=2, in_flight=2, threads=1)
     assert [result.label for result in islice(results, 10)] == ["white"] * 10
-    results.close()  # type: ignore[attr-defined]  # an iterator to callers, a generator in truth
+    results.close()  # type: ignore[attr-defined]  # declared as an iterator, but it is a generator
     assert taken < 100
 
 
-def test_errors_are_exceptions_of_one_tree() -> None:
+def test_an_unreachable_server_raises_a_classify_error() -> None:
     with pytest.raises(ClassifyError, match=r"127\.0\.0\.1:1"):
-        next(classify([], connection=Connection(servers=("127.0.0.1:1",)), patience=0))
+        next(classify([], connection=Connection(servers=("127.0.0.1:1",)), retry_timeout=0))
 
 
-def test_what_is_no_image_at_all(server: str) -> None:
+def test_an_object_that_is_not_an_image_raises_a_type_error(server: str) -> None:
     with pytest.raises(TypeError, match="not an image: int"):
         list(classify([3], server))  # type: ignore[list-item]

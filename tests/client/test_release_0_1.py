@@ -18,14 +18,14 @@ RELEASE = Path(__file__).parent / "release_0_1"
 
 @pytest.fixture
 def old_run(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Client:
-    """The images and the output folder of a run of release 0.1, and a server of the same model."""
-    made = start(BrightnessModel(make_metadata(merges={"dark grey": "grey"})))
+    """A client with the images and the output folder of a run of release 0.1, and a server with the same model."""
+    client = start(BrightnessModel(make_metadata(merges={"dark grey": "grey"})))
     for folder in ("images", "classified"):
         shutil.copytree(RELEASE / folder, tmp_path / folder)
-    for path in made.images.rglob("*.*"):
+    for path in client.images.rglob("*.*"):
         os.utime(path, ns=(1_700_000_000_000_000_000,) * 2)
     monkeypatch.chdir(tmp_path)
-    return made
+    return client
 
 
 def answered(predictions: Path) -> list[str]:
@@ -34,7 +34,7 @@ def answered(predictions: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("file_format", ["csv", "jsonl"])
-def test_a_run_is_resumed_and_its_decisions_are_kept(old_run: Client, file_format: str) -> None:
+def test_an_old_run_is_resumed_and_its_review_decisions_are_kept(old_run: Client, file_format: str) -> None:
     expected = answered(RELEASE / "classified/predictions.csv")
     if file_format == "jsonl":
         (old_run.output / "predictions.csv").unlink()
@@ -48,7 +48,7 @@ def test_a_run_is_resumed_and_its_decisions_are_kept(old_run: Client, file_forma
     assert "issue_type" in (old_run.output / "review.csv").read_text().splitlines()[0]
 
 
-def test_results_can_be_compared_with_new_ones(old_run: Client, tmp_path: Path) -> None:
+def test_old_results_can_be_compared_with_new_ones(old_run: Client, tmp_path: Path) -> None:
     shutil.copytree(old_run.output, tmp_path / "before")
     old_run.run("--overwrite", "--max-failures", "1")
     result = CliRunner().invoke(main, ["compare", str(tmp_path / "before"), str(old_run.output)])
@@ -66,7 +66,7 @@ OLD_OPTIONS = {
 
 
 @pytest.mark.parametrize("option", OLD_OPTIONS)
-def test_old_options_and_variables_mean_the_new_ones(
+def test_old_options_and_environment_variables_still_work(
     client: Client, option: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     value, exit_code, message = OLD_OPTIONS[option]
@@ -81,6 +81,6 @@ def test_old_options_and_variables_mean_the_new_ones(
     assert option not in CliRunner().invoke(main, ["--help"]).stdout.split()
 
 
-def test_the_function_accepts_the_old_argument(client: Client) -> None:
+def test_classify_still_accepts_the_argument_patience(client: Client) -> None:
     (result,) = classify([client.images / "white/1.jpg"], client.address, patience=1.0)
     assert result.label == "white"

@@ -1,4 +1,4 @@
-"""TLS, client certificates and tokens, against real handshakes."""
+"""TLS, client certificates and bearer tokens, with real handshakes."""
 
 import subprocess
 import sys
@@ -27,140 +27,143 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Start a server with credentials and a token; gives a client of it."""
+    """A function that starts a server with credentials and a token, and gives a Client of that server."""
     write_picture(tmp_path / "images/white/1.png", 250)
     model = BrightnessModel(make_metadata())
     with ExitStack() as stack:
 
         def start(credentials: grpc.ServerCredentials | None = None, token: str | None = None) -> Client:
             port = stack.enter_context(secure_server(model, credentials, token))
-            # By number, because gRPC tells of the last address only, and a name has another in IPv6.
+            # An IP address: `localhost` may also be an IPv6 address, and gRPC reports only the last address it tried.
             return Client(model, f"127.0.0.1:{port}", tmp_path / "images", tmp_path / "classified")
 
         yield start
 
 
-def sentence(result: Result, code: int) -> str:
-    """The one line of an error."""
+def error_line(result: Result, code: int) -> str:
+    """The only line on stderr, after a run that ended with this exit code."""
     assert result.exit_code == code, result.output
     assert len(result.stderr.splitlines()) == 1, result.stderr
     return str(result.stderr)
 
 
 def usage_error(result: Result) -> str:
+    """The text on stderr as one line, after a run that ended with exit code 2."""
     assert result.exit_code == 2, result.output
     return " ".join(result.stderr.split())
 
 
-def test_tls_and_a_certificate_of_our_own(serve: Serve, keys: Keys) -> None:
+def test_a_run_over_tls_with_a_client_certificate(serve: Serve, keys: Keys) -> None:
     assert serve(keys.tls).run("--ca", str(keys.ca)).exit_code == 0
-    made = serve(keys.mutual_tls)
-    result = made.run("--ca", str(keys.ca), "--cert", str(keys.cert), "--key", str(keys.key), "--overwrite")
+    client = serve(keys.mutual_tls)
+    result = client.run("--ca", str(keys.ca), "--cert", str(keys.cert), "--key", str(keys.key), "--overwrite")
     assert result.exit_code == 0, result.output
-    refused = made.run("--ca", str(keys.ca), "--retry-timeout", "0")
-    assert "--cert" in sentence(refused, 3)
+    refused = client.run("--ca", str(keys.ca), "--retry-timeout", "0")
+    assert "--cert" in error_line(refused, 3)
 
 
-def test_authorities_of_the_system(serve: Serve, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = serve(keys.tls)
-    assert "agree on TLS" in sentence(made.run("--tls"), 3)
+def test_tls_checks_the_certificate_with_the_authorities_of_the_system(
+    serve: Serve, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = serve(keys.tls)
+    assert "agree on TLS" in error_line(client.run("--tls"), 3)
     monkeypatch.setenv("SSL_CERT_FILE", str(keys.ca))
-    assert made.run("--tls").exit_code == 0
+    assert client.run("--tls").exit_code == 0
 
 
-def test_a_certificate_that_is_not_trusted_ends_the_run_at_once(serve: Serve, keys: Keys) -> None:
-    made = serve(keys.tls)
-    told = sentence(made.run("--ca", str(keys.other_ca), "--retry-timeout", "1h"), 3)
-    assert made.address in told
-    assert "--ca" in told
+def test_an_untrusted_certificate_ends_the_run_at_once(serve: Serve, keys: Keys) -> None:
+    client = serve(keys.tls)
+    message = error_line(client.run("--ca", str(keys.other_ca), "--retry-timeout", "1h"), 3)
+    assert client.address in message
+    assert "--ca" in message
 
 
-def test_the_name_in_the_certificate(serve: Serve, keys: Keys) -> None:
-    made = serve(keys.tls)
-    wrong = made.run("--ca", str(keys.ca), "--tls-name", "elsewhere.example", "--retry-timeout", "1h")
-    assert "--tls-name" in sentence(wrong, 3)
-    assert made.run("--ca", str(keys.ca), "--tls-name", "localhost").exit_code == 0
+def test_tls_name_must_be_a_name_in_the_certificate(serve: Serve, keys: Keys) -> None:
+    client = serve(keys.tls)
+    wrong = client.run("--ca", str(keys.ca), "--tls-name", "elsewhere.example", "--retry-timeout", "1h")
+    assert "--tls-name" in error_line(wrong, 3)
+    assert client.run("--ca", str(keys.ca), "--tls-name", "localhost").exit_code == 0
 
 
-def test_tls_on_one_side_only(serve: Serve, keys: Keys) -> None:
-    assert "--tls" in sentence(serve(keys.tls).run("--retry-timeout", "0"), 3)
-    assert "--tls" in sentence(serve().run("--ca", str(keys.ca), "--retry-timeout", "1h"), 3)
+def test_tls_on_one_side_only_is_an_error_that_names_the_option(serve: Serve, keys: Keys) -> None:
+    assert "--tls" in error_line(serve(keys.tls).run("--retry-timeout", "0"), 3)
+    assert "--tls" in error_line(serve().run("--ca", str(keys.ca), "--retry-timeout", "1h"), 3)
 
 
-def test_files_that_are_no_keys(serve: Serve, keys: Keys, tmp_path: Path) -> None:
-    made = serve()
-    absent, rubbish = tmp_path / "absent.pem", tmp_path / "rubbish.pem"
-    rubbish.write_text("rubbish")
-    for path in (absent, rubbish, tmp_path):
-        assert str(path) in sentence(made.run("--ca", str(path)), 2)
-    pairs = ((rubbish, keys.key), (keys.cert, rubbish), (keys.cert, keys.other_key), (keys.cert, absent))
+def test_invalid_certificate_and_key_files_are_named_in_the_error(serve: Serve, keys: Keys, tmp_path: Path) -> None:
+    client = serve()
+    absent, invalid = tmp_path / "absent.pem", tmp_path / "rubbish.pem"
+    invalid.write_text("rubbish")
+    for path in (absent, invalid, tmp_path):
+        assert str(path) in error_line(client.run("--ca", str(path)), 2)
+    pairs = ((invalid, keys.key), (keys.cert, invalid), (keys.cert, keys.other_key), (keys.cert, absent))
     for cert, key in pairs:
-        assert "--key" in sentence(made.run("--cert", str(cert), "--key", str(key)), 2)
-    assert "belong together" in sentence(made.run("--cert", str(keys.cert)), 2)
-    assert "belong together" in sentence(made.run("--tls", "--key", str(keys.key)), 2)
-    assert "--tls-name" in sentence(made.run("--tls-name", "x"), 2)
+        assert "--key" in error_line(client.run("--cert", str(cert), "--key", str(key)), 2)
+    assert "belong together" in error_line(client.run("--cert", str(keys.cert)), 2)
+    assert "belong together" in error_line(client.run("--tls", "--key", str(keys.key)), 2)
+    assert "--tls-name" in error_line(client.run("--tls-name", "x"), 2)
 
 
-def test_a_token_is_shown_and_never_told(
+def test_the_token_is_sent_but_never_printed_or_stored(
     serve: Serve, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = serve(keys.tls, TOKEN)
-    assert "--token-file" in sentence(made.run("--ca", str(keys.ca)), 3)
+    client = serve(keys.tls, TOKEN)
+    assert "--token-file" in error_line(client.run("--ca", str(keys.ca)), 3)
     path = tmp_path / "token"
     path.write_text(f"{TOKEN}\n")
-    results = [made.run("--ca", str(keys.ca), "--token-file", str(path))]
+    results = [client.run("--ca", str(keys.ca), "--token-file", str(path))]
     monkeypatch.setenv("CLASSIFY_TOKEN", TOKEN)
-    results.append(made.run("--ca", str(keys.ca), "--overwrite"))
+    results.append(client.run("--ca", str(keys.ca), "--overwrite"))
     for result in results:
         assert result.exit_code == 0, result.output
         assert TOKEN not in result.output
-    assert not any(TOKEN.encode() in file.read_bytes() for file in made.output.rglob("*") if file.is_file())
+    assert not any(TOKEN.encode() in file.read_bytes() for file in client.output.rglob("*") if file.is_file())
 
 
-def test_tokens_that_are_none(serve: Serve, keys: Keys, tmp_path: Path) -> None:
-    made = serve(keys.tls)
+def test_an_invalid_token_file_is_named_without_its_content(serve: Serve, keys: Keys, tmp_path: Path) -> None:
+    client = serve(keys.tls)
     path = tmp_path / "token"
     for content in ("", "two words", "secret-ä", f"{TOKEN}\nsecond"):
         path.write_text(content)
-        told = sentence(made.run("--ca", str(keys.ca), "--token-file", str(path)), 2)
-        assert str(path) in told
-        assert "secret" not in told
-        assert TOKEN not in told
-    assert "--token-file" in sentence(made.run("--token-file", str(tmp_path / "absent")), 2)
+        message = error_line(client.run("--ca", str(keys.ca), "--token-file", str(path)), 2)
+        assert str(path) in message
+        assert "secret" not in message
+        assert TOKEN not in message
+    assert "--token-file" in error_line(client.run("--token-file", str(tmp_path / "absent")), 2)
 
 
-def test_a_token_never_leaves_this_machine_in_the_clear(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_is_never_sent_unencrypted_to_another_machine(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLASSIFY_TOKEN", TOKEN)
     assert serve(None, TOKEN).run().exit_code == 0
     for server in ("example.org:8500", "10.0.0.1:8500", "[2001:db8::1]:8500", "localhost.example.org:8500"):
-        told = sentence(serve().run("--server", "localhost:8500", "--server", server), 2)
-        assert server in told
-        assert TOKEN not in told
+        message = error_line(serve().run("--server", "localhost:8500", "--server", server), 2)
+        assert server in message
+        assert TOKEN not in message
 
 
 @pytest.mark.parametrize(
     "server", ["http://localhost:8500", "localhost", "localhost:", ":8500", "localhost:0", "localhost:70000", "a b:1"]
 )
-def test_what_is_no_address(serve: Serve, server: str) -> None:
+def test_an_invalid_server_address_is_a_usage_error(serve: Serve, server: str) -> None:
     assert "localhost:8500" in usage_error(serve().run("--server", server))
 
 
 @pytest.mark.parametrize("retry_timeout", ["", "5 parsecs", "m", "-1s", "nan"])
-def test_what_is_no_duration(serve: Serve, retry_timeout: str) -> None:
+def test_an_invalid_duration_is_a_usage_error(serve: Serve, retry_timeout: str) -> None:
     assert "such as 90s" in usage_error(serve().run("--retry-timeout", retry_timeout))
 
 
-def test_a_local_server_takes_no_keys(tmp_path: Path) -> None:
+def test_local_server_cannot_be_combined_with_tls_options(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, [str(tmp_path), "--local-server", str(tmp_path), "--ca", str(tmp_path)])
     assert "--ca" in usage_error(result)
 
 
 def test_a_failed_handshake_prints_one_line(serve: Serve, keys: Keys) -> None:
-    """Outside this process, where gRPC's own log would show."""
-    made = serve(keys.tls)
-    command = [sys.executable, "-m", "classify_client", str(made.images), "--output", str(made.output)]
-    command += ["--server", made.address, "--ca", str(keys.other_ca)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 3
-    lines = [line for line in done.stderr.splitlines() if not line.startswith("Waiting for")]
-    assert len(lines) == 1, done.stderr
+    """In a process of its own, because there gRPC's own log messages would be on stderr."""
+    client = serve(keys.tls)
+    command = [sys.executable, "-m", "classify_client", str(client.images), "--output", str(client.output)]
+    command += ["--server", client.address, "--ca", str(keys.other_ca)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 3
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("Waiting for")]
+    assert len(lines) == 1, result.stderr

@@ -1,4 +1,4 @@
-"""A server that gets a new version of the model in the middle of a run."""
+"""A new version of the model replaces the old one on the server during a run."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ from classify_serving.server.server import ModelServer
 
 
 class ReplacedModel(BrightnessModel):
-    """Version 1; after so many batches its server gets another one."""
+    """Version 1; after this number of batches, its server switches to the successor."""
 
     def __init__(self, successor: BrightnessModel, batches: int) -> None:
         super().__init__(make_metadata())
@@ -32,7 +32,7 @@ class ReplacedModel(BrightnessModel):
 
 
 class StrictModel(BrightnessModel):
-    """Refuses images that are not of its size, as a graph of fixed shape does."""
+    """Refuses images of another size, as a graph with a fixed input shape does."""
 
     def predict(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         if signature != contract.METADATA and inputs[contract.IMAGES].shape[1] != self.metadata.image_size:
@@ -46,26 +46,26 @@ class StrictModel(BrightnessModel):
     "changes",
     [{}, {"image_size": 16}, {"resize": "pad"}, {"image_size": 4, "class_names": ("grey", "white", "x")}],
 )
-def test_the_run_goes_on_with_the_new_version(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_the_run_continues_with_the_new_version(changes: dict[str, Any], tmp_path: Path) -> None:
     for index in range(20):
         write_picture(tmp_path / f"images/white/{index:02}.png", 250)
     write_picture(tmp_path / "images/x/0.png", 250)
-    later = StrictModel(make_metadata(model_version=2, created="2026-02-02T00:00:00+00:00", **changes))
-    first = ReplacedModel(later, batches=3)
+    second = StrictModel(make_metadata(model_version=2, created="2026-02-02T00:00:00+00:00", **changes))
+    first = ReplacedModel(second, batches=3)
     with start_server(first) as server:
         first.server = server
-        made = Client(first, server.address, tmp_path / "images", tmp_path / "out")
-        result = made.run("--batch-size", "2", "--in-flight", "1")
+        client = Client(first, server.address, tmp_path / "images", tmp_path / "out")
+        result = client.run("--batch-size", "2", "--in-flight", "1")
         assert result.exit_code == 0, result.output
-        rows = made.rows()
+        rows = client.rows()
         assert [row["model_version"] for row in rows] == ["1"] * 6 + ["2"] * 15
         assert rows[-1]["model_created"] == "2026-02-02T00:00:00+00:00"
         assert rows[-1]["true_class"] == ("x" if "class_names" in changes else "")
-        assert made.summary()["model"]["versions"] == ["1", "2"]
+        assert client.summary()["model"]["versions"] == ["1", "2"]
         assert result.stderr.splitlines() == ["The model changed from version 1 to 2"]
-        # The first batch that version 2 answered was decoded for version 1.
-        asked = later.images
-        assert asked == 15 + 2 * ("resize" in changes)
-        assert made.run().exit_code == 0
-        assert {row["model_version"] for row in made.rows()} == {"2"}
-        assert later.images == asked + 6, "what version 1 had answered, and no more"
+        # The first batch that version 2 received was decoded for version 1; with another `resize` it is sent twice.
+        images_sent = second.images
+        assert images_sent == 15 + 2 * ("resize" in changes)
+        assert client.run().exit_code == 0
+        assert {row["model_version"] for row in client.rows()} == {"2"}
+        assert second.images == images_sent + 6, "only the images that version 1 had classified"

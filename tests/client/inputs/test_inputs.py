@@ -1,4 +1,4 @@
-"""classify-client on inputs that are no folders: what it sends, leaves and says."""
+"""Runs on archives, lists, filters and samples; --dry-run; the total of the progress bar."""
 
 import io
 import os
@@ -22,45 +22,47 @@ from classify_client.inputs.selection import Selection
 
 @pytest.fixture(params=["a.zip", "a.tar", "a.tar.gz"])
 def archive(client: Client, request: pytest.FixtureRequest) -> Path:
-    """The client's pictures in an archive, one of them broken."""
+    """An archive of the client's images and a broken one."""
     path = client.images.parent / str(request.param)
     (client.images / "white/2.png").write_bytes(b"no image")
     if path.suffix == ".zip":
-        with zipfile.ZipFile(path, "w") as packed:
+        with zipfile.ZipFile(path, "w") as zip_file:
             for file in sorted(client.images.rglob("*.*g")):
-                packed.write(file, file.relative_to(client.images))
+                zip_file.write(file, file.relative_to(client.images))
     else:
         with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w:") as tar:
             tar.add(client.images, "")
     return path
 
 
-def test_an_archive_is_classified_as_its_folder_would_be(client: Client, archive: Path) -> None:
+def test_an_archive_gives_the_same_rows_as_its_folder(client: Client, archive: Path) -> None:
     client.run()
-    rows = {f"{archive.name}/{row['path']}": (row["correct"], row["error"], row["miss"]) for row in client.rows()}
+    folder_rows = {
+        f"{archive.name}/{row['path']}": (row["correct"], row["error"], row["miss"]) for row in client.rows()
+    }
     for options in ((), (), ("--link",)):
         assert client.run(*options, inputs=(archive,)).exit_code == 1
-        assert {row["path"]: (row["correct"], row["error"], row["miss"]) for row in client.rows()} == rows
-        copied = (client.output / "miss/black_to_white_2.png").read_bytes()
-        assert copied == (client.images / "black/2.png").read_bytes()
+        assert {row["path"]: (row["correct"], row["error"], row["miss"]) for row in client.rows()} == folder_rows
+        copy = (client.output / "miss/black_to_white_2.png").read_bytes()
+        assert copy == (client.images / "black/2.png").read_bytes()
     assert client.model.images == 12
     client.run("--miss-by-pair", "--review-below", "1", inputs=(archive,))
     assert client.model.images == 12
     assert len(list((client.output / "review").iterdir())) == 6
-    assert (client.output / "miss/black_to_white/2.png").read_bytes() == copied
+    assert (client.output / "miss/black_to_white/2.png").read_bytes() == copy
 
 
 def test_a_changed_archive_member_is_sent_again(client: Client) -> None:
     path = client.images.parent / "a.zip"
     for name in ("1", "2"):
-        with zipfile.ZipFile(path, "w") as packed:
-            packed.write(client.images / f"black/{name}.png", "black/1.png")
-            packed.write(client.images / "black/1.png", "black/2.png")
+        with zipfile.ZipFile(path, "w") as zip_file:
+            zip_file.write(client.images / f"black/{name}.png", "black/1.png")
+            zip_file.write(client.images / "black/1.png", "black/2.png")
         client.run(inputs=(path,))
     assert client.model.images == 3
 
 
-def test_a_dry_run_asks_no_server_and_writes_nothing(client: Client) -> None:
+def test_a_dry_run_sends_no_request_and_writes_no_file(client: Client) -> None:
     client.run(inputs=(client.images / "white",))
     before = {path: path.stat().st_mtime_ns for path in client.output.rglob("*")}
     result = client.run("--server", "127.0.0.1:1", "--dry-run", "--exclude", "white/*", "--limit", "2")
@@ -71,7 +73,7 @@ def test_a_dry_run_asks_no_server_and_writes_nothing(client: Client) -> None:
     assert client.run("--dry-run", inputs=(client.images / "gone",)).exit_code == 2
 
 
-def test_a_larger_sample_asks_only_for_what_is_new(client: Client) -> None:
+def test_a_larger_sample_sends_only_the_additional_images(client: Client) -> None:
     client.run("--shuffle", "7", "--limit", "2")
     sample = [row["path"] for row in client.rows()]
     client.run("--shuffle", "7", "--limit", "4")
@@ -79,35 +81,37 @@ def test_a_larger_sample_asks_only_for_what_is_new(client: Client) -> None:
     assert client.model.images == 4
 
 
-def test_filters_are_environment_variables_separated_by_spaces(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_filters_in_an_environment_variable_are_separated_by_spaces(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CLASSIFY_INCLUDE", "*.jpg unknown/*")
     result = CliRunner().invoke(main, [str(client.images), "--dry-run"])
     assert result.stdout.splitlines() == ["unknown/1.png", "white/1.jpg"]
 
 
-def test_a_list_with_a_file_that_is_gone_goes_on(client: Client) -> None:
-    listed = f"{client.images}/black/1.png\n{client.images}/gone.png\n{client.images}/white\n"
+def test_a_missing_file_in_a_list_gets_an_error_row_and_the_run_continues(client: Client) -> None:
+    paths = f"{client.images}/black/1.png\n{client.images}/gone.png\n{client.images}/white\n"
     command = ["-", "--output", str(client.output), "--server", client.address]
-    result = CliRunner().invoke(main, command, input=listed)
+    result = CliRunner().invoke(main, command, input=paths)
     assert result.exit_code == 1
     assert [row["error"] for row in client.rows()] == ["", "no such file", ""]
 
 
-def test_names_that_the_terminal_cannot_show_are_spelt_out(client: Client) -> None:
+def test_characters_that_the_terminal_cannot_show_are_escaped(client: Client) -> None:
     (client.images / "white/1.jpg").rename(client.images / "white/🐈.jpg")
     command = [sys.executable, "-m", "classify_client", str(client.images), "--dry-run", "--include", "white/*"]
-    plain = os.environ | {"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
-    result = subprocess.run(command, capture_output=True, text=True, check=True, env=plain)
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert result.stdout.splitlines() == [r"white/\U0001f408.jpg"]
 
 
-def test_the_bar_learns_the_number_while_images_are_classified(client: Client) -> None:
-    with Progress(console=Console(file=io.StringIO(), force_terminal=True)) as bar:
-        task = bar.add_task("")
-        bar.tasks[task].total = None
-        stop = count_sources(Selection((str(client.images),)), client.output, bar, task)
+def test_the_total_of_the_progress_bar_is_counted_in_the_background(client: Client) -> None:
+    with Progress(console=Console(file=io.StringIO(), force_terminal=True)) as progress:
+        task = progress.add_task("")
+        progress.tasks[task].total = None
+        stop = count_sources(Selection((str(client.images),)), client.output, progress, task)
         deadline = time.monotonic() + 30
-        while bar.tasks[task].total is None and time.monotonic() < deadline:
+        while progress.tasks[task].total is None and time.monotonic() < deadline:
             time.sleep(0.01)
         stop()
-        assert bar.tasks[task].total == 6
+        assert progress.tasks[task].total == 6

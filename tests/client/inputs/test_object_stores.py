@@ -1,4 +1,4 @@
-"""Images in an object store, on a local server that speaks S3."""
+"""Images in an object store, with a local S3 server."""
 
 import os
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def bucket(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A bucket with a folder of pictures; gives the folder's URL."""
+    """A bucket with a folder of images; yields the URL of the folder."""
     import s3fs
 
     for name, value in {
@@ -49,22 +49,22 @@ def bucket(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     store.rm("bucket", recursive=True)
 
 
-def listed(*urls: str) -> list[str]:
+def list_names(*urls: str) -> list[str]:
     return [source.name for source in list_sources(Selection(urls))]
 
 
-def test_folders_files_and_patterns(bucket: str) -> None:
-    assert listed(bucket) == ["z.png", "black/1.png", "black/2.png", "white/deep/1.jpg"]
-    assert listed(f"{bucket}/z.png") == ["z.png"]
-    assert listed(f"{bucket}/z.png", f"{bucket}/black/") == [
+def test_folders_files_and_patterns_are_listed(bucket: str) -> None:
+    assert list_names(bucket) == ["z.png", "black/1.png", "black/2.png", "white/deep/1.jpg"]
+    assert list_names(f"{bucket}/z.png") == ["z.png"]
+    assert list_names(f"{bucket}/z.png", f"{bucket}/black/") == [
         f"{bucket}/{n}" for n in ("z.png", "black/1.png", "black/2.png")
     ]
-    assert listed(f"{bucket}/*/?.png") == ["black/1.png", "black/2.png"]
+    assert list_names(f"{bucket}/*/?.png") == ["black/1.png", "black/2.png"]
     (source,) = list_sources(Selection((f"{bucket}/black/1.png",)))
     assert source.folders == ("black",)
 
 
-def test_a_run_leaves_what_it_leaves_of_a_folder(client: Client, bucket: str) -> None:
+def test_a_run_on_a_bucket_writes_the_same_results_as_on_a_folder(client: Client, bucket: str) -> None:
     for _ in range(2):
         result = client.run(inputs=(bucket,))
         assert result.exit_code == 0, result.output
@@ -79,15 +79,15 @@ def test_a_run_leaves_what_it_leaves_of_a_folder(client: Client, bucket: str) ->
         assert client.model.images == 4
 
 
-def test_what_is_not_there_is_told(bucket: str) -> None:
+def test_a_missing_object_bucket_or_protocol_is_named_in_the_error(bucket: str) -> None:
     for url in ("s3://bucket/none", "s3://no-such-bucket/x", "s4://x/y"):
         with pytest.raises(InputError) as raised:
-            listed(url)
+            list_names(url)
         assert url in str(raised.value)
         assert "\n" not in str(raised.value)
 
 
-def test_a_file_that_goes_away_is_a_row(bucket: str) -> None:
+def test_an_object_deleted_after_listing_raises_an_image_error(bucket: str) -> None:
     import s3fs
 
     sources = list(list_sources(Selection((bucket,))))

@@ -1,4 +1,4 @@
-"""--gradcam and --embed: the heat lies on what decided, in the files and in the report; vectors belong to files."""
+"""Heat maps (--gradcam), embeddings (--embed), and the comparison with training images (--train-embeddings)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +26,7 @@ QUARTER = SIDE // 4
 
 
 def corner_classifier() -> Classifier:
-    """Says `lit` if the upper left corner is blue, else `dark`; red is seen by a map of its own and means nothing."""
+    """Predicts `lit` if the upper left corner is blue, else `dark`; red has a feature map, but no weight."""
     pixels = keras.Input((SIDE, SIDE, 3))
     means = keras.layers.AveragePooling2D(4)(pixels)
     # Preprocessing leaves blue, green, red with ImageNet's means taken off; only bright places are above 100.
@@ -58,7 +58,7 @@ def corner_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def corners(corner_model: Path, tmp_path: Path) -> Iterator[Client]:
-    """A blue square in the corner that decides, a red one in the corner that does not; filed under `dark`."""
+    """A client of two images labelled `dark`, with a blue square in the corner that decides and a red one opposite."""
     picture = np.zeros((4 * SIDE, 4 * SIDE, 3), np.uint8)
     picture[:SIDE, :SIDE, 2] = 255
     picture[-SIDE:, -SIDE:, 0] = 255
@@ -71,13 +71,14 @@ def corners(corner_model: Path, tmp_path: Path) -> Iterator[Client]:
         yield Client(model, server.address, tmp_path / "images", tmp_path / "classified")
 
 
-def difference(picture: Path, explained: Path) -> Any:
-    with Image.open(picture) as before, Image.open(explained) as after:
+def difference(picture: Path, heatmap: Path) -> Any:
+    """Absolute difference of each pixel, float64 [H,W], summed over RGB, at the size of the heat map."""
+    with Image.open(picture) as before, Image.open(heatmap) as after:
         pixels = np.asarray(after.convert("RGB"), np.float64)
         return np.abs(pixels - np.asarray(before.resize(after.size), np.float64)).sum(axis=-1)
 
 
-def test_the_heat_lies_on_the_evidence(corners: Client) -> None:
+def test_the_heat_map_marks_the_region_that_decides(corners: Client) -> None:
     result = corners.run("--gradcam")
     assert result.exit_code == 0, result.output
     names = ["dark_to_lit_a.png", "dark_to_lit_a__cam.png", "dark_to_lit_a_cam.png", "dark_to_lit_a_cam_cam.png"]
@@ -92,7 +93,7 @@ def test_the_heat_lies_on_the_evidence(corners: Client) -> None:
     assert corners.misses() == ["dark_to_lit_a.png", "dark_to_lit_a_cam.png"]
 
 
-def test_a_model_that_cannot_explain_is_told_of_and_the_report_written(start: Start, client: Client) -> None:
+def test_a_model_without_heat_maps_gives_a_warning_and_the_report_is_written(start: Start, client: Client) -> None:
     result = client.run("--gradcam")
     assert result.exit_code == 0
     assert "No heat maps of 2 misses" in result.stderr
@@ -100,30 +101,33 @@ def test_a_model_that_cannot_explain_is_told_of_and_the_report_written(start: St
     assert len(client.misses()) == 2
 
 
-def test_no_heat_changes_nothing_and_full_heat_everything() -> None:
+def test_no_heat_changes_no_pixel_and_full_heat_changes_every_pixel() -> None:
     image = np.full((9, 12, 3), 40, np.uint8)
     assert (np.asarray(overlay(image, np.zeros((3, 3), np.float32))) == image).all()
     assert (np.asarray(overlay(image, np.ones((3, 3), np.float32))) != image).any(axis=-1).all()
 
 
-def test_embeddings_are_stored_with_what_they_are_of(corners: Client) -> None:
+def test_embeddings_are_stored_with_the_paths_of_their_images(corners: Client) -> None:
     (corners.images / "dark/broken.png").write_bytes(b"no image")
     assert corners.run("--embed", "--max-failures", "1").exit_code == 0
-    vectors, index = read_embeddings(corners.output)
+    vectors, entries = read_embeddings(corners.output)
     assert vectors.shape == (2, 512)
-    assert [entry.path for entry in index] == ["dark/a.png", "dark/a_cam.png"]
-    assert all(entry.is_miss and entry.file.is_file() for entry in index)
+    assert [entry.path for entry in entries] == ["dark/a.png", "dark/a_cam.png"]
+    assert all(entry.is_miss and entry.file.is_file() for entry in entries)
     (corners.output / "embeddings.csv").write_text("other")
     with pytest.raises(EmbeddingsError, match="--embed again"):
         read_embeddings(corners.output)
 
 
-def test_what_misses_are_like_in_training(corners: Client, tmp_path: Path) -> None:
+def test_misses_are_near_duplicates_or_outliers_of_the_training_images(corners: Client, tmp_path: Path) -> None:
     vectors = np.eye(2, 512, dtype=np.float32)
-    for alike, unlike, kind, proposed in ((0.9, 0.5, "duplicate", "relabel:lit"), (2, 1.5, "outlier", "")):
-        index = TrainEmbeddings(vectors, ["0" * 64, "1" * 64], ["lit", "dark"], alike, unlike)
-        write_train_embeddings(tmp_path / "index.npz", index)
+    for near_duplicate, outlier, issue_type, proposed in (
+        (0.9, 0.5, "duplicate", "relabel:lit"),
+        (2, 1.5, "outlier", ""),
+    ):
+        train_embeddings = TrainEmbeddings(vectors, ["0" * 64, "1" * 64], ["lit", "dark"], near_duplicate, outlier)
+        write_train_embeddings(tmp_path / "index.npz", train_embeddings)
         assert corners.run("--train-embeddings", str(tmp_path / "index.npz")).exit_code == 0
         rows = read_review(corners.output / "review.csv")
-        assert [(row.issue_type, row.proposed) for row in rows] == [(kind, proposed)] * 2
+        assert [(row.issue_type, row.proposed) for row in rows] == [(issue_type, proposed)] * 2
     assert corners.run("--train-embeddings", str(tmp_path / "absent.npz")).exit_code == 2

@@ -1,4 +1,4 @@
-"""review.csv: each miss once, with a proposal; what a person decided outlives the next run."""
+"""review.csv: one row for each miss, with a proposal; decisions are kept in the next run."""
 
 from dataclasses import replace
 
@@ -10,13 +10,13 @@ from classify_serving.files import sha256_of
 
 
 def test_each_miss_is_listed_with_a_proposal(start: Start) -> None:
-    made = start(BrightnessModel(make_metadata(merges={"dark grey": "grey"})))
+    client = start(BrightnessModel(make_metadata(merges={"dark grey": "grey"})))
     for number in range(3):
-        write_picture(made.images / f"white/{number}.png", 240 + number)
-    wrong = write_picture(made.images / "black/2.png", 250)
-    write_picture(made.images / "dark grey/3.png", 3)
-    made.run()
-    first, second = read_review(made.output / "review.csv")
+        write_picture(client.images / f"white/{number}.png", 240 + number)
+    wrong = write_picture(client.images / "black/2.png", 250)
+    write_picture(client.images / "dark grey/3.png", 3)
+    client.run()
+    first, second = read_review(client.output / "review.csv")
     assert (first.path, first.label, first.predicted, first.issue_type) == (
         "black/2.png",
         "black",
@@ -29,16 +29,18 @@ def test_each_miss_is_listed_with_a_proposal(start: Start) -> None:
     assert second.proposed == "keep"
 
 
-def test_nothing_is_proposed_for_a_class_without_a_folder(start: Start) -> None:
-    made = start(BrightnessModel(make_metadata(train_counts_before={"black": 5, "grey": 3})))
+def test_no_relabelling_is_proposed_to_a_class_without_a_training_folder(start: Start) -> None:
+    client = start(BrightnessModel(make_metadata(train_counts_before={"black": 5, "grey": 3})))
     for number in range(3):
-        write_picture(made.images / f"white/{number}.png", 240 + number)
-    write_picture(made.images / "black/2.png", 250)
-    made.run()
-    assert [(row.issue_type, row.proposed) for row in read_review(made.output / "review.csv")] == [("wrong-label", "")]
+        write_picture(client.images / f"white/{number}.png", 240 + number)
+    write_picture(client.images / "black/2.png", 250)
+    client.run()
+    assert [(row.issue_type, row.proposed) for row in read_review(client.output / "review.csv")] == [
+        ("wrong-label", "")
+    ]
 
 
-def test_decisions_outlive_the_next_run_and_a_kept_label_is_not_flagged_again(client: Client) -> None:
+def test_decisions_are_kept_in_the_next_run_and_a_kept_label_becomes_confirmed(client: Client) -> None:
     client.run()
     path = client.output / "review.csv"
     rows = {row.path: row for row in read_review(path)}
@@ -50,7 +52,7 @@ def test_decisions_outlive_the_next_run_and_a_kept_label_is_not_flagged_again(cl
         client.run(*options)
         again = [(row.path, row.issue_type, row.action) for row in read_review(path)]
         assert again == [("dark grey/2.png", "confusion", "relabel:black"), ("black/2.png", "confirmed", "keep")]
-    # Another picture of that name is another matter.
+    # Another image at the same path needs a new decision.
     write_picture(client.images / "black/2.png", 251)
     client.run()
     assert {row.path: row.action for row in read_review(path)} == {
@@ -59,7 +61,7 @@ def test_decisions_outlive_the_next_run_and_a_kept_label_is_not_flagged_again(cl
     }
 
 
-def test_labels_confirmed_in_a_dataset_are_settled(client: Client) -> None:
+def test_labels_confirmed_in_a_dataset_are_not_reviewed_again(client: Client) -> None:
     (client.images / ".review").mkdir()
     digest = sha256_of(client.images / "black/2.png")
     (client.images / ".review/confirmed.csv").write_text(f"sha256,label\n{digest},black\n")
@@ -68,7 +70,7 @@ def test_labels_confirmed_in_a_dataset_are_settled(client: Client) -> None:
     assert len(client.misses()) == 2
 
 
-def test_a_review_that_cannot_be_read_is_not_overwritten(client: Client) -> None:
+def test_a_review_file_that_cannot_be_read_is_not_overwritten(client: Client) -> None:
     client.output.mkdir()
     (client.output / "review.csv").write_text("my,notes\n")
     result = client.run()
@@ -77,7 +79,7 @@ def test_a_review_that_cannot_be_read_is_not_overwritten(client: Client) -> None
     assert (client.output / "review.csv").read_text() == "my,notes\n"
 
 
-def test_a_decision_is_not_lost_when_its_file_is_no_miss(client: Client) -> None:
+def test_a_decision_is_kept_until_its_image_is_deleted(client: Client) -> None:
     client.run()
     path = client.output / "review.csv"
     rows = [replace(row, action="delete") for row in read_review(path)]

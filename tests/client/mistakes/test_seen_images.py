@@ -1,4 +1,4 @@
-"""Images the model was trained on are recognised by content and scored apart."""
+"""Images that the model was trained on are recognised by their content, and their accuracy is separate."""
 
 from pathlib import Path
 from zipfile import ZipFile
@@ -12,19 +12,23 @@ from classify_serving.files import sha256_of
 
 
 @pytest.fixture
-def trained_on(client: Client, tmp_path: Path) -> Path:
-    """Two images trained on, one of them under another label, and one that only the test split had."""
+def train_manifest(client: Client, tmp_path: Path) -> Path:
+    """A train manifest of three images: one trained on, one trained on under another label, one of the test split."""
     images = client.images
-    contents = [("black/1.png", "black", "train"), ("black/2.png", "white", "val"), ("white/1.jpg", "white", "test")]
-    lines = [(sha256_of(images / name), label, split) for name, label, split in contents]
+    images_in_manifest = [
+        ("black/1.png", "black", "train"),
+        ("black/2.png", "white", "val"),
+        ("white/1.jpg", "white", "test"),
+    ]
+    entries = [(sha256_of(images / name), label, split) for name, label, split in images_in_manifest]
     path = tmp_path / "models/classifier/1" / TRAIN_MANIFEST_FILE
     path.parent.mkdir(parents=True)
-    path.write_bytes(train_manifest_csv(lines))
+    path.write_bytes(train_manifest_csv(entries))
     return path
 
 
-def test_seen_images_are_scored_apart(client: Client, trained_on: Path) -> None:
-    for given in (trained_on, trained_on.parents[1], trained_on.parents[2]):
+def test_accuracy_is_separate_for_seen_and_unseen_images(client: Client, train_manifest: Path) -> None:
+    for given in (train_manifest, train_manifest.parents[1], train_manifest.parents[2]):
         result = client.run("--train-manifest", str(given))
         summary = client.summary()
         assert (summary["seen"]["images"], summary["seen"]["correct"], summary["seen"]["accuracy"]) == (2, 1, 0.5)
@@ -34,18 +38,18 @@ def test_seen_images_are_scored_apart(client: Client, trained_on: Path) -> None:
         assert "The model was trained on 2 of these images" in (client.output / "report.html").read_text()
 
 
-def test_images_in_archives_are_not_scored_apart(client: Client, trained_on: Path) -> None:
-    # Only their misses could be read again, and would stand for all.
+def test_accuracy_is_not_separate_for_images_in_archives(client: Client, train_manifest: Path) -> None:
+    # After the run only the misses have files to hash, and their accuracy is not that of all images.
     with ZipFile(client.images.with_suffix(".zip"), "w") as archive:
         for path in sorted(client.images.rglob("*.*")):
             archive.write(path, path.relative_to(client.images))
-    client.run("--train-manifest", str(trained_on), inputs=(client.images.with_suffix(".zip"),))
+    client.run("--train-manifest", str(train_manifest), inputs=(client.images.with_suffix(".zip"),))
     assert client.summary()["misses"] == 2
     assert "seen" not in client.summary()
 
 
-def test_a_picture_trained_on_under_another_label_is_told(client: Client, trained_on: Path) -> None:
-    client.run("--train-manifest", str(trained_on))
+def test_an_image_trained_on_under_another_label_is_a_duplicate(client: Client, train_manifest: Path) -> None:
+    client.run("--train-manifest", str(train_manifest))
     first, second = read_review(client.output / "review.csv")
     assert (first.path, first.issue_type, first.proposed, first.seen) == (
         "black/2.png",
@@ -57,7 +61,9 @@ def test_a_picture_trained_on_under_another_label_is_told(client: Client, traine
     assert (second.path, second.issue_type, second.seen) == ("dark grey/2.png", "confusion", "false")
 
 
-def test_lists_that_are_none_are_told_before_anything_is_sent(client: Client, tmp_path: Path) -> None:
+def test_invalid_manifests_and_confirmed_labels_are_errors_before_any_image_is_sent(
+    client: Client, tmp_path: Path
+) -> None:
     (tmp_path / "text.csv").write_text("a,b\n")
     for option in ("--train-manifest", "--confirmed"):
         for name in ("absent.csv", "text.csv"):
@@ -69,7 +75,7 @@ def test_lists_that_are_none_are_told_before_anything_is_sent(client: Client, tm
     assert client.model.images == 0
 
 
-def test_the_newest_version_is_taken_unless_one_is_named(tmp_path: Path) -> None:
+def test_the_train_manifest_of_the_newest_version_is_used_unless_one_is_given(tmp_path: Path) -> None:
     for version in ("2", "10"):
         path = tmp_path / version / TRAIN_MANIFEST_FILE
         path.parent.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""report.html: what it holds, that it is whole and offline, and that no name can break out of it."""
+"""report.html: its content, that it works offline, and that names in it are escaped."""
 
 import re
 from collections import Counter
@@ -26,13 +26,13 @@ from classify_client.results.summary import RunCounts, summarise
 
 
 class Page(HTMLParser):
-    """The elements of a page: how many of each tag, their attributes, and all text."""
+    """The number of elements of each tag in an HTML page, their attributes, and all text."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.tags: Counter[str] = Counter()
         self.attributes: list[tuple[str, str]] = []
-        self.words = ""
+        self.text = ""
         self.feed(path.read_text())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -40,14 +40,15 @@ class Page(HTMLParser):
         self.attributes += [(name, value or "") for name, value in attrs]
 
     def handle_data(self, data: str) -> None:
-        self.words += data
+        self.text += data
 
     def values(self, name: str) -> list[str]:
+        """The values of an attribute."""
         return [value for attribute, value in self.attributes if attribute == name]
 
 
-def results_of(items: list[Item], folder: Path, labels: tuple[str, ...]) -> Results:
-    """As a run would leave them, for a model of these classes."""
+def make_results(items: list[Item], folder: Path, labels: tuple[str, ...]) -> Results:
+    """The results of a run with these items, of a model with these classes."""
     counts = RunCounts(answered=len(items), pairs=Counter((item.row.true_class, item.row.predicted) for item in items))
     arguments = {"inputs": ["images"], "labels": True, "format": "csv"}
     summary = summarise(counts, make_metadata(class_names=labels), Times(), 1.0, arguments, True)
@@ -57,18 +58,19 @@ def results_of(items: list[Item], folder: Path, labels: tuple[str, ...]) -> Resu
     return results
 
 
-def item(path: str, true: str, predicted: str, probability: float, given_probability: float = 0.0) -> Item:
+def make_item(path: str, true: str, predicted: str, probability: float, given_probability: float = 0.0) -> Item:
+    """A labelled image; the probabilities are those of the predicted and of the true class."""
     top = ((predicted, probability),) if true == predicted else ((predicted, probability), (true, given_probability))
     return Item(Row(path=path, true_label=true, true_class=true, top=top), Path(path))
 
 
-def test_a_run_leaves_a_page_that_needs_nothing_else(client: Client) -> None:
+def test_the_report_needs_no_network_and_all_its_links_work(client: Client) -> None:
     (client.images / "white/broken.png").write_bytes(b"no image")
     client.run()
     page = Page(client.output / "report.html")
-    assert "2 of 5 predictions are wrong" in page.words
-    assert "60.0%" in page.words
-    assert "white/broken.png" in page.words
+    assert "2 of 5 predictions are wrong" in page.text
+    assert "60.0%" in page.text
+    assert "white/broken.png" in page.text
     addresses = page.values("src") + page.values("href")
     assert all(address.startswith(("data:image/webp;base64,", "#", "miss/")) for address in addresses)
     pictures = [address for address in addresses if address.startswith("data:")]
@@ -80,19 +82,19 @@ def test_a_run_leaves_a_page_that_needs_nothing_else(client: Client) -> None:
     assert not re.search(r"url\(|@import|https?:", (client.output / "report.html").read_text())
 
 
-def test_without_labels_it_says_what_was_answered(client: Client) -> None:
+def test_the_report_of_a_run_without_labels_says_so(client: Client) -> None:
     client.run("--labels", "none")
     page = Page(client.output / "report.html")
-    assert "without labels to compare them with" in page.words
+    assert "without labels to compare them with" in page.text
     assert "miss" not in page.values("id")
 
 
-def test_an_interrupted_run_has_a_page_that_says_so(client: Client) -> None:
+def test_the_report_of_an_interrupted_run_says_so(client: Client) -> None:
     client.run()
     results = read_results(client.output)
     results.summary = {**results.summary, "complete": False}
     write_report(results, find_issues(results, Evidence()))
-    assert "interrupted after" in Page(client.output / "report.html").words
+    assert "interrupted after" in Page(client.output / "report.html").text
 
 
 @pytest.mark.parametrize(
@@ -106,27 +108,31 @@ def test_an_interrupted_run_has_a_page_that_says_so(client: Client) -> None:
         "\udcff",
     ],
 )
-def test_no_name_breaks_out_of_the_page(tmp_path: Path, name: str) -> None:
-    items = [item(f"{name}/{name}.png", name, "b", 0.9), item("b/1.png", "b", name, 0.8), item("c", "b", "b", 0.5)]
-    results = results_of([*items, Item(Row(path=name, error=name), Path(name))], tmp_path, ("b", name))
+def test_names_in_the_report_are_escaped(tmp_path: Path, name: str) -> None:
+    items = [
+        make_item(f"{name}/{name}.png", name, "b", 0.9),
+        make_item("b/1.png", "b", name, 0.8),
+        make_item("c", "b", "b", 0.5),
+    ]
+    results = make_results([*items, Item(Row(path=name, error=name), Path(name))], tmp_path, ("b", name))
     write_report(results, find_issues(results, Evidence()))
     page = Page(tmp_path / "report.html")
     assert page.tags["script"] == 1
     assert page.tags["img"] == 0
     assert not [attribute for attribute, _ in page.attributes if attribute.startswith("on")]
-    shown = name.encode(errors="backslashreplace").decode()
-    assert f"{shown}/{shown}.png" in page.words
-    assert "49" not in page.words.replace("49%", "")
+    escaped = name.encode(errors="backslashreplace").decode()
+    assert f"{escaped}/{escaped}.png" in page.text
+    assert "49" not in page.text.replace("49%", "")
 
 
-def test_pictures_are_shared_out_and_the_rest_is_listed(start: Start) -> None:
-    made = start(BrightnessModel(make_metadata()))
+def test_pictures_are_divided_among_the_pairs_and_other_misses_are_listed(start: Start) -> None:
+    client = start(BrightnessModel(make_metadata()))
     for number in range(9):
-        write_picture(made.images / f"black/{number}.png", 240 + number)
+        write_picture(client.images / f"black/{number}.png", 240 + number)
     for number in range(2):
-        write_picture(made.images / f"grey/{number}.png", number)
-    made.run()
-    results = read_results(made.output)
+        write_picture(client.images / f"grey/{number}.png", number)
+    client.run()
+    results = read_results(client.output)
     limits = Limits(pictures=6, each=3, listed=4)
     groups = group_misses(results.misses)
     assert [(pair, len(group)) for pair, group in groups.items()] == [(("black", "white"), 9), (("grey", "black"), 2)]
@@ -136,23 +142,23 @@ def test_pictures_are_shared_out_and_the_rest_is_listed(start: Start) -> None:
         {item.row.path: thumbnail(BytesIO(item.file.read_bytes())) for item in choose_pictures(groups, limits)}
     )
     write_report(results, find_issues(results, Evidence()), pictures, limits=limits)
-    page = Page(made.output / "report.html")
+    page = Page(client.output / "report.html")
     assert page.tags["img"] == 6
-    assert "black/7.png" in page.words
-    assert "black/8.png" not in page.words
-    assert "1 more: see the results file" in page.words
+    assert "black/7.png" in page.text
+    assert "black/8.png" not in page.text
+    assert "1 more: see the results file" in page.text
     write_report(results, find_issues(results, Evidence()), pictures, limits=Limits(bytes=1))
-    assert Page(made.output / "report.html").tags["img"] == 0
+    assert Page(client.output / "report.html").tags["img"] == 0
 
 
-def test_a_label_is_doubted_where_the_model_is_as_sure_as_it_usually_is(tmp_path: Path) -> None:
-    usual = [item(f"dog/{number}.png", "dog", "dog", 0.8) for number in range(9)]
+def test_a_label_is_doubted_if_the_model_is_at_least_as_sure_as_usual(tmp_path: Path) -> None:
+    correct = [make_item(f"dog/{number}.png", "dog", "dog", 0.8) for number in range(9)]
     sure, unsure, close = (
-        item("cat/1.png", "cat", "dog", 0.9, 0.05),
-        item("cat/2.png", "cat", "dog", 0.7, 0.05),
-        item("cat/3.png", "cat", "dog", 0.85, 0.4),
+        make_item("cat/1.png", "cat", "dog", 0.9, 0.05),
+        make_item("cat/2.png", "cat", "dog", 0.7, 0.05),
+        make_item("cat/3.png", "cat", "dog", 0.85, 0.4),
     )
-    issues = find_issues(results_of([*usual, sure, unsure, close], tmp_path, ("cat", "dog")), Evidence())
+    issues = find_issues(make_results([*correct, sure, unsure, close], tmp_path, ("cat", "dog")), Evidence())
     assert {path: issue.type for path, issue in issues.items()} == {
         "cat/1.png": "wrong-label",
         "cat/2.png": "confusion",
@@ -162,12 +168,12 @@ def test_a_label_is_doubted_where_the_model_is_as_sure_as_it_usually_is(tmp_path
 
 
 @given(st.integers(0, 400), st.integers(0, 400))
-def test_the_p_value_is_that_of_the_binomial_test(fixed: int, broken: int) -> None:
+def test_the_p_value_equals_that_of_the_binomial_test(fixed: int, broken: int) -> None:
     expected = binomtest(broken, fixed + broken, 0.5).pvalue if fixed + broken else 1.0
     assert mcnemar(fixed, broken) == pytest.approx(expected)
 
 
-def test_answers_of_like_probability_are_counted_together() -> None:
+def test_predictions_of_similar_probability_are_in_one_bin() -> None:
     reliability = Reliability()
     for probability, is_right in ((0.0, False), (0.95, True), (1.0, True), (0.91, False), (0.9, True)):
         reliability.add(probability, is_right)

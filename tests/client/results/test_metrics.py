@@ -1,4 +1,4 @@
-"""The client's own scores are scikit-learn's."""
+"""The client's metrics equal those of scikit-learn."""
 
 from collections import Counter
 
@@ -14,7 +14,7 @@ NAMES = ["a", "b", "c", "d"]
 
 
 @given(st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(NAMES)), min_size=1))
-def test_scores_are_those_of_scikit_learn(pairs: list[tuple[str, str]]) -> None:
+def test_confusion_matrix_and_class_scores_equal_those_of_scikit_learn(pairs: list[tuple[str, str]]) -> None:
     true, predicted = zip(*pairs, strict=True)
     matrix = confusion_matrix(Counter(pairs), NAMES)
     np.testing.assert_array_equal(matrix, expected_matrix(true, predicted, labels=NAMES))

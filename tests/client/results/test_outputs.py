@@ -1,4 +1,4 @@
-"""What a run leaves in its output folder, as its options ask, and what another run with others makes of it."""
+"""Files in the output folder for each output option, and after a rerun with other options."""
 
 import json
 import os
@@ -13,34 +13,35 @@ from client_support import Client, Start
 from support import BrightnessModel, make_metadata, write_picture
 
 from classify_client.cli.main import main
-from classify_client.cli.options import TOP_K as OFFERED
+from classify_client.cli.options import TOP_K as TOP_K_OPTION
 from classify_client.results.formats import read_rows
 from classify_serving.contract.model import TOP_K
 
 
 def files(folder: Path) -> set[str]:
-    """All files below a folder."""
+    """Paths of all files in a folder and its folders, relative to it."""
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def results(client: Client) -> list[Any]:
+def read_results(client: Client) -> list[Any]:
+    """The rows of the results file, in any format."""
     (path,) = client.output.glob("predictions.*")
     return list(read_rows(path))
 
 
-def test_the_same_rows_in_every_format_and_no_image_is_sent_twice(client: Client) -> None:
+def test_every_format_has_the_same_rows_and_another_format_sends_no_image_again(client: Client) -> None:
     (client.images / "black/0.png").write_bytes(b"no image")
     client.run()
-    expected = results(client)
+    expected = read_results(client)
     for file_format in ("jsonl", "parquet", "parquet", "jsonl", "csv"):
         assert client.run("--format", file_format).exit_code == 1
-        assert results(client) == expected
+        assert read_results(client) == expected
         assert f"predictions.{file_format}" in files(client.output)
     assert client.model.images == 6
     assert len([name for name in os.listdir(client.output) if "predictions" in name]) == 1
 
 
-def test_values_have_types_in_json_lines_and_parquet(client: Client) -> None:
+def test_json_lines_and_parquet_have_typed_values(client: Client) -> None:
     client.run("--format", "jsonl")
     lines = [json.loads(line) for line in (client.output / "predictions.jsonl").read_text().splitlines()]
     client.run("--format", "parquet")
@@ -50,22 +51,22 @@ def test_values_have_types_in_json_lines_and_parquet(client: Client) -> None:
 
 
 @pytest.mark.parametrize("file_format", ["jsonl", "parquet"])
-def test_a_killed_run_is_taken_up_in_every_format(client: Client, file_format: str) -> None:
+def test_a_killed_run_resumes_in_every_format(client: Client, file_format: str) -> None:
     client.run("--format", "jsonl")
     journal = (client.output / "predictions.jsonl").read_bytes()
     client.run("--format", file_format)
-    expected = results(client)
+    expected = read_results(client)
     ends = [position + 1 for position, byte in enumerate(journal) if byte == 10]
     for cut in (0, 7, ends[2], ends[2] + 9, len(journal) - 1):
         (client.output / f"predictions.{file_format}").unlink()
-        left = "predictions.jsonl" if file_format == "jsonl" else ".predictions.jsonl"
-        (client.output / left).write_bytes(journal[:cut])
+        file_name = "predictions.jsonl" if file_format == "jsonl" else ".predictions.jsonl"
+        (client.output / file_name).write_bytes(journal[:cut])
         assert client.run("--format", file_format).exit_code == 0
-        assert results(client) == expected
+        assert read_results(client) == expected
         assert not (client.output / ".predictions.jsonl").exists()
 
 
-def test_parquet_without_pyarrow_is_told_before_anything_is_done(
+def test_parquet_without_pyarrow_is_an_error_before_anything_is_written(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
@@ -75,20 +76,20 @@ def test_parquet_without_pyarrow_is_told_before_anything_is_done(
     assert not client.output.exists()
 
 
-def test_rows_name_as_many_classes_as_asked(client: Client) -> None:
+def test_top_k_is_the_number_of_classes_in_each_row(client: Client) -> None:
     client.run("--top-k", "2")
     assert [name for name in client.rows()[0] if name.startswith("top_")] == ["top_2", "top_2_probability"]
     client.run("--top-k", "1")
-    assert client.model.images == 6, "what is there is enough"
+    assert client.model.images == 6, "the rows have enough classes already"
     assert not any(name.startswith("top_") for name in client.rows()[0])
     client.run()
-    assert client.model.images == 12, "the other classes were not kept"
+    assert client.model.images == 12, "the rows do not have the other classes any more"
     client.run()
-    assert client.model.images == 12, "a model of three classes has no more"
-    assert OFFERED == TOP_K
+    assert client.model.images == 12, "a model with three classes has no more"
+    assert TOP_K_OPTION == TOP_K
 
 
-def test_a_rerun_leaves_the_copies_that_its_options_ask_for(client: Client) -> None:
+def test_after_a_rerun_the_copies_are_those_of_its_options(client: Client) -> None:
     original = (client.images / "black/2.png").stat()
     for options, expected in (
         ((), {"miss/black_to_white_2.png", "miss/grey_to_black_2.png"}),
@@ -99,23 +100,23 @@ def test_a_rerun_leaves_the_copies_that_its_options_ask_for(client: Client) -> N
         ((), {"miss/black_to_white_2.png", "miss/grey_to_black_2.png"}),
     ):
         assert client.run(*options).exit_code == 0
-        left = files(client.output) - {"predictions.csv", "summary.json", "report.html", "review.csv"}
-        assert left == expected
-        assert all((client.output / name).stat().st_nlink == 1 + ("--link" in options) for name in left)
+        copies = files(client.output) - {"predictions.csv", "summary.json", "report.html", "review.csv"}
+        assert copies == expected
+        assert all((client.output / name).stat().st_nlink == 1 + ("--link" in options) for name in copies)
         assert {f"miss/{row['miss']}" for row in client.rows() if row["miss"]} == expected
     assert not list((client.output / "miss").glob("*/"))
     assert (client.images / "black/2.png").stat().st_mtime_ns == original.st_mtime_ns
     assert client.model.images == 6
 
 
-def test_pictures_of_one_name_and_pair_keep_apart(client: Client) -> None:
+def test_misses_of_equal_name_in_one_pair_keep_both_files(client: Client) -> None:
     write_picture(client.images / "more/black/2.png", 251)
     client.run("--miss-by-pair")
-    plain, hashed = sorted(path.name for path in (client.output / "miss/black_to_white").iterdir())
-    assert (plain, hashed[:2]) == ("2.png", "2_")
+    plain_name, hashed_name = sorted(path.name for path in (client.output / "miss/black_to_white").iterdir())
+    assert (plain_name, hashed_name[:2]) == ("2.png", "2_")
 
 
-def test_links_are_to_the_file_and_not_to_a_link(client: Client, tmp_path: Path) -> None:
+def test_link_makes_a_hard_link_to_the_target_of_a_symbolic_link(client: Client, tmp_path: Path) -> None:
     (client.images / "black/2.png").rename(tmp_path / "elsewhere.png")
     (client.images / "black/2.png").symlink_to("../../elsewhere.png")
     client.run("--link")
@@ -124,7 +125,7 @@ def test_links_are_to_the_file_and_not_to_a_link(client: Client, tmp_path: Path)
     assert copy.samefile(tmp_path / "elsewhere.png")
 
 
-def test_links_that_cannot_be_made_are_copies(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_link_makes_a_copy_if_a_hard_link_is_impossible(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*paths: object) -> None:
         raise OSError(18, "Invalid cross-device link")
 
@@ -133,7 +134,7 @@ def test_links_that_cannot_be_made_are_copies(client: Client, monkeypatch: pytes
     assert len(client.misses()) == 2
 
 
-def test_unsure_images_are_collected_least_certain_first(client: Client) -> None:
+def test_uncertain_images_are_copied_with_the_probability_in_their_names(client: Client) -> None:
     result = client.run("--review-below", "0.71")
     assert len(files(client.output / "review")) == 6
     assert {row["review"] for row in client.rows()} == files(client.output / "review")
@@ -143,56 +144,56 @@ def test_unsure_images_are_collected_least_certain_first(client: Client) -> None
     assert files(client.output / "review") == set()
 
 
-def test_formulas_are_defused_for_spreadsheets_and_recognised_again(start: Start) -> None:
-    made = start(BrightnessModel(make_metadata()))
+def test_file_names_like_formulas_are_escaped_and_recognised_in_a_rerun(start: Start) -> None:
+    client = start(BrightnessModel(make_metadata()))
     names = ["=1+2.png", "+1.png", "-1.png", "@x.png", "\t=1.png", "'=1.png", "''-1.png", "'plain.png"]
     for name in names:
-        write_picture(made.images / "=x" / "1.png", 5).rename(made.images / name)
+        write_picture(client.images / "=x" / "1.png", 5).rename(client.images / name)
     for _ in range(2):
-        made.run()
-        shown = [row["path"] for row in made.rows()]
-        assert sorted(shown) == sorted(name if name == "'plain.png" else f"'{name}" for name in names)
-        assert made.model.images == len(names)
+        client.run()
+        paths = [row["path"] for row in client.rows()]
+        assert sorted(paths) == sorted(name if name == "'plain.png" else f"'{name}" for name in names)
+        assert client.model.images == len(names)
 
 
-def test_json_is_the_summary_and_nothing_else(client: Client) -> None:
+def test_json_prints_only_the_summary(client: Client) -> None:
     result = client.run("--json")
     assert json.loads(result.stdout) == client.summary()
     low, high = client.summary()["accuracy_interval"]
     assert 0.2 < low < 0.6 < high < 0.95
 
 
-def test_no_control_code_of_a_server_reaches_the_terminal(start: Start, capfd: pytest.CaptureFixture[str]) -> None:
+def test_control_codes_in_class_names_are_never_printed(start: Start, capfd: pytest.CaptureFixture[str]) -> None:
     hostile = "\x1b[31m../../x" + "y" * 300
-    made = start(HostileModel(make_metadata(class_names=("black", hostile)), hostile))
+    client = start(HostileModel(make_metadata(class_names=("black", hostile)), hostile))
     for number in range(3):
-        write_picture(made.images / f"black/{number}.png", 20 * number)
-    assert made.run("--miss-by-pair").exit_code == 0
-    result = made.run("--review-below", "1")
+        write_picture(client.images / f"black/{number}.png", 20 * number)
+    assert client.run("--miss-by-pair").exit_code == 0
+    result = client.run("--review-below", "1")
     assert "\x1b" not in result.output
     assert max(map(len, result.stdout.splitlines())) < 200
-    assert len(made.misses()) == 3
-    left = {"miss", "review", "predictions.csv", "summary.json", "report.html", "review.csv"}
-    assert {path.name for path in made.output.iterdir()} == left
+    assert len(client.misses()) == 3
+    expected = {"miss", "review", "predictions.csv", "summary.json", "report.html", "review.csv"}
+    assert {path.name for path in client.output.iterdir()} == expected
 
 
 @pytest.mark.parametrize(
     "label", ["", ".", "..", "../../x", "/etc/x", "a/b", "nul\0", "x" * 100_000, "\ud83d\n", "🐈" * 99]
 )
-def test_labels_of_any_kind_stay_in_the_output_folder(start: Start, tmp_path: Path, label: str) -> None:
+def test_no_predicted_label_leads_to_a_file_outside_the_output_folder(start: Start, tmp_path: Path, label: str) -> None:
     label = label.encode(errors="replace").decode()
-    made = start(HostileModel(make_metadata(), label))
-    write_picture(made.images / "black/1.png", 5)
+    client = start(HostileModel(make_metadata(), label))
+    write_picture(client.images / "black/1.png", 5)
     before = files(tmp_path)
     for options in (("--miss-by-pair",), (), ("--review-below", "0.9"), ("--format", "parquet")):
-        assert made.run(*options).exit_code == 0
+        assert client.run(*options).exit_code == 0
         assert all(name.startswith("classified/") for name in files(tmp_path) - before)
-        assert len(results(made)) == len(files(made.output / "miss")) == 1
-    assert made.model.images == 1
+        assert len(read_results(client)) == len(files(client.output / "miss")) == 1
+    assert client.model.images == 1
 
 
 class HostileModel(BrightnessModel):
-    """Answers with a label that is no class."""
+    """Predicts a label that is not the name of a class."""
 
     def __init__(self, metadata: Any, label: str) -> None:
         super().__init__(metadata)
@@ -206,14 +207,14 @@ class HostileModel(BrightnessModel):
         return answer
 
 
-def test_nothing_but_text_is_printed_where_there_is_no_terminal(client: Client) -> None:
+def test_only_plain_text_is_printed_without_a_terminal(client: Client) -> None:
     result = client.run()
     assert "\x1b" not in result.output
     assert str(client.output / "predictions.csv") in result.stdout
     assert result.stderr == ""
 
 
-def test_every_option_is_an_environment_variable(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_can_be_set_by_environment_variables(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLASSIFY_REVIEW_BELOW", "0.9")
     monkeypatch.setenv("CLASSIFY_MISS_BY_PAIR", "1")
     monkeypatch.setenv("CLASSIFY_FORMAT", "jsonl")
