@@ -1,12 +1,14 @@
 """Progress bars on stderr: only on a terminal, and only where the user wants them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 def progress_bar(quiet: bool = False) -> Progress:
@@ -28,3 +30,17 @@ def track(items: Iterable[T], total: int, description: str, quiet: bool = False)
     """Pass `items` on, showing how many of `total` have come."""
     with progress_bar(quiet) as bar:
         yield from bar.track(items, total=total, description=description)
+
+
+def track_in_threads(
+    function: Callable[[T], R], items: Sequence[T], description: str, quiet: bool = False
+) -> Iterator[R]:
+    """Yield `function(item)` for every item, in order, computed by a thread for each core, with a progress bar.
+
+    When the caller stops early, calls that have not begun are not made.
+    """
+    with ThreadPoolExecutor() as pool:
+        try:
+            yield from track(pool.map(function, items), len(items), description, quiet)
+        finally:
+            pool.shutdown(cancel_futures=True)

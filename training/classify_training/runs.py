@@ -1,11 +1,10 @@
 """`runs/<UTC time>-<name>/`: what a training leaves besides its model, and what a killed one goes on from."""
 
-import csv
 import glob
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import fields
+from dataclasses import astuple, fields
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -13,10 +12,12 @@ from typing import Any, Final
 
 import msgspec
 
+from classify_serving.contract.text import error_reason
 from classify_serving.exchange.misses import MissFolder
 from classify_serving.exchange.train_embeddings import TRAIN_EMBEDDINGS_FILE
 from classify_serving.files import locked
 from classify_training.config import TrainConfig
+from classify_training.csv_files import write_csv
 from classify_training.data.plan import Plan
 from classify_training.errors import RunError
 from classify_training.evaluation.evaluate import Evaluation
@@ -48,10 +49,8 @@ class Run:
         Raises:
             RunError: they cannot be written.
         """
-        with _writing(self.folder / "history.csv") as path, path.open("w", encoding="utf-8", newline="") as file:
-            table = csv.DictWriter(file, [field.name for field in fields(Epoch)])
-            table.writeheader()
-            table.writerows(msgspec.to_builtins(epoch) for epoch in history)
+        with _writing(self.folder / "history.csv") as path:
+            write_csv(path, [[field.name for field in fields(Epoch)], *map(astuple, history)])
         if history:
             draw_curves(history, self.folder / "curves.png")
 
@@ -103,11 +102,8 @@ class Run:
         rows += [(file.path, "same content as another file") for file in dataset.duplicates]
         rows += [(file.path, "near-duplicate of an image kept for validation or testing") for file in dataset.leaks]
         rows += [(file.path, "same content under another label") for group in dataset.conflicts for file in group]
-        with (
-            _writing(self.folder / "left_out.csv") as path,
-            path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as f,
-        ):
-            csv.writer(f).writerows([("path", "reason"), *rows])
+        with _writing(self.folder / "left_out.csv") as path:
+            write_csv(path, [("path", "reason"), *rows])
 
     def finish(self) -> None:
         """Remove what only a killed run would need."""
@@ -174,6 +170,5 @@ def _writing(path: Path) -> Iterator[Path]:
         yield path
     except OSError as error:
         raise RunError(
-            f"cannot write {error.filename or path} ({error.strerror}): free space, mend permissions,"
-            " or choose other --runs"
+            f"cannot write {path} ({error_reason(error)}): free disk space, check permissions, or choose other --runs"
         ) from error

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from classify_serving.contract.text import error_reason
 from classify_training.config import AugmentConfig, DataConfig, FitConfig, TrainConfig
 from classify_training.errors import RunError
 
@@ -40,7 +41,7 @@ def read_settings(path: Path, known: Mapping[str, object]) -> dict[str, Any]:
     try:
         settings = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
     except OSError as error:
-        raise RunError(f"cannot read {path} ({error.strerror}): give the config.json of a run") from error
+        raise RunError(f"cannot read {path} ({error_reason(error)}): give the config.json of a run") from error
     except msgspec.DecodeError as error:
         raise RunError(f"{path} does not hold options as JSON ({error}): correct or remove it") from error
     for name in settings:

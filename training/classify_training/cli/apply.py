@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from classify_serving.contract.text import terminal_text
-from classify_training.cli.options import FOLDER
+from classify_training.cli.option_types import FOLDER
 from classify_training.errors import MendError
 
 if TYPE_CHECKING:

@@ -1,62 +1,34 @@
 """classify-train: sample, inspect, preview, export, apply, map."""
 
 import logging
-import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from classify_serving.contract.text import terminal_text
 from classify_serving.contract.versions import newest_version
 from classify_training import __version__
 from classify_training.cli.apply import apply
+from classify_training.cli.defaults import use_config, use_recipe
+from classify_training.cli.group import Group
 from classify_training.cli.map import map_command
+from classify_training.cli.option_types import FOLDER, new_file, writable_folder
 from classify_training.cli.options import (
-    FOLDER,
     augment_config,
     augment_options,
     data_config,
     data_options,
     fit_config,
     fit_options,
-    new_file,
-    use_config,
-    use_recipe,
-    writable_folder,
 )
 from classify_training.config import RECIPES, DataConfig, TrainConfig
-from classify_training.errors import TrainingError
 
 if TYPE_CHECKING:
     from classify_training.data.plan import Plan
     from classify_training.train import Trained
 
-_TABLE_WIDTH = 100
-_INTERRUPTED = {
-    "export": "nothing was published; the same command goes on after the last epoch that was finished",
-    "apply": "the same command finishes what was begun, and --undo takes it back",
-}
 
-
-class _Group(click.Group):
-    """Ends a user's mistake in one sentence and its exit code, and an interruption in 130."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
-            return super().invoke(ctx)
-        except TrainingError as error:
-            click.echo(f"Error: {terminal_text(str(error))}", err=True)
-            sys.exit(error.exit_code)
-        except KeyboardInterrupt:
-            said = _INTERRUPTED.get(ctx.invoked_subcommand or "", "nothing was published")
-            click.echo(f"Interrupted: {said}.", err=True)
-            sys.exit(130)
-
-
-@click.group(cls=_Group, context_settings={"auto_envvar_prefix": "CLASSIFY_TRAIN", "show_default": True})
+@click.group(cls=Group, context_settings={"auto_envvar_prefix": "CLASSIFY_TRAIN", "show_default": True})
 @click.version_option(__version__)
 def main() -> None:
     """Fine-tune VGG16 on a folder of labelled images and export a SavedModel.
@@ -222,33 +194,9 @@ def _log_to_stderr(quiet: bool) -> None:
 def _show(data: DataConfig, quiet: bool) -> "Plan":
     """Print the table that decides everything, and what was left out, before anything is trained."""
     _log_to_stderr(quiet)
-    from rich.console import Console
-
-    from classify_training.data.plan import make_plan, plan_table
+    from classify_training.cli.plan_table import print_plan
+    from classify_training.data.plan import make_plan
 
     plan = make_plan(data, quiet)
-    # On a narrower terminal long lines wrap, which is better than columns that vanish.
-    Console(width=max(Console().width, _TABLE_WIDTH)).print(plan_table(plan))
-    if not plan.merges and max(plan.folder_counts("train").values()) < data.min_images:
-        click.echo(f"nothing merged: every class has fewer than {data.min_images} training images", err=True)
-    dataset = plan.dataset
-    for label, count in plan.folder_counts("train").items():
-        if not count:
-            click.echo(f"no class of the model, none of its images can be trained on: {terminal_text(label)}", err=True)
-    for _, error in dataset.corrupt:
-        click.echo(f"left out, cannot be read: {terminal_text(str(error))}", err=True)
-    for group in dataset.conflicts:
-        click.echo(
-            f"left out, one picture under several labels: {', '.join(terminal_text(str(file.path)) for file in group)}",
-            err=True,
-        )
-    for file in dataset.leaks:
-        click.echo(
-            f"left out, near-duplicate of an image kept for validation or testing: {terminal_text(str(file.path))}",
-            err=True,
-        )
-    for examples in dataset.alike():
-        if len({example.file.label for example in examples}) > 1:
-            names = ", ".join(terminal_text(str(example.file.path)) for example in examples)
-            click.echo(f"look alike under several labels, kept for training: {names}", err=True)
+    print_plan(plan, data.min_images)
     return plan

@@ -1,7 +1,5 @@
 """The command-line options of the parts of a training's configuration."""
 
-import math
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -9,116 +7,41 @@ from typing import Any, Final, TypeVar
 import click
 
 from classify_serving.contract.images import RESIZE_MODES
+from classify_training.cli.defaults import use_dataset
+from classify_training.cli.option_types import (
+    FOLDER,
+    FRACTION,
+    POSITIVE,
+    Real,
+    known_weights,
+    merge_pairs,
+    ordered_range,
+    writable_folder,
+)
 from classify_training.config import (
     BALANCES,
     FILLS,
     OUTPUT_INITS,
     PRECISIONS,
-    RECIPES,
     SCHEDULES,
     UNFREEZES,
     AugmentConfig,
     DataConfig,
     FitConfig,
-    check_weights,
 )
-from classify_training.errors import RunError, WeightsError
-from classify_training.settings import DATASET_OPTIONS, dataset_settings, read_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-
-class Real(click.FloatRange):
-    """A number in a range; click itself takes `nan` for one in any."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """As click's, refusing what is no number."""
-        number: float = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is not a number", param, ctx)
-        return number
-
-
-FOLDER: Final = click.Path(path_type=Path)
-_FRACTION: Final = Real(0, 1, max_open=True)
-_POSITIVE: Final = Real(0, min_open=True)
 _DATA: Final = DataConfig(dataset=Path())
 _AUGMENT: Final = AugmentConfig()
 _FIT: Final = FitConfig()
-
-
-def new_file(ctx: click.Context, option: click.Parameter, path: Path) -> Path:
-    """Refuse a file that could not be written."""
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise click.BadParameter(f"{path} cannot be written: choose another")
-    return path
-
-
-def writable_folder(ctx: click.Context, option: click.Parameter, folder: Path) -> Path:
-    """Refuse, before any training, a folder that could not be written to after it."""
-    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise click.BadParameter(f"{nearest} is not a folder that can be written to: choose another")
-    return folder
-
-
-def use_recipe(ctx: click.Context, option: click.Parameter, name: str) -> None:
-    """Let a recipe's values be the defaults of the other options."""
-    ctx.default_map = {**(ctx.default_map or {}), **RECIPES[name]}
-
-
-def use_config(ctx: click.Context, option: click.Parameter, path: Path | None) -> None:
-    """Let the values in a run's `config.json` be the defaults of the other options."""
-    if path is None:
-        return
-    try:
-        settings = read_settings(path, {parameter.name: None for parameter in ctx.command.params if parameter.name})
-    except RunError as error:
-        raise click.BadParameter(str(error)) from error
-    ctx.default_map = {**(ctx.default_map or {}), **settings}
-
-
-def use_dataset(ctx: click.Context, argument: click.Parameter, dataset: Path) -> Path:
-    """Let the options that a dataset brings along be defaults, below those of `--recipe` and `--config`."""
-    try:
-        settings = dataset_settings(dataset)
-    except RunError as error:
-        raise click.BadParameter(str(error)) from error
-    if settings:
-        told = ", ".join(f"{name} {value}" for name, value in settings.items())
-        click.echo(f"options of {dataset / DATASET_OPTIONS}, unless you give others: {told}", err=True)
-    ctx.default_map = {**settings, **(ctx.default_map or {})}
-    return dataset
-
-
-def _merge(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    pairs = [value.partition("=") for value in values]
-    for folder, equals, target in pairs:
-        if not (folder and equals and target):
-            raise click.BadParameter(f"{folder}{equals}{target} is not of the form FOLDER=CLASS")
-    return {folder: target for folder, _, target in pairs}
-
-
-def _weights(ctx: click.Context, option: click.Parameter, weights: str) -> str:
-    try:
-        check_weights(weights)
-    except WeightsError as error:
-        raise click.BadParameter(str(error)) from error
-    return weights
-
-
-def _range(ctx: click.Context, option: click.Parameter, bounds: tuple[float, float]) -> tuple[float, float]:
-    if bounds[0] > bounds[1]:
-        raise click.BadParameter(f"{bounds[0]:g} is more than {bounds[1]:g}: give the smaller one first")
-    return bounds
-
 
 _DATA_OPTIONS: Final = [
     click.argument("dataset", type=FOLDER, is_eager=True, callback=use_dataset),
     click.option("--size", type=click.IntRange(32, 1024), default=_DATA.size, help="Side of the images in pixels."),
     click.option("--resize", type=click.Choice(RESIZE_MODES), default=_DATA.resize, help="How images become square."),
-    click.option("--val", type=_FRACTION, default=_DATA.val, help="Share for validation if DATASET has no val folder."),
-    click.option("--test", type=_FRACTION, default=_DATA.test, help="Share for testing if DATASET has no test folder."),
+    click.option("--val", type=FRACTION, default=_DATA.val, help="Share for validation if DATASET has no val folder."),
+    click.option("--test", type=FRACTION, default=_DATA.test, help="Share for testing if DATASET has no test folder."),
     click.option(
         "--min-images",
         type=click.IntRange(0),
@@ -129,7 +52,7 @@ _DATA_OPTIONS: Final = [
     click.option(
         "--merge",
         multiple=True,
-        callback=_merge,
+        callback=merge_pairs,
         metavar="FOLDER=CLASS",
         help="Merge a folder into a class by hand; repeatable.",
     ),
@@ -159,29 +82,29 @@ _DATA_OPTIONS: Final = [
 
 _AUGMENT_OPTIONS: Final = [
     click.option("--flip/--no-flip", default=_AUGMENT.flip, help="Mirror images left to right."),
-    click.option("--shift", type=_FRACTION, default=_AUGMENT.shift, help="Largest shift, as a share of the side."),
+    click.option("--shift", type=FRACTION, default=_AUGMENT.shift, help="Largest shift, as a share of the side."),
     click.option("--rotate", type=Real(0, 180), default=_AUGMENT.rotate, help="Largest rotation in degrees."),
     click.option("--erase", type=Real(0, 1), default=_AUGMENT.erase, help="Probability of erasing a rectangle."),
     click.option(
         "--erase-area",
         type=(Real(0, 1), Real(0, 1)),
         default=_AUGMENT.erase_area,
-        callback=_range,
+        callback=ordered_range,
         help="Range of its area, as shares of the image.",
     ),
     click.option(
         "--erase-aspect",
-        type=(_POSITIVE, _POSITIVE),
+        type=(POSITIVE, POSITIVE),
         default=_AUGMENT.erase_aspect,
         show_default="0.3 3.33",
-        callback=_range,
+        callback=ordered_range,
         help="Range of its height / width.",
     ),
     click.option(
         "--erase-values",
         type=(Real(0, 255), Real(0, 255)),
         default=_AUGMENT.erase_values,
-        callback=_range,
+        callback=ordered_range,
         help="Range of what is painted, in 0-255 as the images.",
     ),
     click.option(
@@ -196,7 +119,7 @@ _FIT_OPTIONS: Final = [
     click.option(
         "--weights",
         default=_FIT.weights,
-        callback=_weights,
+        callback=known_weights,
         metavar="imagenet|random|PATH",
         help="What the convolutions start from.",
     ),
@@ -214,7 +137,7 @@ _FIT_OPTIONS: Final = [
         help="At most so many for the head alone; none with random weights.",
     ),
     click.option("--epochs", type=click.IntRange(0), default=_FIT.epochs, help="At most so many of fine-tuning."),
-    click.option("--head-rate", type=_POSITIVE, default=_FIT.head_rate, help="Peak learning rate for the head alone."),
+    click.option("--head-rate", type=POSITIVE, default=_FIT.head_rate, help="Peak learning rate for the head alone."),
     click.option(
         "--rate",
         type=Real(0),
@@ -234,7 +157,7 @@ _FIT_OPTIONS: Final = [
         help="Initial weights of the output layer.",
     ),
     click.option(
-        "--label-smoothing", type=_FRACTION, default=_FIT.label_smoothing, help="Share of the truth for all classes."
+        "--label-smoothing", type=FRACTION, default=_FIT.label_smoothing, help="Share of the truth for all classes."
     ),
     click.option(
         "--patience",
@@ -249,7 +172,7 @@ _FIT_OPTIONS: Final = [
         help="Augmentations of each image that frozen layers are run on, once each; 0 for new ones in every epoch.",
     ),
     click.option(
-        "--feature-space", type=_POSITIVE, default=_FIT.feature_space, help="GiB of disk for their results, at most."
+        "--feature-space", type=POSITIVE, default=_FIT.feature_space, help="GiB of disk for their results, at most."
     ),
     click.option(
         "--precision",

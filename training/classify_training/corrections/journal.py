@@ -5,8 +5,6 @@ enough to do it again or take it back; `trash/` has the images that were taken o
 that it changes in one step: `pending` -> `done` -> `undoing` -> `undone`.
 """
 
-import csv
-import io
 import json
 import os
 import shutil
@@ -18,8 +16,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from classify_serving.contract.text import error_reason
 from classify_serving.exchange.review import CONFIRMED
-from classify_serving.files import locked, replace_file, sha256_of
+from classify_serving.files import locked, replace_file, replacing, sha256_of
+from classify_training.csv_files import write_csv
 from classify_training.errors import MendError
 
 FOLDER: Final = ".review"
@@ -116,9 +116,8 @@ class Journal:
             raise MendError(f"{target} appeared meanwhile: {_REMEDY}")
         target.parent.mkdir(parents=True, exist_ok=True)
         if change.kind == "add":
-            partial = self._folder / f"partial{target.suffix}"
-            shutil.copy2(source, partial)
-            os.replace(partial, target)
+            with replacing(target) as temporary:
+                shutil.copy2(source, temporary)
         else:
             os.rename(source, target)
 
@@ -158,9 +157,7 @@ class Journal:
             for change in _read(entry)
             if change.kind == "confirm"
         }
-        text = io.StringIO(newline="")
-        csv.writer(text).writerows([("sha256", "label"), *sorted(pairs)])
-        replace_file(self._dataset / CONFIRMED, text.getvalue().encode("utf-8", "backslashreplace"))
+        write_csv(self._dataset / CONFIRMED, [("sha256", "label"), *sorted(pairs)])
 
 
 _REMEDY: Final = "put it back as it was, or take everything back with classify-train apply --undo"
@@ -181,7 +178,7 @@ def open_journal(dataset: Path) -> Iterator[Journal]:
         raise MendError(f"another classify-train apply is at work in {dataset}: wait for it") from None
     except OSError as error:
         raise MendError(
-            f"cannot change {error.filename or dataset} ({(error.strerror or str(error)).lower()}): mend that and"
+            f"cannot change {error.filename or dataset} ({error_reason(error)}): fix that and"
             " repeat the command, which goes on where it stopped"
         ) from error
 

@@ -3,10 +3,8 @@
 import os
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path, PurePosixPath
 
 from classify_serving.contract.folders import folder_label
@@ -24,7 +22,7 @@ from classify_training.corrections.journal import FOLDER, TRASH, Change
 from classify_training.data.dataset import scan
 from classify_training.data.examples import ImageFile
 from classify_training.errors import MendError
-from classify_training.progress import track
+from classify_training.progress import track_in_threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,10 +214,9 @@ def _label_folder(dataset: Path, file: ImageFile) -> str:
 def _by_content(files: Sequence[ImageFile], quiet: bool) -> Mapping[str, list[ImageFile]]:
     """The files of each SHA-256; one that cannot be read is of none."""
     found: dict[str, list[ImageFile]] = defaultdict(list)
-    show = partial(track, total=len(files), description="Reading the dataset", quiet=quiet)
-    with ThreadPoolExecutor() as pool:
-        for file, digest in zip(files, show(pool.map(_digest, files)), strict=True):
-            found[digest].append(file)
+    digests = track_in_threads(_digest, files, "Reading the dataset", quiet)
+    for file, digest in zip(files, digests, strict=True):
+        found[digest].append(file)
     found.pop("", None)
     return found
 

@@ -8,8 +8,7 @@ as the last step; rows of a reading that was killed are simply written again.
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -22,8 +21,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from classify_serving.contract.images import ImageError, Resize, decode_image
+from classify_serving.contract.text import error_reason
 from classify_serving.files import locked, replace_file
 from classify_training.errors import CacheError
+from classify_training.progress import track_in_threads
 
 Pixels = NDArray[np.uint8]
 _INDEX: Final = "index.json"
@@ -70,14 +71,12 @@ class ImageCache:
         self._size, self._resize = size, resize
         self._row_bytes = size * size * 3
 
-    def read(
-        self, paths: Sequence[Path], track: Callable[[Iterator[Picture | ImageError]], Iterator[Picture | ImageError]]
-    ) -> tuple[list[Picture | ImageError], Pixels]:
+    def read(self, paths: Sequence[Path], quiet: bool = False) -> tuple[list[Picture | ImageError], Pixels]:
         """Open every file once, on all cores: hashed, and decoded unless its content is known.
 
         Args:
             paths: the files.
-            track: is handed the outcomes and passes them on, to show progress.
+            quiet: whether to show no progress bar.
 
         Returns:
             For each file what is known of it, or why it cannot be read; and the pixels, uint8 [M,S,S,3], RGB,
@@ -91,7 +90,7 @@ class ImageCache:
             # Other trainings that read the same dataset wait.
             with locked(self.folder, wait=True):
                 index = self._load_index(len(paths))
-                outcomes = self._decode(paths, index, track)
+                outcomes = self._decode(paths, index, quiet)
                 # Rows of contents that have gone stay until they are the larger part: `_load_index`.
                 pictures = {p.digest: p for p in index.pictures}
                 pictures |= {outcome.digest: outcome for outcome in outcomes if isinstance(outcome, Picture)}
@@ -99,8 +98,8 @@ class ImageCache:
                 return outcomes, self._map(index.pixels)
         except OSError as error:
             raise CacheError(
-                f"cannot write the image cache {self.folder} ({error.strerror}): free space, mend permissions,"
-                " or choose another --cache"
+                f"cannot write the image cache {self.folder} ({error_reason(error)}): free disk space,"
+                " check permissions, or choose another --cache"
             ) from error
 
     def _load_index(self, files: int) -> _Index:
@@ -126,12 +125,7 @@ class ImageCache:
         # As a plain array: slices of NumPy's own class for memory maps are slow to make.
         return np.asarray(np.memmap(path, np.uint8, mode="r").reshape(shape))
 
-    def _decode(
-        self,
-        paths: Sequence[Path],
-        index: _Index,
-        track: Callable[[Iterator[Picture | ImageError]], Iterator[Picture | ImageError]],
-    ) -> list[Picture | ImageError]:
+    def _decode(self, paths: Sequence[Path], index: _Index, quiet: bool) -> list[Picture | ImageError]:
         known = {picture.digest: picture for picture in index.pictures}
         # `next` on a count is atomic, so each thread gets a row of its own.
         rows = count(1 + max((picture.row for picture in index.pictures), default=-1))
@@ -143,7 +137,7 @@ class ImageCache:
                 try:
                     content = path.read_bytes()
                 except OSError as error:
-                    return ImageError(str(path), (error.strerror or str(error)).lower())
+                    return ImageError(str(path), error_reason(error))
                 digest = hashlib.sha256(content).hexdigest()
                 if digest in known:
                     return known[digest]
@@ -155,8 +149,7 @@ class ImageCache:
                 _write_all(descriptor, image.tobytes(), row * self._row_bytes)
                 return Picture(digest, row, str(imagehash.phash(Image.fromarray(image))))
 
-            with ThreadPoolExecutor() as pool:
-                return list(track(pool.map(read, paths)))
+            return list(track_in_threads(read, paths, "Reading images", quiet))
         finally:
             os.close(descriptor)
 

@@ -8,7 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 
 from classify_serving.contract.folders import folder_label, walk_images
 from classify_serving.contract.images import ImageError, is_image_name
-from classify_serving.contract.text import terminal_text
+from classify_serving.contract.text import error_reason, terminal_text
 from classify_training.config import DataConfig
 from classify_training.data.cache import ImageCache
 from classify_training.data.duplicates import drop_duplicates, drop_leaks
 from classify_training.data.examples import Example, ImageFile, Split
 from classify_training.data.near_duplicates import similar_groups
 from classify_training.errors import DatasetError
-from classify_training.progress import track
 
 _SPLIT_FOLDERS: Final[Mapping[str, Split]] = {
     "train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
@@ -95,7 +94,7 @@ def scan(root: Path) -> list[ImageFile]:
         if len(loose) > _MOST_TOLD:
             _log.warning("left out likewise: %d more", len(loose) - _MOST_TOLD)
     except OSError as error:
-        raise DatasetError(f"cannot list {error.filename}: {error.strerror}") from error
+        raise DatasetError(f"cannot list {error.filename} ({error_reason(error)}): check permissions") from error
     if not files:
         raise DatasetError(f"no images in {root}: put them in one folder for each label, {root}/<label>/*.jpg")
     return files
@@ -150,8 +149,7 @@ def load(config: DataConfig, quiet: bool = False) -> Dataset:
     """
     files = scan(config.dataset)
     cache = ImageCache(config.cache, config.dataset, config.size, config.resize)
-    progress = partial(track, total=len(files), description="Reading images", quiet=quiet)
-    outcomes, images = cache.read([file.path for file in files], progress)
+    outcomes, images = cache.read([file.path for file in files], quiet)
     readable: list[Example] = []
     corrupt: list[tuple[ImageFile, ImageError]] = []
     for file, outcome in zip(files, outcomes, strict=True):

@@ -1,29 +1,18 @@
 """What will be trained on, decided and shown before any training."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.box import SIMPLE
-from rich.console import JustifyMethod
-from rich.table import Table
 
-from classify_serving.contract.text import terminal_text
 from classify_training.config import DataConfig
 from classify_training.data.balance import balance, class_weights, merge_counts, plan_merges
 from classify_training.data.dataset import Dataset, load, with_splits
 from classify_training.data.examples import Split
 from classify_training.data.split import assign_splits
 from classify_training.errors import DatasetError
-
-_COLUMNS: Final[tuple[tuple[str, JustifyMethod], ...]] = (
-    ("folder", "left"), ("found", "right"), ("corrupt", "right"), ("double", "right"), ("conflict", "right"),
-    ("alike", "right"), ("class", "left"),
-    ("train", "right"), ("val", "right"), ("test", "right"), ("balanced", "right"),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -117,35 +106,3 @@ def _check_known(dataset: Dataset, merges: Mapping[str, str], class_names: tuple
         label = example.file.label
         if merges.get(label, label) not in class_names:
             raise DatasetError(f"{example.file.path}: no training image has its label {label}: add some, or remove it")
-
-
-def plan_table(plan: Plan) -> Table:
-    """The table that decides everything before training: a row a folder."""
-    *rows, total = _rows(plan)
-    table = Table(box=SIMPLE, show_footer=True, pad_edge=False, collapse_padding=True)
-    for (name, justify), footer in zip(_COLUMNS, total, strict=True):
-        # Names may be folded on a narrow terminal; a number cut short would be another number.
-        is_number, width = justify == "right", max(len(name), len(str(footer)))
-        table.add_column(name, str(footer), justify=justify, overflow="fold", no_wrap=is_number, min_width=width)
-    for row in rows:
-        table.add_row(*(terminal_text(str(cell)) for cell in row))
-    return table
-
-
-def _rows(plan: Plan) -> Iterator[tuple[str | int, ...]]:
-    dataset = plan.dataset
-    corrupt = Counter(file.label for file, _ in dataset.corrupt)
-    duplicates = Counter(file.label for file in (*dataset.duplicates, *dataset.leaks))
-    conflicts = Counter(file.label for group in dataset.conflicts for file in group)
-    alike = Counter(example.file.label for group in dataset.alike() for example in group)
-    train, val, test = (plan.folder_counts(split) for split in ("train", "val", "test"))
-    epoch = Counter(dataset.examples[index].file.label for index in plan.epoch.tolist())
-    for label in sorted(dataset.found):
-        yield (
-            label, dataset.found[label], corrupt[label], duplicates[label], conflicts[label], alike[label],
-            plan.merges.get(label, label), train[label], val[label], test[label], epoch[label],
-        )  # fmt: skip
-    yield (
-        "total", sum(dataset.found.values()), corrupt.total(), duplicates.total(), conflicts.total(), alike.total(),
-        f"{len(plan.class_names)} classes", sum(train.values()), sum(val.values()), sum(test.values()), epoch.total(),
-    )  # fmt: skip

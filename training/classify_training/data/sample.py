@@ -14,6 +14,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from classify_serving.contract.text import error_reason
 from classify_training.errors import DatasetError
 from classify_training.settings import DATASET_OPTIONS
 
@@ -71,7 +72,7 @@ def write_sample(dataset: Path, images: Path | None) -> tuple[int, int]:
             (written / DATASET_OPTIONS).write_bytes(msgspec.json.format(msgspec.json.encode(OPTIONS)) + b"\n")
     except OSError as error:
         raise DatasetError(
-            f"cannot write {error.filename} ({error.strerror}): mend that, or name another folder"
+            f"cannot write {error.filename} ({error_reason(error)}): fix that, or name another folder"
         ) from error
     return len(train), len(held_out) if images else 0
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from classify_training.batches import batches
 from classify_training.data.plan import Plan
 from classify_training.fitting.calibration import calibration_error, fit_temperature, negative_log_likelihood
 
@@ -102,6 +103,7 @@ def evaluate(model: keras.Model, plan: Plan, batch_size: int) -> Evaluation:
 
 def _predict(model: keras.Model, plan: Plan, indices: NDArray[np.int64], batch_size: int) -> NDArray[np.float32]:
     """float32 [len(indices),C]."""
-    chunks = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
-    logits = [model.predict_on_batch(plan.dataset.pixels(chunk).astype(np.float32)) for chunk in chunks]
+    logits = [
+        model.predict_on_batch(plan.dataset.pixels(batch).astype(np.float32)) for batch in batches(indices, batch_size)
+    ]
     return np.concatenate([np.empty((0, len(plan.class_names)), np.float32), *logits])

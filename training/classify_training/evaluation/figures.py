@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
+from classify_serving.contract.text import error_reason
 from classify_training.errors import RunError
 from classify_training.fitting.checkpoint import Epoch
 
@@ -145,5 +146,5 @@ def _save(figure: Figure, path: Path) -> None:
         figure.savefig(path, dpi=_DPI, format="png")
     except OSError as error:
         raise RunError(
-            f"cannot write {path} ({error.strerror}): free space, mend permissions, or choose another place"
+            f"cannot write {path} ({error_reason(error)}): free disk space, check permissions, or choose another place"
         ) from error

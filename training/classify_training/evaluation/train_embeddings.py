@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classify_serving.exchange.train_embeddings import make_train_embeddings, write_train_embeddings
+from classify_training.batches import batches
 from classify_training.data.plan import Plan
 from classify_training.model.vgg16 import Classifier
 
@@ -31,8 +32,7 @@ def save_train_embeddings(path: Path, classifier: Classifier, plan: Plan) -> Non
     indices = plan.indices("train")
     if len(indices) < 2:
         return
-    chunks = [indices[start : start + _BATCH] for start in range(0, len(indices), _BATCH)]
-    vectors = np.concatenate([embed(classifier, plan.dataset.pixels(chunk)) for chunk in chunks])
+    vectors = np.concatenate([embed(classifier, plan.dataset.pixels(batch)) for batch in batches(indices, _BATCH)])
     examples = [plan.dataset.examples[index] for index in indices]
     write_train_embeddings(
         path, make_train_embeddings(vectors, [e.digest for e in examples], [e.file.label for e in examples])

@@ -20,6 +20,7 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog, PredictLog
 
 from classify_serving.contract import model as contract
 from classify_serving.contract.model import ModelMetadata
+from classify_serving.contract.text import error_reason
 from classify_serving.files import locked
 from classify_training.errors import ExportError
 from classify_training.export.signatures import Signatures
@@ -71,7 +72,7 @@ def export(
             os.rename(written, target)
     except (OSError, tf.errors.OpError) as error:
         raise ExportError(
-            f"cannot write the model to {target} ({_reason(error)}): free space, mend permissions,"
+            f"cannot write the model to {target} ({_reason(error)}): free disk space, check permissions,"
             " or choose another --output"
         ) from error
     _log.info("exported %s", target)
@@ -80,8 +81,8 @@ def export(
 
 def _reason(error: Exception) -> str:
     """What went wrong, without the file and the operation that TensorFlow's errors put around it."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if isinstance(error, OSError):
+        return error_reason(error)
     return str(error).splitlines()[0].rpartition(";")[2].partition(" [Op:")[0].strip()
 
 

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from classify_serving.contract.text import error_reason
 from classify_serving.files import replace_file
 from classify_training.errors import RunError
 
@@ -104,8 +105,8 @@ class Checkpoint:
             self._remove_others(state)
         except OSError as error:
             raise RunError(
-                f"cannot write the checkpoint {self._folder} ({error.strerror}): free space, mend permissions,"
-                " or choose other --runs"
+                f"cannot write the checkpoint {self._folder} ({error_reason(error)}): free disk space,"
+                " check permissions, or choose other --runs"
             ) from error
 
     def restore_last(self, state: State, model: keras.Model) -> None:
@@ -135,7 +136,9 @@ class Checkpoint:
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: Exception) -> RunError:
-        return RunError(f"cannot read the checkpoint {self._folder} ({error}): start afresh with --no-resume")
+        return RunError(
+            f"cannot read the checkpoint {self._folder} ({error_reason(error)}): start afresh with --no-resume"
+        )
 
     def _last(self, state: State) -> Path:
         return self._folder / f"last-{state.phase}-{state.epoch}.npz"

@@ -11,6 +11,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from classify_serving.contract.text import error_reason
+from classify_training.batches import batches
 from classify_training.config import TrainConfig, Unfreeze
 from classify_training.data.plan import Plan
 from classify_training.errors import CacheError
@@ -161,8 +163,8 @@ def _store(results: Iterable[NDArray[Any]], model: keras.Model, count: int, conf
             return stored.reshape(count, *model.output_shape[1:])
     except OSError as error:
         raise CacheError(
-            f"cannot keep features in {cache} ({error.strerror}): free space, mend permissions, choose another --cache,"
-            " or set --variants 0"
+            f"cannot keep features in {cache} ({error_reason(error)}): free disk space, check permissions,"
+            " choose another --cache, or set --variants 0"
         ) from error
 
 
@@ -180,8 +182,8 @@ def _from_images(frozen: keras.Model, plan: Plan, config: TrainConfig, variants:
 
 def _from_features(between: keras.Model, features: NDArray[Any], config: TrainConfig) -> Iterator[NDArray[Any]]:
     run = _compiled(between)
-    for start in range(0, len(features), config.fit.batch_size):
-        yield run(tf.constant(features[start : start + config.fit.batch_size])).numpy()
+    for batch in batches(features, config.fit.batch_size):
+        yield run(tf.constant(batch)).numpy()
 
 
 def _compiled(model: Callable[..., tf.Tensor]) -> Callable[[Any], tf.Tensor]:

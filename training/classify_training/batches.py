@@ -1,0 +1,15 @@
+"""Arrays cut into batches."""
+
+from collections.abc import Iterator
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+def batches(array: NDArray[Scalar], size: int) -> Iterator[NDArray[Scalar]]:
+    """Yield an array, [N,...], as slices of `size` elements along its first axis; the last one may be shorter."""
+    for start in range(0, len(array), size):
+        yield array[start : start + size]
