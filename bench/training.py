@@ -178,7 +178,7 @@ def _plan_of_size(base: TrainConfig, size: int) -> "Plan":
 
 def _ours(plan: "Plan", config: TrainConfig) -> float:
     from classify_training.fitting.input_pipeline import ImageFeed
-    from classify_training.model.vgg16 import build_classifier
+    from classify_training.model.classifier import build_classifier
 
     feed = ImageFeed(build_classifier(2, config.data.size, "random"), plan, config)
     return _rate(lambda number: (len(images) for images, *_ in feed.epoch(number)))

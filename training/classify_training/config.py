@@ -15,14 +15,12 @@ Fill = Literal["noise", "colour"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 OutputInit = Literal["glorot_uniform", "random_uniform"]
 Schedule = Literal["cosine", "constant"]
-Unfreeze = Literal["none", "block5", "block4", "block3", "block2", "all"]
 
 BALANCES: Final[tuple[Balance, ...]] = get_args(Balance)
 FILLS: Final[tuple[Fill, ...]] = get_args(Fill)
 PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
 OUTPUT_INITS: Final[tuple[OutputInit, ...]] = get_args(OutputInit)
 SCHEDULES: Final[tuple[Schedule, ...]] = get_args(Schedule)
-UNFREEZES: Final[tuple[Unfreeze, ...]] = get_args(Unfreeze)
 
 CACHE: Final = platformdirs.user_cache_path("classify-train")
 """Where decoded images are kept, unless told otherwise."""
@@ -94,7 +92,7 @@ class FitConfig:
 
     Attributes:
         weights: `imagenet`, `random`, or a path to weights of `VGG16(include_top=False)`.
-        unfreeze: the first block that is fine-tuned; with random weights all of them are.
+        unfreeze: the first stage of the backbone that is fine-tuned, `all` or `none`; with random weights all are.
         batch_size: images a step, over all GPUs together.
         head_epochs: at most so many for the head alone, on frozen convolutions; none with random weights.
         epochs: at most so many of fine-tuning.
@@ -111,7 +109,7 @@ class FitConfig:
     """
 
     weights: str = "imagenet"
-    unfreeze: Unfreeze = "block5"
+    unfreeze: str = "block5"
     batch_size: int = 32
     head_epochs: int = 10
     epochs: int = 15

@@ -24,7 +24,7 @@ from classify_training.evaluation.evaluate import Evaluation
 from classify_training.evaluation.figures import draw_confusion, draw_curves
 from classify_training.evaluation.train_embeddings import save_train_embeddings
 from classify_training.fitting.checkpoint import Checkpoint, Epoch
-from classify_training.model.vgg16 import Classifier
+from classify_training.model.classifier import Classifier
 from classify_training.settings import settings_json
 
 CONFIG: Final = "config.json"

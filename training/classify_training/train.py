@@ -16,13 +16,12 @@ from classify_serving.contract.model import SCHEMA_VERSION, ModelMetadata
 from classify_serving.contract.versions import newest_version
 from classify_serving.exchange.train_manifest import TRAIN_MANIFEST_FILE, train_manifest_csv
 from classify_training.config import TrainConfig
-from classify_training.data.dataset import fingerprint
 from classify_training.data.plan import Plan
 from classify_training.evaluation.evaluate import Evaluation, evaluate
 from classify_training.export.saved_model import export, remove_leftovers
 from classify_training.fitting.fit import fit
+from classify_training.model.classifier import Classifier, build_classifier, in_float32
 from classify_training.model.precision import choose_policy
-from classify_training.model.vgg16 import Classifier, build_classifier, in_float32
 from classify_training.runs import Run, open_run
 
 _log = logging.getLogger(__name__)
@@ -55,7 +54,7 @@ def train(plan: Plan, config: TrainConfig) -> Trained:
     keras.utils.set_random_seed(config.data.seed)
     remove_leftovers(config.output)
     policy = choose_policy(config.fit.precision)
-    with open_run(config, fingerprint(plan.dataset.examples)) as run:
+    with open_run(config, plan.fingerprint) as run:
         _log.info("computing in %s; the run is kept in %s", policy, run.folder)
         run.write_left_out(plan)
         with _strategy():
@@ -124,7 +123,7 @@ def _metadata(plan: Plan, config: TrainConfig, evaluation: Evaluation) -> ModelM
         train_counts_before=plan.folder_counts("train"),
         train_counts_after=plan.epoch_counts(),
         test_metrics=evaluation.metrics(),
-        dataset_fingerprint=fingerprint(plan.dataset.examples),
+        dataset_fingerprint=plan.fingerprint,
         tensorflow_version=tf.__version__,
         keras_version=keras.__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -15,8 +15,8 @@ from classify_training.errors import CacheError, FitError
 from classify_training.fitting.checkpoint import Checkpoint, State
 from classify_training.fitting.fit import fit, phases
 from classify_training.fitting.input_pipeline import FeatureFeed, ImageFeed, head_feed, make_feed
+from classify_training.model.classifier import Classifier, build_classifier
 from classify_training.model.precision import choose_policy, processor_flags
-from classify_training.model.vgg16 import Classifier, build_classifier
 
 STILL = AugmentConfig(flip=False, shift=0, rotate=0, erase=0)
 
@@ -183,7 +183,7 @@ tf.config.set_logical_device_configuration(
 from classify_training.fitting.checkpoint import Checkpoint, State
 from classify_training.config import DataConfig, FitConfig, TrainConfig
 from classify_training.fitting.fit import fit
-from classify_training.model.vgg16 import build_classifier
+from classify_training.model.classifier import build_classifier
 from classify_training.data.plan import make_plan
 folder, dataset = map(Path, sys.argv[1:])
 data = DataConfig(dataset=dataset, size=32, val=0.2, test=0.2, min_images=4, cache=folder)

@@ -24,11 +24,11 @@ from classify_training.config import (
     OUTPUT_INITS,
     PRECISIONS,
     SCHEDULES,
-    UNFREEZES,
     AugmentConfig,
     DataConfig,
     FitConfig,
 )
+from classify_training.model.vgg16 import VGG16
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,7 +38,12 @@ _FIT: Final = FitConfig()
 
 _DATA_OPTIONS: Final = [
     click.argument("dataset", type=FOLDER, is_eager=True, callback=use_dataset),
-    click.option("--size", type=click.IntRange(32, 1024), default=_DATA.size, help="Side of the images in pixels."),
+    click.option(
+        "--size",
+        type=click.IntRange(VGG16.minimum_size, 1024),
+        default=_DATA.size,
+        help="Side of the images in pixels.",
+    ),
     click.option("--resize", type=click.Choice(RESIZE_MODES), default=_DATA.resize, help="How images become square."),
     click.option("--val", type=FRACTION, default=_DATA.val, help="Share for validation if DATASET has no val folder."),
     click.option("--test", type=FRACTION, default=_DATA.test, help="Share for testing if DATASET has no test folder."),
@@ -125,7 +130,7 @@ _FIT_OPTIONS: Final = [
     ),
     click.option(
         "--unfreeze",
-        type=click.Choice(UNFREEZES),
+        type=click.Choice(VGG16.unfreeze_choices),
         default=_FIT.unfreeze,
         help="First block that is fine-tuned; random weights are trained whole.",
     ),

@@ -3,13 +3,14 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from classify_training.config import DataConfig
 from classify_training.data.balance import balance, class_weights, merge_counts, plan_merges
-from classify_training.data.dataset import Dataset, load, with_splits
+from classify_training.data.dataset import Dataset, fingerprint, load, with_splits
 from classify_training.data.examples import Split
 from classify_training.data.split import assign_splits
 from classify_training.errors import DatasetError
@@ -34,6 +35,11 @@ class Plan:
     targets: NDArray[np.int64]
     epoch: NDArray[np.int64]
     class_weights: NDArray[np.float32]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the contents, labels and splits of the dataset, as hex."""
+        return fingerprint(self.dataset.examples)
 
     def indices(self, split: Split) -> NDArray[np.int64]:
         """The examples of a split, in the order they were found."""

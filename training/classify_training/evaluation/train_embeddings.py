@@ -3,23 +3,21 @@
 from pathlib import Path
 from typing import Final
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from classify_serving.exchange.train_embeddings import make_train_embeddings, write_train_embeddings
 from classify_training.batches import batches
 from classify_training.data.plan import Plan
-from classify_training.model.vgg16 import Classifier
+from classify_training.model.classifier import Classifier
 
 _BATCH: Final = 64
 
 
 def embed(classifier: Classifier, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """uint8 [N,S,S,3] -> float32 [N,512], as the signature `embed`."""
-    pixels = keras.applications.vgg16.preprocess_input(images.astype(np.float32))
-    embedding = keras.Model(classifier.head.inputs, classifier.head.get_layer("embedding").output)
-    vectors: NDArray[np.float32] = embedding.predict_on_batch(classifier.backbone.predict_on_batch(pixels))
+    pixels = classifier.network.preprocess(images.astype(np.float32))
+    vectors: NDArray[np.float32] = classifier.embedding.predict_on_batch(classifier.backbone.predict_on_batch(pixels))
     return vectors
 
 

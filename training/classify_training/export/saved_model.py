@@ -24,7 +24,7 @@ from classify_serving.contract.text import error_reason
 from classify_serving.files import locked
 from classify_training.errors import ExportError
 from classify_training.export.signatures import Signatures
-from classify_training.model.vgg16 import Classifier
+from classify_training.model.classifier import Classifier
 
 WARMUP_BATCH_SIZES: Final = (1, 32)
 """Sizes TensorFlow Serving runs once before it takes requests: a single image, and the client's batch."""

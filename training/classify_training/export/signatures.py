@@ -9,7 +9,7 @@ import tensorflow as tf
 from classify_serving.contract import model as contract
 from classify_serving.contract.images import Resize
 from classify_serving.contract.model import ModelMetadata
-from classify_training.model.vgg16 import Classifier, explained_layer
+from classify_training.model.classifier import Classifier
 
 Tensors = dict[str, tf.Tensor]
 _PNG_START: Final = b"\x89PNG"
@@ -21,9 +21,10 @@ class Signatures(tf.Module):  # type: ignore[misc]  # TensorFlow is untyped
     def __init__(self, classifier: Classifier, metadata: ModelMetadata) -> None:
         super().__init__()
         backbone, head = classifier.backbone, classifier.head
-        explained = backbone.get_layer(explained_layer(metadata.image_size)).output
+        explained = backbone.get_layer(classifier.network.explained_layer(metadata.image_size)).output
         self._features = keras.Model(backbone.inputs, [explained, backbone.output])
-        self._embedding = keras.Model(head.inputs, head.get_layer("embedding").output)
+        self._preprocess = classifier.network.preprocess
+        self._embedding = classifier.embedding
         self._head = head
         self._metadata = metadata
 
@@ -42,7 +43,7 @@ class Signatures(tf.Module):  # type: ignore[misc]  # TensorFlow is untyped
 
     def classify(self, images: tf.Tensor) -> Tensors:
         """uint8 [N,S,S,3] -> probabilities and the best K labels."""
-        _, features = self._features(_preprocess(images))
+        _, features = self._features(self._preprocess(tf.cast(images, tf.float32)))
         return self._answers(self._head(features))
 
     def classify_encoded(self, image_bytes: tf.Tensor) -> Tensors:
@@ -57,7 +58,7 @@ class Signatures(tf.Module):  # type: ignore[misc]  # TensorFlow is untyped
 
     def embed(self, images: tf.Tensor) -> Tensors:
         """uint8 [N,S,S,3] -> float32 [N,512]."""
-        _, features = self._features(_preprocess(images))
+        _, features = self._features(self._preprocess(tf.cast(images, tf.float32)))
         return {contract.EMBEDDING: tf.cast(self._embedding(features), tf.float32)}
 
     def explain(self, images: tf.Tensor) -> Tensors:
@@ -66,7 +67,7 @@ class Signatures(tf.Module):  # type: ignore[misc]  # TensorFlow is untyped
         A map's weight is the mean gradient of the class's logit over it; the heat is the positive part of the
         weighted sum. Where no map speaks for the class, the heat is 0 everywhere.
         """
-        pixels = _preprocess(images)
+        pixels = self._preprocess(tf.cast(images, tf.float32))
         with tf.GradientTape() as tape:
             tape.watch(pixels)
             maps, features = self._features(pixels)
@@ -96,10 +97,6 @@ class Signatures(tf.Module):  # type: ignore[misc]  # TensorFlow is untyped
 
 def _traced(function: Callable[..., Tensors], spec: tf.TensorSpec) -> Any:
     return tf.function(function, input_signature=[spec])
-
-
-def _preprocess(images: tf.Tensor) -> tf.Tensor:
-    return keras.applications.vgg16.preprocess_input(tf.cast(images, tf.float32))
 
 
 def _decode(content: tf.Tensor, size: int, resize: Resize) -> tf.Tensor:

@@ -12,14 +12,14 @@ import numpy as np
 import tensorflow as tf
 from rich.progress import Progress
 
-from classify_training.config import FitConfig, TrainConfig, Unfreeze
+from classify_training.config import FitConfig, TrainConfig
 from classify_training.data.balance import class_weights
 from classify_training.data.plan import Plan
 from classify_training.errors import FitError
 from classify_training.fitting.calibration import fit_temperature, negative_log_likelihood
 from classify_training.fitting.checkpoint import Checkpoint, Epoch, State
 from classify_training.fitting.input_pipeline import Feed, head_feed, make_feed
-from classify_training.model.vgg16 import Classifier, reseed_dropout, set_trainable
+from classify_training.model.classifier import Classifier, reseed_dropout, set_trainable
 from classify_training.progress import progress_bar
 
 _WARM_UP: Final = 0.1
@@ -31,7 +31,7 @@ class Phase:
     """One part of a training: what is trainable in it, for how many epochs at most, at which peak rate."""
 
     name: str
-    unfreeze: Unfreeze
+    unfreeze: str
     epochs: int
     rate: float
 
@@ -68,7 +68,7 @@ def fit(classifier: Classifier, plan: Plan, config: TrainConfig, checkpoint: Che
         _log.info("going on after epoch %d of phase %s", state.epoch, planned[state.phase].name)
     feed: Feed | None = None
     for number, phase in enumerate(planned):
-        set_trainable(classifier.backbone, phase.unfreeze)
+        set_trainable(classifier, phase.unfreeze)
         if number < state.phase:
             continue
         if feed is None:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from classify_serving.contract.text import error_reason
 from classify_training.batches import batches
-from classify_training.config import TrainConfig, Unfreeze
+from classify_training.config import TrainConfig
 from classify_training.data.plan import Plan
 from classify_training.errors import CacheError
 from classify_training.model.augmentation import Augmentation
-from classify_training.model.vgg16 import HEAD, Classifier, first_trained_block, section
+from classify_training.model.classifier import Classifier, stages_as_model
 from classify_training.progress import track
 
 _FREE_SHARE: Final = 0.8
@@ -101,31 +101,31 @@ class FeatureFeed:
         return self._val.ordered(rows, indices).map(lambda features, *_: features)
 
 
-def make_feed(classifier: Classifier, plan: Plan, config: TrainConfig, unfreeze: Unfreeze, epochs: int) -> Feed:
+def make_feed(classifier: Classifier, plan: Plan, config: TrainConfig, unfreeze: str, epochs: int) -> Feed:
     """Cached features where they save work and find room, otherwise images.
 
     Args:
         classifier: the model.
         plan: what is trained on.
         config: of the training.
-        unfreeze: the first block that is trained.
+        unfreeze: the first stage that is trained.
         epochs: for which the feed will be used at most.
 
     Raises:
         CacheError: the features cannot be written.
     """
     variants = min(config.fit.variants, epochs)
-    first = first_trained_block(unfreeze)
+    first = classifier.network.first_trained_stage(unfreeze)
     if first == 1 or variants < _LEAST_VARIANTS:
         return ImageFeed(classifier, plan, config)
-    frozen = section(classifier, 1, first)
+    frozen = stages_as_model(classifier, 1, first)
     variants = min(variants, _variants_that_fit(frozen, plan, config))
     if variants < _LEAST_VARIANTS:
         _log.info("too little room for features in %s: frozen layers run in every epoch", config.data.cache)
         return ImageFeed(classifier, plan, config)
     count = variants * len(plan.epoch) + len(plan.indices("val"))
     features = _store(_from_images(frozen, plan, config, variants), frozen, count, config)
-    return FeatureFeed(section(classifier, first, HEAD + 1), features, plan, config)
+    return FeatureFeed(stages_as_model(classifier, first, classifier.network.head + 1), features, plan, config)
 
 
 def head_feed(feed: Feed, classifier: Classifier, plan: Plan, config: TrainConfig) -> Feed:
@@ -134,10 +134,11 @@ def head_feed(feed: Feed, classifier: Classifier, plan: Plan, config: TrainConfi
     Raises:
         CacheError: the features cannot be written.
     """
-    first = first_trained_block(config.fit.unfreeze)
-    if not isinstance(feed, FeatureFeed) or first == HEAD:
-        return feed if first == HEAD else make_feed(classifier, plan, config, "none", config.fit.head_epochs)
-    between = section(classifier, first, HEAD)
+    head = classifier.network.head
+    first = classifier.network.first_trained_stage(config.fit.unfreeze)
+    if not isinstance(feed, FeatureFeed) or first == head:
+        return feed if first == head else make_feed(classifier, plan, config, "none", config.fit.head_epochs)
+    between = stages_as_model(classifier, first, head)
     features = _store(_from_features(between, feed.features, config), between, len(feed.features), config)
     return FeatureFeed(classifier.head, features, plan, config)
 
