@@ -7,6 +7,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from classify_training import interrupts
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -27,9 +29,15 @@ def progress_bar(quiet: bool = False) -> Progress:
 
 
 def track(items: Iterable[T], total: int, description: str, quiet: bool = False) -> Iterator[T]:
-    """Pass `items` on, showing how many of `total` have come."""
+    """Yield `items`, showing how many of `total` have come; the work can be interrupted between two of them.
+
+    Raises:
+        Interrupted: the user or the system asked this process to end.
+    """
     with progress_bar(quiet) as bar:
-        yield from bar.track(items, total=total, description=description)
+        for item in bar.track(items, total=total, description=description):
+            interrupts.check()
+            yield item
 
 
 def track_in_threads(

@@ -82,14 +82,14 @@ class Run:
                     path = plan.dataset.examples[index].file.path
                     misses.add(path, plan.class_names[true], plan.class_names[predicted])
 
-    def write_train_embeddings(self, classifier: Classifier, plan: Plan) -> None:
+    def write_train_embeddings(self, classifier: Classifier, plan: Plan, quiet: bool) -> None:
         """Write `index.npz`, what the model makes of the images it was trained on.
 
         Raises:
             RunError: it cannot be written.
         """
         with _writing(self.folder / TRAIN_EMBEDDINGS_FILE) as path:
-            save_train_embeddings(path, classifier, plan)
+            save_train_embeddings(path, classifier, plan, quiet)
 
     def write_left_out(self, plan: Plan) -> None:
         """Write `left_out.csv`: each file that is not trained on, and why.

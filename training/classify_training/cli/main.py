@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from classify_serving.contract.versions import newest_version
-from classify_training import __version__
+from classify_training import __version__, interrupts
 from classify_training.cli.apply import apply
 from classify_training.cli.defaults import use_config, use_recipe
 from classify_training.cli.group import Group
@@ -184,6 +184,7 @@ def _import_tensorflow() -> None:
     from classify_serving.tensorflow_import import import_tensorflow
 
     import_tensorflow()
+    interrupts.check()
 
 
 def _log_to_stderr(quiet: bool) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from classify_training.batches import batches
+from classify_training.batches import track_batches
 from classify_training.data.plan import Plan
 from classify_training.fitting.calibration import calibration_error, fit_temperature, negative_log_likelihood
 
@@ -94,16 +94,18 @@ class Evaluation:
         }
 
 
-def evaluate(model: keras.Model, plan: Plan, batch_size: int) -> Evaluation:
+def evaluate(model: keras.Model, plan: Plan, batch_size: int, quiet: bool = False) -> Evaluation:
     """Classify the test split with `model` (float32 [N,S,S,3] in 0-255 -> logits [N,C])."""
     val, test = plan.indices("val"), plan.indices("test")
-    temperature = fit_temperature(_predict(model, plan, val, batch_size), plan.targets[val])
-    return Evaluation(plan.class_names, test, plan.targets[test], _predict(model, plan, test, batch_size), temperature)
+    temperature = fit_temperature(_predict(model, plan, val, batch_size, quiet), plan.targets[val])
+    logits = _predict(model, plan, test, batch_size, quiet)
+    return Evaluation(plan.class_names, test, plan.targets[test], logits, temperature)
 
 
-def _predict(model: keras.Model, plan: Plan, indices: NDArray[np.int64], batch_size: int) -> NDArray[np.float32]:
+def _predict(
+    model: keras.Model, plan: Plan, indices: NDArray[np.int64], batch_size: int, quiet: bool
+) -> NDArray[np.float32]:
     """float32 [len(indices),C]."""
-    logits = [
-        model.predict_on_batch(plan.dataset.pixels(batch).astype(np.float32)) for batch in batches(indices, batch_size)
-    ]
+    tracked = track_batches(indices, batch_size, "Evaluating", quiet)
+    logits = [model.predict_on_batch(plan.dataset.pixels(batch).astype(np.float32)) for batch in tracked]
     return np.concatenate([np.empty((0, len(plan.class_names)), np.float32), *logits])

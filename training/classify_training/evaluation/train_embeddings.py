@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classify_serving.exchange.train_embeddings import make_train_embeddings, write_train_embeddings
-from classify_training.batches import batches
+from classify_training.batches import track_batches
 from classify_training.data.plan import Plan
 from classify_training.model.classifier import Classifier
 
@@ -21,7 +21,7 @@ def embed(classifier: Classifier, images: NDArray[np.uint8]) -> NDArray[np.float
     return vectors
 
 
-def save_train_embeddings(path: Path, classifier: Classifier, plan: Plan) -> None:
+def save_train_embeddings(path: Path, classifier: Classifier, plan: Plan, quiet: bool = False) -> None:
     """Index the training split; nothing is written for fewer than two images.
 
     Raises:
@@ -30,7 +30,8 @@ def save_train_embeddings(path: Path, classifier: Classifier, plan: Plan) -> Non
     indices = plan.indices("train")
     if len(indices) < 2:
         return
-    vectors = np.concatenate([embed(classifier, plan.dataset.pixels(batch)) for batch in batches(indices, _BATCH)])
+    tracked = track_batches(indices, _BATCH, "Embedding training images", quiet)
+    vectors = np.concatenate([embed(classifier, plan.dataset.pixels(batch)) for batch in tracked])
     examples = [plan.dataset.examples[index] for index in indices]
     write_train_embeddings(
         path, make_train_embeddings(vectors, [e.digest for e in examples], [e.file.label for e in examples])

@@ -22,6 +22,7 @@ from classify_serving.contract import model as contract
 from classify_serving.contract.model import ModelMetadata
 from classify_serving.contract.text import error_reason
 from classify_serving.files import locked
+from classify_training import interrupts
 from classify_training.errors import ExportError
 from classify_training.export.signatures import Signatures
 from classify_training.model.classifier import Classifier
@@ -62,13 +63,16 @@ def export(
         with tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=folder) as temporary, locked(Path(temporary)):
             written = Path(temporary) / "version"
             signatures = Signatures(classifier, metadata)
+            interrupts.check()
             tf.saved_model.save(signatures, str(written), signatures=signatures.functions())
             _write_warmup(written / contract.WARMUP_FILE, metadata, images)
             for name, content in (extras or {}).items():
                 (written / name).write_bytes(content)
+            interrupts.check()
             _verify(written, classifier.model, metadata, images[:16])
             # Servers may run as another user than the one who trains.
             written.chmod(0o755)
+            interrupts.check()
             os.rename(written, target)
     except (OSError, tf.errors.OpError) as error:
         raise ExportError(

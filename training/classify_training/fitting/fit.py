@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from rich.progress import Progress
 
+from classify_training import interrupts
 from classify_training.config import FitConfig, TrainConfig
 from classify_training.data.balance import class_weights
 from classify_training.data.plan import Plan
@@ -152,7 +153,7 @@ class _Trainer:
         # From the seed and the epoch's number alone, so that a resumed training drops what it would have dropped.
         reseed_dropout(self._classifier, (self._config.data.seed, self._number, state.epoch))
         batches = self._feed.epoch(state.epoch)
-        fitted = self._feed.model.fit(batches, callbacks=[report], shuffle=False, verbose=0).history
+        fitted = self._feed.model.fit(batches, callbacks=[report, _StopWhenAsked()], shuffle=False, verbose=0).history
         if not math.isfinite(fitted["loss"][0]):
             raise FitError(f"the loss of the phase {self._phase.name} became infinite: lower --rate or --head-rate")
         marks = self._validate() if len(self._targets) else {}
@@ -172,7 +173,7 @@ class _Trainer:
         return state
 
     def _validate(self) -> dict[str, float]:
-        logits = self._feed.model.predict(self._feed.validation(), verbose=0)
+        logits = self._feed.model.predict(self._feed.validation(), callbacks=[_StopWhenAsked()], verbose=0)
         temperature = fit_temperature(logits, self._targets, self._weights)
         return {
             "val_loss": negative_log_likelihood(logits, self._targets, self._weights),
@@ -186,6 +187,16 @@ def _line(epoch: Epoch, epochs: int) -> str:
     figures = {name: getattr(epoch, name) for name in names}
     shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items() if value is not None)
     return f"{epoch.phase} {epoch.epoch:2d}/{epochs}  {shown}  {epoch.seconds:.1f} s"
+
+
+class _StopWhenAsked(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyped
+    """Raises Interrupted between two batches if the user or the system asked this process to end."""
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        interrupts.check()
+
+    def on_predict_batch_end(self, batch: int, logs: Any = None) -> None:
+        interrupts.check()
 
 
 class _Report(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyped
