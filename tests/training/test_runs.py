@@ -18,7 +18,7 @@ from classify_training.cli.main import main
 from classify_training.evaluation.figures import draw_confusion, draw_curves
 from classify_training.fitting.checkpoint import Epoch
 
-OPTIONS = ["--size", "32", "--min-images", "4", "--batch-size", "8", "--val", "0.2", "--test", "0.2"]
+OPTIONS = ["--image-size", "32", "--min-images", "4", "--batch-size", "8", "--val", "0.2", "--test", "0.2"]
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_the_history_has_a_row_an_epoch(run: Path) -> None:
 
 def test_a_config_is_enough_to_train_again(run: Path, tmp_path: Path) -> None:
     """From another folder, with one option changed by hand; shown without training."""
-    command = ["export", "--config", str(run / "config.json"), "--runs", str(tmp_path), "--dry-run"]
+    command = ["train", "--config", str(run / "config.json"), "--runs", str(tmp_path), "--dry-run"]
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 0, result.output
     assert "4 classes" in result.stdout
@@ -83,20 +83,20 @@ def test_a_config_is_enough_to_train_again(run: Path, tmp_path: Path) -> None:
 def test_a_recipe_gives_defaults_that_options_override(dataset: Path, tmp_path: Path) -> None:
     seen = {}
     for extra in ([], ["--epochs", "7"]):
-        command = ["export", str(dataset), "--recipe", "article", *extra, *OPTIONS, "--weights", str(tmp_path / "w.h5")]
+        command = ["train", str(dataset), "--recipe", "article", *extra, *OPTIONS, "--weights", str(tmp_path / "w.h5")]
         (tmp_path / "w.h5").write_text("stops the training where weights are read")
         command += ["-o", str(tmp_path / "m"), "--runs", str(tmp_path / "runs"), "--no-resume"]
         assert CliRunner().invoke(main, command).exit_code == 1
         newest = max((tmp_path / "runs").iterdir(), key=lambda path: path.stat().st_mtime_ns)
         seen[len(extra)] = load(newest / "config.json")
-    assert (seen[0]["unfreeze"], seen[0]["rate"], seen[0]["erase"]) == ("all", 1e-3, 0.0)
+    assert (seen[0]["unfreeze"], seen[0]["learning_rate"], seen[0]["erase"]) == ("all", 1e-3, 0.0)
     assert (seen[0]["epochs"], seen[2]["epochs"]) == (40, 7)
 
 
 def command(dataset: Path, folder: Path) -> list[str]:
     options = ["--weights", "random", "--epochs", "4", "--patience", "9", "--precision", "float32", *OPTIONS]
     folders = ["--output", str(folder / "m"), "--runs", str(folder / "runs")]
-    return [sys.executable, "-m", "classify_training", "export", str(dataset), *options, *folders]
+    return [sys.executable, "-m", "classify_training", "train", str(dataset), *options, *folders]
 
 
 def history(run: Path) -> list[tuple[int, float]]:
@@ -114,7 +114,7 @@ def test_a_killed_training_goes_on_and_ends_like_an_undisturbed_one(dataset: Pat
     assert not list((tmp_path / "killed/m").glob("*"))
     for folder in ("killed", "undisturbed"):
         result = subprocess.run(command(dataset, tmp_path / folder), capture_output=True, text=True, check=True)
-        assert ("going on after epoch" in result.stderr) == (folder == "killed")
+        assert ("resuming after epoch" in result.stderr) == (folder == "killed")
         assert "fine-tuning  4/4" in result.stderr
         assert ("fine-tuning  1/4" in result.stderr) == (folder == "undisturbed")
         assert [path.name for path in (tmp_path / folder / "m").iterdir()] == ["1"]
@@ -125,7 +125,7 @@ def test_a_killed_training_goes_on_and_ends_like_an_undisturbed_one(dataset: Pat
         [loss for _, loss in history(killed)], [loss for _, loss in history(undisturbed)], rtol=0.05
     )
     again = subprocess.run(command(dataset, tmp_path / "killed"), capture_output=True, text=True, check=True)
-    assert "going on" not in again.stderr, "a finished run is not gone on with"
+    assert "resuming" not in again.stderr, "a finished run is not resumed"
     assert {path.name for path in (tmp_path / "killed/m").iterdir()} == {"1", "2"}
 
 

@@ -1,4 +1,4 @@
-"""Progress bars on stderr: only on a terminal, and only where the user wants them."""
+"""Progress bars on stderr, only on a terminal and not with --quiet."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +14,7 @@ R = TypeVar("R")
 
 
 def progress_bar(quiet: bool = False) -> Progress:
-    """A bar with count, time taken and time left; draws nothing unless stderr is a terminal."""
+    """Make a bar with count, elapsed time and remaining time; it draws nothing unless stderr is a terminal."""
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
@@ -29,10 +29,16 @@ def progress_bar(quiet: bool = False) -> Progress:
 
 
 def track(items: Iterable[T], total: int, description: str, quiet: bool = False) -> Iterator[T]:
-    """Yield `items`, showing how many of `total` have come; the work can be interrupted between two of them.
+    """Yield `items` with a progress bar; an interruption takes effect between two items.
+
+    Args:
+        items: the items.
+        total: their number.
+        description: text beside the bar.
+        quiet: whether to show no bar.
 
     Raises:
-        Interrupted: the user or the system asked this process to end.
+        Interrupted: a signal asked this process to end.
     """
     with progress_bar(quiet) as bar:
         for item in bar.track(items, total=total, description=description):
@@ -43,9 +49,12 @@ def track(items: Iterable[T], total: int, description: str, quiet: bool = False)
 def track_in_threads(
     function: Callable[[T], R], items: Sequence[T], description: str, quiet: bool = False
 ) -> Iterator[R]:
-    """Yield `function(item)` for every item, in order, computed by a thread for each core, with a progress bar.
+    """Yield `function(item)` for every item, in order, computed in several threads, with a progress bar.
 
-    When the caller stops early, calls that have not begun are not made.
+    If the caller stops early, calls that have not started are cancelled.
+
+    Raises:
+        Interrupted: as `track`.
     """
     with ThreadPoolExecutor() as pool:
         try:

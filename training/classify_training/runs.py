@@ -1,4 +1,4 @@
-"""`runs/<UTC time>-<name>/`: what a training leaves besides its model, and what a killed one goes on from."""
+"""Folders of runs, `runs/<UTC time>-<name>/`: files about a training, and the checkpoint to resume it from."""
 
 import glob
 import shutil
@@ -25,7 +25,7 @@ from classify_training.evaluation.figures import draw_confusion, draw_curves
 from classify_training.evaluation.train_embeddings import save_train_embeddings
 from classify_training.fitting.checkpoint import Checkpoint, Epoch
 from classify_training.model.classifier import Classifier
-from classify_training.settings import settings_json
+from classify_training.settings import parse_settings, settings_json
 
 CONFIG: Final = "config.json"
 _CHECKPOINT: Final = "checkpoint"
@@ -33,10 +33,10 @@ _FINGERPRINT: Final = "dataset"
 
 
 class Run:
-    """A run's folder, held by this process.
+    """The folder of a run, locked by this process.
 
     Args:
-        folder: it, already there.
+        folder: an existing folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -44,10 +44,10 @@ class Run:
         self.checkpoint = Checkpoint(folder / _CHECKPOINT)
 
     def write_history(self, history: Sequence[Epoch]) -> None:
-        """Write `history.csv`, a row an epoch, and `curves.png`.
+        """Write `history.csv`, with one row for each epoch, and `curves.png`.
 
         Raises:
-            RunError: they cannot be written.
+            RunError: the files cannot be written.
         """
         with _writing(self.folder / "history.csv") as path:
             write_csv(path, [[field.name for field in fields(Epoch)], *map(astuple, history)])
@@ -55,15 +55,15 @@ class Run:
             draw_curves(history, self.folder / "curves.png")
 
     def write_evaluation(self, evaluation: Evaluation, plan: Plan, about: Mapping[str, Any]) -> None:
-        """Write `metrics.json`, `confusion.png` and the misses on the test split.
+        """Write `metrics.json`, `confusion.png` and copies of the misclassified test images.
 
         Args:
-            evaluation: the marks.
+            evaluation: predictions and metrics.
             plan: what was trained on.
-            about: what else `metrics.json` should say.
+            about: other entries of `metrics.json`.
 
         Raises:
-            RunError: they cannot be written.
+            RunError: the files cannot be written.
         """
         with _writing(self.folder / "metrics.json") as path:
             content = {**about, **evaluation.report()}
@@ -71,7 +71,7 @@ class Run:
         if not len(evaluation.indices):
             return
         right = (evaluation.predicted == evaluation.targets).mean()
-        title = f"{len(evaluation.indices)} test images, {right:.1%} right"
+        title = f"{len(evaluation.indices)} test images, accuracy {right:.1%}"
         draw_confusion(evaluation.confusion, plan.class_names, title, self.folder / "confusion.png")
         misses = MissFolder(self.folder)
         with _writing(misses.folder):
@@ -83,19 +83,20 @@ class Run:
                     misses.add(path, plan.class_names[true], plan.class_names[predicted])
 
     def write_train_embeddings(self, classifier: Classifier, plan: Plan, quiet: bool) -> None:
-        """Write `index.npz`, what the model makes of the images it was trained on.
+        """Write `train_embeddings.npz`, the embeddings of the training images.
 
         Raises:
-            RunError: it cannot be written.
+            RunError: the file cannot be written.
+            Interrupted: a signal arrived.
         """
         with _writing(self.folder / TRAIN_EMBEDDINGS_FILE) as path:
             save_train_embeddings(path, classifier, plan, quiet)
 
     def write_left_out(self, plan: Plan) -> None:
-        """Write `left_out.csv`: each file that is not trained on, and why.
+        """Write `left_out.csv`, the files that are not trained on and the reasons.
 
         Raises:
-            RunError: it cannot be written.
+            RunError: the file cannot be written.
         """
         dataset = plan.dataset
         rows = [(file.path, error.reason) for file, error in dataset.corrupt]
@@ -106,20 +107,20 @@ class Run:
             write_csv(path, [("path", "reason"), *rows])
 
     def finish(self) -> None:
-        """Remove what only a killed run would need."""
+        """Remove the checkpoint, which only an unfinished run needs."""
         shutil.rmtree(self.folder / _CHECKPOINT, ignore_errors=True)
 
 
 @contextmanager
 def open_run(config: TrainConfig, fingerprint: str) -> Iterator[Run]:
-    """Give the newest unfinished run of this configuration and dataset that no process holds, or a new one.
+    """Open the newest unfinished run of this configuration and dataset that no process has locked, or a new run.
 
     Args:
-        config: of the training.
-        fingerprint: of the dataset.
+        config: the configuration.
+        fingerprint: fingerprint of the dataset.
 
     Raises:
-        RunError: the folder cannot be made or written.
+        RunError: the folder cannot be created or written.
     """
     settings = settings_json(config)
     name = config.output.resolve().name
@@ -139,8 +140,9 @@ def open_run(config: TrainConfig, fingerprint: str) -> Iterator[Run]:
 
 
 def _matches(folder: Path, settings: bytes, fingerprint: str) -> bool:
-    with suppress(OSError):
-        is_same = (folder / CONFIG).read_bytes() == settings
+    """Whether a folder holds an unfinished run with these settings, also one of release 0.1."""
+    with suppress(OSError, msgspec.DecodeError):
+        is_same = parse_settings((folder / CONFIG).read_bytes()) == parse_settings(settings)
         return is_same and (folder / _CHECKPOINT / _FINGERPRINT).read_text() == fingerprint
     return False
 
@@ -156,7 +158,7 @@ def _new_folder(runs: Path, name: str) -> Path:
 
 
 def _hold(folder: Path, stack: ExitStack) -> bool:
-    """Lock a folder until the stack ends; False if another process holds it."""
+    """Lock a folder until the stack ends; False if another process has locked it."""
     try:
         stack.enter_context(locked(folder))
     except BlockingIOError:

@@ -33,7 +33,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training came to: the version's and the run's folders, metadata, and the marks on the test split."""
+    """Result of a training.
+
+    Attributes:
+        path: folder of the exported version.
+        run: folder of the run.
+        metadata: metadata of the model.
+        evaluation: metrics on the test split.
+    """
 
     path: Path
     run: Path
@@ -60,7 +67,7 @@ def train(plan: Plan, config: TrainConfig) -> Trained:
     remove_leftovers(config.output)
     policy = choose_policy(config.fit.precision)
     with open_run(config, plan.fingerprint) as run:
-        _log.info("computing in %s; the run is kept in %s", policy, run.folder)
+        _log.info("computing in %s; files of this run: %s", policy, run.folder)
         run.write_left_out(plan)
         with _strategy():
             # Not deferred, because it may wait for a download.
@@ -108,7 +115,7 @@ def _about(metadata: ModelMetadata, policy: str, state: State, seconds: Mapping[
 def _build(plan: Plan, config: TrainConfig, policy: str) -> Classifier:
     return build_classifier(
         len(plan.class_names),
-        config.data.size,
+        config.data.image_size,
         config.fit.weights,
         output_init=config.fit.output_init,
         policy=policy,
@@ -117,7 +124,7 @@ def _build(plan: Plan, config: TrainConfig, policy: str) -> Classifier:
 
 
 def _strategy() -> contextlib.AbstractContextManager[object]:
-    """All GPUs of this machine, each with a copy of the model and a share of every batch, if there are several."""
+    """If this machine has several GPUs, use all of them; each gets a copy of the model and a part of every batch."""
     if len(tf.config.list_logical_devices("GPU")) < 2:
         return contextlib.nullcontext()
     scope: contextlib.AbstractContextManager[object] = tf.distribute.MirroredStrategy().scope()
@@ -127,7 +134,7 @@ def _strategy() -> contextlib.AbstractContextManager[object]:
 def _publish(classifier: Classifier, plan: Plan, config: TrainConfig, run: Run, version: int) -> Trained:
     evaluation = evaluate(classifier.model, plan, config.fit.batch_size, config.quiet)
     metadata = _metadata(plan, config, evaluation, version)
-    extras = {TRAIN_MANIFEST_FILE: _trained_on(plan)}
+    extras = {TRAIN_MANIFEST_FILE: _train_manifest(plan)}
     path = export(classifier, metadata, _verification_images(plan), config.output, extras)
     return Trained(path, run.folder, metadata, evaluation)
 
@@ -139,7 +146,7 @@ def _metadata(plan: Plan, config: TrainConfig, evaluation: Evaluation, version: 
         model_version=version,
         class_names=plan.class_names,
         merges=dict(plan.merges),
-        image_size=config.data.size,
+        image_size=config.data.image_size,
         resize=config.data.resize,
         precision="float32",
         temperature=evaluation.temperature,
@@ -153,13 +160,13 @@ def _metadata(plan: Plan, config: TrainConfig, evaluation: Evaluation, version: 
     )
 
 
-def _trained_on(plan: Plan) -> bytes:
-    """The list by which images are recognised that the model has seen."""
+def _train_manifest(plan: Plan) -> bytes:
+    """The list of images in the dataset, by which the client recognises training images."""
     examples = sorted(plan.dataset.examples, key=lambda example: example.digest)
     return train_manifest_csv((example.digest, example.file.label, str(example.file.split)) for example in examples)
 
 
 def _verification_images(plan: Plan) -> NDArray[np.uint8]:
-    """Up to 32 images, of the splits that were not trained on where there are any."""
+    """Up to 32 images, uint8 [N,S,S,3] RGB, from the test and validation splits first."""
     unseen = np.concatenate([plan.indices("test"), plan.indices("val"), plan.indices("train")])
     return plan.dataset.pixels(unseen[:32])

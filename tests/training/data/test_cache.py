@@ -10,14 +10,14 @@ import pytest
 from support import write_picture
 
 from classify_serving.contract.images import ImageError
-from classify_training.data.cache import ImageCache, Picture
+from classify_training.data.cache import CachedImage, ImageCache
 from classify_training.errors import CacheError
 
 
 def read(root: Path, cache: Path, size: int = 32) -> list[int | str]:
     """Brightness of each image below `root`, or why it cannot be read."""
     outcomes, images = ImageCache(cache, root, size, "stretch").read(sorted(root.rglob("*.*")), quiet=True)
-    return [int(images[o.row].max()) if isinstance(o, Picture) else o.reason for o in outcomes]
+    return [int(images[o.row].max()) if isinstance(o, CachedImage) else o.reason for o in outcomes]
 
 
 def stored(cache: Path) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Where the defaults of options come from besides the program: a recipe, a run's configuration, the dataset itself."""
+"""Defaults of options that come from a recipe, from the configuration of a run, or from the dataset."""
 
 from pathlib import Path
 
@@ -10,12 +10,12 @@ from classify_training.settings import DATASET_OPTIONS, dataset_settings, read_s
 
 
 def use_recipe(ctx: click.Context, option: click.Parameter, name: str) -> None:
-    """Let a recipe's values be the defaults of the other options."""
+    """Use a recipe's values as defaults of the other options."""
     ctx.default_map = {**(ctx.default_map or {}), **RECIPES[name]}
 
 
 def use_config(ctx: click.Context, option: click.Parameter, path: Path | None) -> None:
-    """Let the values in a run's `config.json` be the defaults of the other options."""
+    """Use the values in a run's `config.json` as defaults of the other options."""
     if path is None:
         return
     try:
@@ -26,13 +26,13 @@ def use_config(ctx: click.Context, option: click.Parameter, path: Path | None) -
 
 
 def use_dataset(ctx: click.Context, argument: click.Parameter, dataset: Path) -> Path:
-    """Let the options that a dataset brings along be defaults, below those of `--recipe` and `--config`."""
+    """Use the options in a dataset's `config.json` as defaults; those of `--recipe` and `--config` come before them."""
     try:
         settings = dataset_settings(dataset)
     except RunError as error:
         raise click.BadParameter(str(error)) from error
     if settings:
-        told = ", ".join(f"{name} {value}" for name, value in settings.items())
-        click.echo(f"options of {dataset / DATASET_OPTIONS}, unless you give others: {told}", err=True)
+        shown = ", ".join(f"{name} {value}" for name, value in settings.items())
+        click.echo(f"Default options from {dataset / DATASET_OPTIONS}: {shown}", err=True)
     ctx.default_map = {**settings, **(ctx.default_map or {})}
     return dataset

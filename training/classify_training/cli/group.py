@@ -1,4 +1,4 @@
-"""How a command of classify-train ends: with its result, one sentence about a mistake, or an interruption."""
+"""How a command of classify-train ends: with a result, one sentence about an error, or an interruption."""
 
 import os
 import sys
@@ -9,21 +9,22 @@ import click
 
 from classify_serving.contract.text import terminal_text
 from classify_training import interrupts
+from classify_training.cli.aliases import OLD_COMMANDS
 from classify_training.errors import TrainingError
 
 _INTERRUPTED: Final = 130
-_LEFT_BEHIND: Final[Mapping[str, str]] = {
-    "export": "nothing was published; the same command goes on after the last finished epoch",
-    "apply": "the same command finishes what was begun, and --undo takes it back",
+_WHAT_IS_LEFT: Final[Mapping[str, str]] = {
+    "train": "nothing was published; the same command resumes after the last finished epoch",
+    "apply": "the same command finishes the changes that were begun, and --undo takes them back",
 }
-"""What an interrupted command leaves, where the interruption itself does not say it."""
+"""Said after an interruption of a command, unless the interruption has a message of its own."""
 
 
 class Group(click.Group):
-    """Commands that end a user's mistake with one sentence and an exit code, and an interruption with 130."""
+    """Commands that end an error with one sentence and an exit code, and an interruption with exit code 130."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run as the program of this process, which signals may end."""
+        """Run as the program of this process, with signals handled."""
         interrupts.install()
         try:
             return super().__call__(*args, **kwargs)
@@ -33,31 +34,38 @@ class Group(click.Group):
                 _end_now()
             raise
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command by its current or its old name."""
+        name, *rest = args
+        return super().resolve_command(ctx, [OLD_COMMANDS.get(name, name), *rest])
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            _say_interrupted(ctx, error)
+            _report_interruption(ctx, error)
         except Exception as error:
-            # An interruption can become any error on its way through the code of others.
+            # Other people's code may have turned the interruption into another error.
             if interrupts.is_requested():
-                _say_interrupted(ctx, error)
+                _report_interruption(ctx, error)
             if not isinstance(error, TrainingError):
                 raise
             click.echo(f"Error: {terminal_text(str(error))}", err=True)
             sys.exit(error.exit_code)
 
 
-def _say_interrupted(ctx: click.Context, error: BaseException) -> NoReturn:
-    is_told = isinstance(error, interrupts.Interrupted) and str(error)
-    left = str(error) if is_told else _LEFT_BEHIND.get(ctx.invoked_subcommand or "", "")
-    click.echo(f"Interrupted{terminal_text(f': {left}' if left else '')}.", err=True)
+def _report_interruption(ctx: click.Context, error: BaseException) -> NoReturn:
+    own_message = str(error) if isinstance(error, interrupts.Interrupted) else ""
+    message = own_message or _WHAT_IS_LEFT.get(ctx.invoked_subcommand or "", "")
+    click.echo(terminal_text(f"Interrupted: {message}." if message else "Interrupted."), err=True)
     sys.exit(_INTERRUPTED)
 
 
 def _end_now() -> NoReturn:
-    """End without waiting for TensorFlow's threads, which may be in the middle of a batch."""
+    """End the process without waiting for TensorFlow's threads, which may be computing a batch."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(_INTERRUPTED)

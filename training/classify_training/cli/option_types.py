@@ -12,13 +12,13 @@ from classify_training.errors import WeightsError
 
 
 class Real(click.FloatRange):
-    """A number in a range; click itself takes `nan` for one in any."""
+    """A finite number in a range; click's own type accepts `nan` in every range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """As click's, refusing what is no number."""
+        """Convert as click does, and refuse what is not finite."""
         number: float = super().convert(value, param, ctx)
         if not math.isfinite(number):
-            self.fail(f"{value} is not a number", param, ctx)
+            self.fail(f"{value} is not a finite number", param, ctx)
         return number
 
 
@@ -28,14 +28,14 @@ POSITIVE: Final = Real(0, min_open=True)
 
 
 def new_file(ctx: click.Context, option: click.Parameter, path: Path) -> Path:
-    """Refuse a file that could not be written."""
+    """Refuse a file that cannot be written."""
     if path.is_dir() or not path.parent.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
         raise click.BadParameter(f"{path} cannot be written: choose another")
     return path
 
 
 def writable_folder(ctx: click.Context, option: click.Parameter, folder: Path) -> Path:
-    """Refuse, before any training, a folder that could not be written to after it."""
+    """Refuse a folder that cannot be written to, before the training and not after it."""
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise click.BadParameter(f"{nearest} is not a folder that can be written to: choose another")

@@ -12,10 +12,10 @@ from rich.table import Table
 from classify_serving.contract.text import terminal_text
 from classify_training.data.plan import Plan
 
-_WIDTH: Final = 100
+_WIDTH: Final = 114
 _COLUMNS: Final[tuple[tuple[str, JustifyMethod], ...]] = (
-    ("folder", "left"), ("found", "right"), ("corrupt", "right"), ("double", "right"), ("conflict", "right"),
-    ("alike", "right"), ("class", "left"),
+    ("folder", "left"), ("found", "right"), ("corrupt", "right"), ("duplicates", "right"), ("conflict", "right"),
+    ("near-duplicates", "right"), ("class", "left"),
     ("train", "right"), ("val", "right"), ("test", "right"), ("balanced", "right"),
 )  # fmt: skip
 
@@ -25,7 +25,7 @@ def print_plan(plan: Plan, min_images: int) -> None:
 
     Args:
         plan: what will be trained on.
-        min_images: the smallest class that is not merged, to say why nothing was merged.
+        min_images: size of the smallest class that is not merged, to say why nothing was merged.
     """
     # On a narrower terminal long lines wrap, which is better than columns that vanish.
     Console(width=max(Console().width, _WIDTH)).print(plan_table(plan))
@@ -39,25 +39,25 @@ def _remarks(plan: Plan, min_images: int) -> Iterator[str]:
         yield f"nothing merged: every class has fewer than {min_images} training images"
     for label, count in counts.items():
         if not count:
-            yield f"no class of the model, none of its images can be trained on: {label}"
+            yield f"not a class of the model, because none of its images can be trained on: {label}"
     for _, error in dataset.corrupt:
         yield f"left out, cannot be read: {error}"
     for group in dataset.conflicts:
-        yield f"left out, one picture under several labels: {', '.join(str(file.path) for file in group)}"
+        yield f"left out, the same image under several labels: {', '.join(str(file.path) for file in group)}"
     for file in dataset.leaks:
         yield f"left out, near-duplicate of an image kept for validation or testing: {file.path}"
-    for examples in dataset.alike():
+    for examples in dataset.near_duplicates():
         if len({example.file.label for example in examples}) > 1:
             names = ", ".join(str(example.file.path) for example in examples)
-            yield f"look alike under several labels, kept for training: {names}"
+            yield f"near-duplicates under several labels, kept for training: {names}"
 
 
 def plan_table(plan: Plan) -> Table:
-    """The table that decides everything before training: a row a folder."""
+    """Make the table, with a row for each folder and a row of totals."""
     *rows, total = _rows(plan)
     table = Table(box=SIMPLE, show_footer=True, pad_edge=False, collapse_padding=True)
     for (name, justify), footer in zip(_COLUMNS, total, strict=True):
-        # Names may be folded on a narrow terminal; a number cut short would be another number.
+        # Names may wrap on a narrow terminal; a number that is cut would be another number.
         is_number, width = justify == "right", max(len(name), len(str(footer)))
         table.add_column(name, str(footer), justify=justify, overflow="fold", no_wrap=is_number, min_width=width)
     for row in rows:
@@ -70,15 +70,15 @@ def _rows(plan: Plan) -> Iterator[tuple[str | int, ...]]:
     corrupt = Counter(file.label for file, _ in dataset.corrupt)
     duplicates = Counter(file.label for file in (*dataset.duplicates, *dataset.leaks))
     conflicts = Counter(file.label for group in dataset.conflicts for file in group)
-    alike = Counter(example.file.label for group in dataset.alike() for example in group)
+    near = Counter(example.file.label for group in dataset.near_duplicates() for example in group)
     train, val, test = (plan.folder_counts(split) for split in ("train", "val", "test"))
-    epoch = Counter(dataset.examples[index].file.label for index in plan.epoch.tolist())
+    epoch = Counter(dataset.examples[index].file.label for index in plan.epoch_examples.tolist())
     for label in sorted(dataset.found):
         yield (
-            label, dataset.found[label], corrupt[label], duplicates[label], conflicts[label], alike[label],
+            label, dataset.found[label], corrupt[label], duplicates[label], conflicts[label], near[label],
             plan.merges.get(label, label), train[label], val[label], test[label], epoch[label],
         )  # fmt: skip
     yield (
-        "total", sum(dataset.found.values()), corrupt.total(), duplicates.total(), conflicts.total(), alike.total(),
+        "total", sum(dataset.found.values()), corrupt.total(), duplicates.total(), conflicts.total(), near.total(),
         f"{len(plan.class_names)} classes", sum(train.values()), sum(val.values()), sum(test.values()), epoch.total(),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What will be trained on, decided and shown before any training."""
+"""The plan of a training: splits, merges and balance, decided before anything is trained."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -18,22 +18,22 @@ from classify_training.errors import DatasetError
 
 @dataclass(frozen=True)
 class Plan:
-    """A dataset split, merged and balanced.
+    """A dataset with splits, merged classes and balance.
 
     Attributes:
-        dataset: every example with its split.
-        merges: folder -> class it is merged into.
-        class_names: the classes, sorted: the order of the model's outputs.
+        dataset: N examples with their splits.
+        merges: folder -> class that it is merged into.
+        class_names: the C classes, sorted, in the order of the model's outputs.
         targets: int64 [N], each example's index into `class_names`.
-        epoch: int64 [M], the examples an epoch trains on, repetitions included.
-        class_weights: float32 [C], what an image of each class weighs in the loss.
+        epoch_examples: int64 [M], the examples that an epoch trains on, including repetitions.
+        class_weights: float32 [C], weight of an image of each class in the loss.
     """
 
     dataset: Dataset
     merges: Mapping[str, str]
     class_names: tuple[str, ...]
     targets: NDArray[np.int64]
-    epoch: NDArray[np.int64]
+    epoch_examples: NDArray[np.int64]
     class_weights: NDArray[np.float32]
 
     @cached_property
@@ -42,30 +42,30 @@ class Plan:
         return fingerprint(self.dataset.examples)
 
     def indices(self, split: Split) -> NDArray[np.int64]:
-        """The examples of a split, in the order they were found."""
+        """Indices of the examples of a split, int64, ascending."""
         return np.array([i for i, e in enumerate(self.dataset.examples) if e.file.split == split], np.int64)
 
     def folder_counts(self, split: Split) -> dict[str, int]:
-        """Images of each folder in a split, before merging."""
+        """Number of images of each folder in a split, before merging."""
         counts = Counter(dict.fromkeys(sorted(self.dataset.found), 0))
         counts.update(e.file.label for e in self.dataset.examples if e.file.split == split)
         return dict(counts)
 
     def epoch_counts(self) -> dict[str, int]:
-        """Images of each class an epoch trains on, repetitions included."""
-        counts = np.bincount(self.targets[self.epoch], minlength=len(self.class_names))
+        """Number of images of each class that an epoch trains on, including repetitions."""
+        counts = np.bincount(self.targets[self.epoch_examples], minlength=len(self.class_names))
         return dict(zip(self.class_names, counts.tolist(), strict=True))
 
 
 def make_plan(config: DataConfig, quiet: bool = False) -> Plan:
     """Read the dataset and decide on splits, merges and balance, in this order.
 
-    Duplicates and near-duplicates are found first and splitting comes next, so that no picture, however often it is
-    there or repeated, can stand on both sides.
+    Duplicates and near-duplicates are found before splitting, and images are repeated after it, so that no image is in
+    two splits.
 
     Raises:
-        DatasetError: nothing to train on, or fewer than two classes.
-        CacheError: decoded images cannot be kept.
+        DatasetError: there is nothing to train on, or there are fewer than two classes.
+        CacheError: decoded images cannot be written.
     """
     dataset = load(config, quiet)
     files = [example.file for example in dataset.examples]
@@ -93,22 +93,24 @@ def make_plan(config: DataConfig, quiet: bool = False) -> Plan:
 
 
 def _too_few(dataset: Dataset, class_names: tuple[str, ...]) -> str:
-    message = f"{dataset.root} has one class only ({', '.join(class_names) or 'none'}):"
+    message = f"{dataset.root} has only one class ({', '.join(class_names) or 'none'}):"
     unusable = sorted(set(dataset.found) - {example.file.label for example in dataset.examples})
     if not unusable:
-        return f"{message} a classifier needs images of at least two, each in a folder of its own"
+        return f"{message} a classifier needs images of at least two classes, each in its own folder"
     reasons = [str(error) for file, error in dataset.corrupt if file.label == unusable[0]]
     reasons += [
-        f"{file.path}: the same picture is filed under another label"
+        f"{file.path}: the same image is in the folder of another label"
         for group in dataset.conflicts
         for file in group
         if file.label == unusable[0]
     ]
-    return f"{message} none of the images in {unusable[0]} can be used, the first because: {reasons[0]}; mend them"
+    return f"{message} none of the images in {unusable[0]} can be used, the first because: {reasons[0]}; fix them"
 
 
 def _check_known(dataset: Dataset, merges: Mapping[str, str], class_names: tuple[str, ...]) -> None:
     for example in dataset.examples:
         label = example.file.label
         if merges.get(label, label) not in class_names:
-            raise DatasetError(f"{example.file.path}: no training image has its label {label}: add some, or remove it")
+            raise DatasetError(
+                f"{example.file.path}: no training image has the label {label}: add some, or remove this"
+            )

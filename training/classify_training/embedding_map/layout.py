@@ -14,26 +14,30 @@ _PERPLEXITY: Final = 30.0
 _PRINCIPAL: Final = 50
 
 
-def choose(index: Sequence[EmbeddedImage], most: int, seed: int) -> NDArray[np.int64]:
-    """Up to `most` places, in order: the misses first of all, and of the others as many as fit, at random."""
+def choose(index: Sequence[EmbeddedImage], max_images: int, seed: int) -> NDArray[np.int64]:
+    """Choose up to `max_images` images: misclassified ones first, then others, at random.
+
+    Returns:
+        int64, indices into `index`, ascending.
+    """
     misses = np.array([place for place, entry in enumerate(index) if entry.is_miss], np.int64)
     others = np.array([place for place, entry in enumerate(index) if not entry.is_miss], np.int64)
     random = np.random.default_rng(seed)
-    misses = random.permutation(misses)[:most]
-    return np.sort(np.concatenate([misses, random.permutation(others)[: most - len(misses)]]))
+    misses = random.permutation(misses)[:max_images]
+    return np.sort(np.concatenate([misses, random.permutation(others)[: max_images - len(misses)]]))
 
 
 def lay_out(vectors: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
-    """Place vectors, float32 [N,D], in the plane: float32 [N,2], each axis in 0-1.
+    """Compute positions for vectors, float32 [N,D]: float32 [N,2], each axis in 0-1.
 
-    t-SNE (van der Maaten and Hinton 2008) by scikit-learn on the first principal components of the unit vectors, so
-    that distances are those of the cosine; perplexity 30, or less for few images. Distances between far groups
-    mean nothing.
+    scikit-learn's t-SNE (van der Maaten and Hinton, 2008) of the first 50 principal components of the unit vectors, so
+    that distances correspond to cosine similarity; the perplexity is 30, or less for few images. Distances between
+    groups that are far apart have no meaning.
     """
     count = len(vectors)
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     if count < 4 or np.ptp(unit, axis=0).max() < 1e-6:
-        # Too few, or all alike: there is nothing to lay out by.
+        # Too few images, or all vectors are equal.
         places = np.stack([np.arange(count), np.zeros(count)], axis=1)
     else:
         reduced = PCA(min(_PRINCIPAL, *unit.shape), random_state=seed).fit_transform(unit)

@@ -36,13 +36,13 @@ _COLOURS: Final = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4
 """Okabe and Ito's colours, which colour-blind people can tell apart, then others."""
 
 
-def draw_embedding_map(results: Path, most: int, seed: int) -> int:
+def draw_embedding_map(results: Path, max_images: int, seed: int) -> int:
     """Write `map.png` and `map.html` into a client's output folder that holds embeddings.
 
     Args:
-        results: the output folder.
-        most: number of images to draw at most; misses come first.
-        seed: of the choice and of the layout.
+        results: output folder of classify-client.
+        max_images: largest number of images to draw; misclassified ones are chosen first.
+        seed: random seed of the choice and of the layout.
 
     Returns:
         The number of images drawn.
@@ -54,7 +54,7 @@ def draw_embedding_map(results: Path, most: int, seed: int) -> int:
         vectors, index = read_embeddings(results)
     except EmbeddingsError as error:
         raise MapError(str(error)) from error
-    chosen = choose(index, most, seed)
+    chosen = choose(index, max_images, seed)
     shown = [index[place] for place in chosen]
     places = lay_out(vectors[chosen], seed)
     try:
@@ -80,7 +80,7 @@ def _write(folder: Path, places: NDArray[np.float32], index: Sequence[EmbeddedIm
 
 
 def class_colours(names: Sequence[str]) -> dict[str, str]:
-    """A colour for each class as `#rrggbb`."""
+    """Choose a colour for each class: name -> `#rrggbb`."""
     hues = ((number * 0.618034) % 1 for number in range(len(names)))
     if len(names) <= len(_COLOURS):
         return dict(zip(names, _COLOURS, strict=False))
@@ -97,14 +97,14 @@ def _hsl(hue: float, lightness: float) -> str:
 def draw_map(
     places: NDArray[np.float32], index: Sequence[EmbeddedImage], colours: Mapping[str, str], title: str, path: Path
 ) -> None:
-    """Draw the map as a PNG: colour the class, black rings the misses.
+    """Draw the map as a PNG file: the colour is the true class, black rings are misclassified images.
 
     Args:
-        places: float32 [N,2], 0-1.
-        index: N entries.
-        colours: of each class; images without one are grey.
-        title: what it is of.
-        path: to write.
+        places: float32 [N,2], positions in 0-1.
+        index: the N images.
+        colours: colour of each class; images without a class are grey.
+        title: title of the figure.
+        path: file to write.
 
     Raises:
         OSError: it cannot be written.
@@ -115,7 +115,7 @@ def draw_map(
     names = np.array([entry.true_class for entry in index], dtype=object)
     for name in sorted(set(names.tolist())):
         chosen = names == name
-        # A dollar sign would start a formula, an underscore hide it from the legend.
+        # Matplotlib reads a dollar sign as a formula, and leaves names with a leading underscore out of the legend.
         label = (name or "no label").replace("$", r"\$").lstrip("_") or "?"
         axes.scatter(
             places[chosen, 0], places[chosen, 1], s=size, color=colours.get(name, "#aaaaaa"), label=label, linewidths=0
@@ -140,7 +140,11 @@ def draw_map(
 
 
 def thumbnail_sheet(files: Sequence[Path]) -> tuple[str, int]:
-    """All thumbnails in one picture, as `data:` URI, and how many are in a row; a file that is gone is left grey."""
+    """Draw all thumbnails into one image.
+
+    Returns:
+        The image as `data:` URI, and the number of thumbnails in a row; a file that cannot be read stays grey.
+    """
     columns = max(1, int(np.ceil(np.sqrt(len(files)))))
     rows = max(1, -(-len(files) // columns))
     sheet = Image.new("RGB", (columns * _TILE, rows * _TILE), (136, 136, 136))
@@ -159,7 +163,7 @@ def _tile(file: Path) -> Image.Image | None:
         image = Image.fromarray(decode_thumbnail(file, _TILE))
     except ImageError:
         return None
-    # Small originals fill their tile as well.
+    # Small images are enlarged to the size of a tile.
     scale = _TILE / max(image.size)
     return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
 
@@ -167,13 +171,13 @@ def _tile(file: Path) -> Image.Image | None:
 def render_page(
     places: NDArray[np.float32], index: Sequence[EmbeddedImage], classes: dict[str, tuple[str, int]], title: str
 ) -> str:
-    """The page, with thumbnails and script inside.
+    """Make the page as HTML that needs no other file.
 
     Args:
-        places: float32 [N,2], 0-1.
-        index: N entries.
-        classes: of each, colour and number.
-        title: what it is of.
+        places: float32 [N,2], positions in 0-1.
+        index: the N images.
+        classes: name -> colour and number of images.
+        title: title of the page.
     """
     sheet, columns = thumbnail_sheet([entry.file for entry in index])
     numbers = {name: number for number, name in enumerate(classes)}
@@ -189,15 +193,15 @@ def render_page(
     environment = Environment(loader=PackageLoader(_PACKAGE, "page"), autoescape=True, undefined=StrictUndefined)
     return environment.get_template("map.html.j2").render(
         title=title,
-        note="Images that look alike to the model lie together; rings are misses. Zoom in to see the pictures."
-        " Distances between far groups mean nothing.",
+        note="Images that are similar to the model lie close together; rings are misclassified images. Zoom in to see"
+        " the images. Distances between groups that are far apart have no meaning.",
         count=len(index),
         misses=sum(entry.is_miss for entry in index),
         classes=[(name, colour, number) for name, (colour, number) in classes.items()],
         tile=_TILE,
         data=data,
         sheet=sheet,
-        # Our own files, which hold nothing of the run.
+        # Our own files, without any text from the run.
         style=Markup(_part("map.css")),
         script=Markup(script),
         script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),

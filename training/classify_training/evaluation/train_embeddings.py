@@ -1,4 +1,4 @@
-"""What the finished model makes of its training images, kept with the run."""
+"""Embeddings of the training images by the finished model, stored with the run."""
 
 from pathlib import Path
 from typing import Final
@@ -15,17 +15,18 @@ _BATCH: Final = 64
 
 
 def embed(classifier: Classifier, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """uint8 [N,S,S,3] -> float32 [N,512], as the signature `embed`."""
+    """Compute embeddings, uint8 [N,S,S,3] RGB -> float32 [N,512], as the signature `embed` does."""
     pixels = classifier.network.preprocess(images.astype(np.float32))
     vectors: NDArray[np.float32] = classifier.embedding.predict_on_batch(classifier.backbone.predict_on_batch(pixels))
     return vectors
 
 
 def save_train_embeddings(path: Path, classifier: Classifier, plan: Plan, quiet: bool = False) -> None:
-    """Index the training split; nothing is written for fewer than two images.
+    """Write the embeddings of the training split; nothing is written for fewer than two images.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
+        Interrupted: a signal arrived.
     """
     indices = plan.indices("train")
     if len(indices) < 2:
