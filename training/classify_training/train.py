@@ -76,7 +76,7 @@ def train(plan: Plan, config: TrainConfig) -> Trained:
                 state = fit(classifier, plan, config, run.checkpoint)
         seconds = {"epochs": sum(epoch.seconds for epoch in state.history), "fit": time.monotonic() - start}
         version = newest_version(config.output) + 1
-        with interrupts.deferred(), _saying_what_is_published(config.output / str(version), run):
+        with interrupts.deferred(), saying_what_is_published(config.output / str(version), run):
             run.write_history(state.history)
             final = classifier if policy == "float32" else in_float32(classifier)
             trained = _publish(final, plan, config, run, version)
@@ -88,7 +88,7 @@ def train(plan: Plan, config: TrainConfig) -> Trained:
 
 
 @contextlib.contextmanager
-def _saying_what_is_published(path: Path, run: Run) -> Iterator[None]:
+def saying_what_is_published(path: Path, run: Run) -> Iterator[None]:
     """Let an interruption say so if the version is published already."""
     try:
         yield

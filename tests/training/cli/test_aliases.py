@@ -23,7 +23,7 @@ CONFIG_KEYS = {
     "variants": ("cached_augmentations", 3),
     "feature_space": ("feature_cache_gb", 2.5),
 }
-VALUES = {new: value for new, value in CONFIG_KEYS.values()}
+VALUES = dict(CONFIG_KEYS.values())
 
 
 def parsed(arguments: list[str], variables: dict[str, str]) -> dict[str, Any]:

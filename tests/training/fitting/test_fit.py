@@ -16,7 +16,6 @@ from classify_training.fitting.checkpoint import Checkpoint, State
 from classify_training.fitting.fit import fit, phases
 from classify_training.fitting.input_pipeline import FeaturePipeline, ImagePipeline, build_pipeline, head_pipeline
 from classify_training.model.classifier import Classifier, build_classifier
-from classify_training.model.precision import choose_policy, processor_flags
 
 STILL = AugmentConfig(flip=False, shift=0, rotate=0, erase=0)
 
@@ -209,12 +208,3 @@ def test_phases_follow_the_weights_and_what_is_unfrozen() -> None:
     assert names(unfreeze="none") == [("head", "none")]
     assert names(weights="random") == [("fine-tuning", "all")]
     assert names(head_epochs=0, unfreeze="all") == [("fine-tuning", "all")]
-
-
-def test_precision_is_chosen_by_what_the_processor_says(tmp_path: Path) -> None:
-    assert choose_policy("float32") == "float32"
-    assert choose_policy("bfloat16") == "mixed_bfloat16"
-    assert choose_policy("auto") in ("float32", "mixed_bfloat16", "mixed_float16")
-    (tmp_path / "cpuinfo").write_text("model name : x\nflags\t\t: fpu avx512_bf16 sse\n")
-    assert "avx512_bf16" in processor_flags(tmp_path / "cpuinfo")
-    assert processor_flags(tmp_path / "absent") == set()

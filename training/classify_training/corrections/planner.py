@@ -13,6 +13,7 @@ from classify_serving.exchange.review import (
     Action,
     ReviewError,
     ReviewRow,
+    current_issue_type,
     parse_action,
     read_confirmed,
     read_review,
@@ -92,10 +93,11 @@ def plan_corrections(config: CorrectionConfig, name: str) -> CorrectionPlan:
 
 
 def _decisions(config: CorrectionConfig) -> Iterator[tuple[ReviewRow, Action | None]]:
+    accepted = {current_issue_type(name) for name in config.accept}
     for line, row in enumerate(read_review(config.review), start=2):
         try:
             action = parse_action(row.action)
-            if action is None and row.issue_type in config.accept:
+            if action is None and row.issue_type in accepted:
                 action = parse_action(row.proposed)
         except ReviewError as error:
             raise ReviewError(f"{config.review}, line {line}: {error}") from error

@@ -159,7 +159,7 @@ class _Trainer:
         """Take the weights at the start of the phase as its best ones so far, unless nothing was trained before."""
         state = State(phase=self._number, history=state.history)
         if state.history and len(self._targets):
-            state = replace(state, best_loss=self._validate()["val_calibrated"])
+            state = replace(state, best_loss=self._validate()["val_loss_calibrated"])
             self._checkpoint.save(state, self._pipeline.model)
         return state
 
@@ -200,13 +200,13 @@ class _Trainer:
         temperature = fit_temperature(logits, self._targets, self._weights)
         return {
             "val_loss": negative_log_likelihood(logits, self._targets, self._weights),
-            "val_calibrated": negative_log_likelihood(logits / temperature, self._targets, self._weights),
+            "val_loss_calibrated": negative_log_likelihood(logits / temperature, self._targets, self._weights),
             "val_accuracy": float(np.mean(logits.argmax(axis=1) == self._targets)),
         }
 
 
 def _line(epoch: Epoch, epochs: int) -> str:
-    names = ("loss", "accuracy", "val_loss", "val_calibrated", "val_accuracy")
+    names = ("loss", "accuracy", "val_loss", "val_loss_calibrated", "val_accuracy")
     figures = {name: getattr(epoch, name) for name in names}
     shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items() if value is not None)
     return f"{epoch.phase} {epoch.epoch:2d}/{epochs}  {shown}  {epoch.seconds:.1f} s"
