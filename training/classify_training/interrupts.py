@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Final
 
+EXIT_CODE: Final = 130
+
 
 class Interrupted(KeyboardInterrupt):
     """The user or the system asked this process to end; the message says what is left behind."""

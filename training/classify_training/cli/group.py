@@ -12,7 +12,6 @@ from classify_training import interrupts
 from classify_training.cli.aliases import OLD_COMMANDS
 from classify_training.errors import TrainingError
 
-_INTERRUPTED: Final = 130
 _WHAT_IS_LEFT: Final[Mapping[str, str]] = {
     "train": "nothing was published; the same command resumes after the last finished epoch",
     "apply": "the same command finishes the changes that were begun, and --undo takes them back",
@@ -61,11 +60,11 @@ def _report_interruption(ctx: click.Context, error: BaseException) -> NoReturn:
     own_message = str(error) if isinstance(error, interrupts.Interrupted) else ""
     message = own_message or _WHAT_IS_LEFT.get(ctx.invoked_subcommand or "", "")
     click.echo(terminal_text(f"Interrupted: {message}." if message else "Interrupted."), err=True)
-    sys.exit(_INTERRUPTED)
+    sys.exit(interrupts.EXIT_CODE)
 
 
 def _end_now() -> NoReturn:
     """End the process without waiting for TensorFlow's threads, which may be computing a batch."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(_INTERRUPTED)
+    os._exit(interrupts.EXIT_CODE)
