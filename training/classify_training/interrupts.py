@@ -31,8 +31,8 @@ _state: Final = _State()
 def install() -> None:
     """Handle SIGINT and SIGTERM from now on; without effect outside of the main thread.
 
-    The first signal raises KeyboardInterrupt, or within `deferred` makes the next `check` raise; every further one
-    raises KeyboardInterrupt at once.
+    The first signal raises Interrupted, at once or, within `deferred`, in the next `check`; every further signal raises
+    KeyboardInterrupt at once.
     """
     with suppress(ValueError):
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -40,14 +40,18 @@ def install() -> None:
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
+    if _state.is_ending:
+        return
     is_first = not _state.is_requested
     _state.is_requested = True
-    if not (_state.is_ending or (_state.is_deferred and is_first)):
+    if not is_first:
         raise KeyboardInterrupt
+    if not _state.is_deferred:
+        raise Interrupted
 
 
 def ignore() -> None:
-    """Ignore signals from now on: the process is about to end anyway."""
+    """Ignore signals from now on, because the work is done."""
     _state.is_ending = True
 
 
@@ -68,10 +72,25 @@ def check() -> None:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Within the block, the first signal does not raise by itself: the code calls `check` where it can stop."""
+    """Within the block, the first signal only takes effect in `check`, which the code calls where it can stop."""
     check()
-    _state.is_deferred = True
+    with _mode(is_deferred=True):
+        yield
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Within the block, which may be inside of a `deferred` one, the first signal takes effect at once."""
+    with _mode(is_deferred=False):
+        check()
+        yield
+    check()
+
+
+@contextmanager
+def _mode(is_deferred: bool) -> Iterator[None]:
+    before, _state.is_deferred = _state.is_deferred, is_deferred
     try:
         yield
     finally:
-        _state.is_deferred = False
+        _state.is_deferred = before

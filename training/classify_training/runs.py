@@ -15,7 +15,7 @@ import msgspec
 from classify_serving.contract.text import error_reason
 from classify_serving.exchange.misses import MissFolder
 from classify_serving.exchange.train_embeddings import TRAIN_EMBEDDINGS_FILE
-from classify_serving.files import locked
+from classify_serving.files import locked, replace_file
 from classify_training.config import TrainConfig
 from classify_training.csv_files import write_csv
 from classify_training.data.plan import Plan
@@ -67,7 +67,7 @@ class Run:
         """
         with _writing(self.folder / "metrics.json") as path:
             content = {**about, **evaluation.report()}
-            path.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+            replace_file(path, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
         if not len(evaluation.indices):
             return
         right = (evaluation.predicted == evaluation.targets).mean()

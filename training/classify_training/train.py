@@ -70,8 +70,9 @@ def train(plan: Plan, config: TrainConfig) -> Trained:
         _log.info("computing in %s; files of this run: %s", policy, run.folder)
         run.write_left_out(plan)
         with _strategy():
-            # Not deferred, because it may wait for a download.
-            classifier = _build(plan, config, policy)
+            # It may wait for a download.
+            with interrupts.at_once():
+                classifier = _build(plan, config, policy)
             with interrupts.deferred():
                 state = fit(classifier, plan, config, run.checkpoint)
         seconds = {"epochs": sum(epoch.seconds for epoch in state.history), "fit": time.monotonic() - start}

@@ -13,7 +13,7 @@ from classify_training.cli.aliases import OLD_COMMANDS
 from classify_training.errors import TrainingError
 
 _WHAT_IS_LEFT: Final[Mapping[str, str]] = {
-    "train": "nothing was published; the same command resumes after the last finished epoch",
+    "train": "the same command resumes after the last finished epoch",
     "apply": "the same command finishes the changes that were begun, and --undo takes them back",
 }
 """Said after an interruption of a command, unless the interruption has a message of its own."""
@@ -57,8 +57,12 @@ class Group(click.Group):
 
 
 def _report_interruption(ctx: click.Context, error: BaseException) -> NoReturn:
-    own_message = str(error) if isinstance(error, interrupts.Interrupted) else ""
-    message = own_message or _WHAT_IS_LEFT.get(ctx.invoked_subcommand or "", "")
+    command = ctx.invoked_subcommand or ""
+    is_regular = isinstance(error, interrupts.Interrupted)
+    message = str(error) if is_regular and str(error) else _WHAT_IS_LEFT.get(command, "")
+    # After a second signal, which stops anywhere, it is not known whether the version was renamed.
+    if command == "train" and is_regular and not str(error):
+        message = f"nothing was published; {message}"
     click.echo(terminal_text(f"Interrupted: {message}." if message else "Interrupted."), err=True)
     sys.exit(interrupts.EXIT_CODE)
 

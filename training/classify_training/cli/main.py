@@ -171,7 +171,10 @@ def train(output: Path, runs: Path, resume: bool, if_none: bool, dry_run: bool, 
     _import_tensorflow()
     from classify_training.train import train as fit_and_export
 
-    _report(fit_and_export(plan, config))
+    with interrupts.deferred():
+        trained = fit_and_export(plan, config)
+        interrupts.ignore()
+    _report(trained)
     click.echo(f"Serve it:  classify-serve {quote(str(output))}")
 
 
