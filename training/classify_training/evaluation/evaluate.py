@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from classify_training.batches import track_batches
+from classify_training.data.batches import track_batches
 from classify_training.data.plan import Plan
 from classify_training.fitting.calibration import calibration_error, fit_temperature, negative_log_likelihood
 

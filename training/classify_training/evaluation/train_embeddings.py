@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classify_serving.exchange.train_embeddings import make_train_embeddings, write_train_embeddings
-from classify_training.batches import track_batches
+from classify_training.data.batches import track_batches
 from classify_training.data.plan import Plan
 from classify_training.model.classifier import Classifier
 

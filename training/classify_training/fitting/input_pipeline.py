@@ -12,8 +12,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from classify_serving.contract.text import error_reason
-from classify_training.batches import batches
 from classify_training.config import TrainConfig
+from classify_training.data.batches import batches
 from classify_training.data.plan import Plan
 from classify_training.errors import CacheError
 from classify_training.fitting.batch_source import BatchSource
