@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Final
 
 EXIT_CODE: Final = 130
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -20,9 +21,9 @@ class Interrupted(KeyboardInterrupt):
 
 @dataclass
 class _State:
+    is_installed: bool = False
     is_requested: bool = False
     is_deferred: bool = False
-    is_ending: bool = False
 
 
 _state: Final = _State()
@@ -35,13 +36,12 @@ def install() -> None:
     KeyboardInterrupt at once.
     """
     with suppress(ValueError):
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _SIGNALS:
             signal.signal(number, _handle)
+        _state.is_installed = True
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
-    if _state.is_ending:
-        return
     is_first = not _state.is_requested
     _state.is_requested = True
     if not is_first:
@@ -51,8 +51,13 @@ def _handle(number: int, frame: FrameType | None) -> None:
 
 
 def ignore() -> None:
-    """Ignore signals from now on, because the work is done."""
-    _state.is_ending = True
+    """Ignore signals from now on, because the work is done; without effect if `install` was not called.
+
+    The system ignores them, since Python removes its own handlers before TensorFlow has ended.
+    """
+    if _state.is_installed:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def is_requested() -> bool:
