@@ -81,7 +81,7 @@ def test_an_interruption_after_publishing_says_which_version(tmp_path: Path) -> 
 def test_a_signal_after_the_work_is_done_changes_nothing() -> None:
     """Python removes its own handlers while it ends, which takes a while with TensorFlow."""
     code = (
-        "import atexit, os, signal; from classify_training import interrupts; interrupts.install(); interrupts.ignore();"
+        "import os, signal; from classify_training import interrupts; interrupts.install(); interrupts.ignore();"
         "assert signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGINT) == signal.SIG_IGN;"
         "os.kill(os.getpid(), signal.SIGTERM); print('done')"
     )
