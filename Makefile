@@ -19,7 +19,7 @@ help:  ## show this list
 
 demo: $(VENV)/.installed  ## sample data -> train -> serve -> classify -> misses, on this machine
 	$(BIN)/classify-train sample ./dataset --images ./images --needed-for "$(MODEL)"
-	$(BIN)/classify-train export ./dataset --output "$(MODEL)" --if-none
+	$(BIN)/classify-train train ./dataset --output "$(MODEL)" --if-none
 	$(BIN)/classify-client ./images --embedded "$(MODEL)" --overwrite
 
 test: $(VENV)/.developing  ## all tests
@@ -48,7 +48,7 @@ format: $(VENV)/.developing  ## put the code in order
 	$(BIN)/ruff check --fix .
 
 train-export: $(VENV)/.installed  ## train on DATA=./dataset, export the next version of MODEL=models/classifier
-	$(BIN)/classify-train export "$(DATA)" --output "$(MODEL)" $(ARGS)
+	$(BIN)/classify-train train "$(DATA)" --output "$(MODEL)" $(ARGS)
 
 install: $(VENV)/.installed  ## only set up .venv, with classify-train, classify-serve and classify-client
 

@@ -33,7 +33,7 @@ class Bench:
         folder: for everything that is made.
         labelled: the part of the dataset that is trained on, a folder for each label.
         held_out: images with true labels to mark models on.
-        options: of `classify-train export`.
+        options: of `classify-train train`.
         planted: SHA-256 -> true label of the files that are filed wrongly.
     """
 
@@ -47,7 +47,7 @@ class Bench:
         """Train on a dataset, and give the model's folder."""
         model = self.folder / "models" / name
         start = time.monotonic()
-        run(TRAIN, "export", dataset, "--output", model, "--runs", self.folder / "runs", "--quiet", *self.options)
+        run(TRAIN, "train", dataset, "--output", model, "--runs", self.folder / "runs", "--quiet", *self.options)
         print(f"trained {name} in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
         return model
 
@@ -163,7 +163,7 @@ def main() -> None:
         folder = Path(temporary)
         if given.dataset is None:
             run(TRAIN, "sample", folder / "dataset", "--images", folder / "images")
-            options = [*["--size", "32", "--weights", "random", "--no-flip"], *options]
+            options = [*["--image-size", "32", "--weights", "random", "--no-flip"], *options]
         else:
             shutil.copytree(given.dataset, folder / "dataset")
         planted = plant(folder / "dataset", given.share, given.seed)

@@ -73,7 +73,7 @@ def _print_rates(rates: dict[str, list[float]]) -> None:
 def _export(folder: Path, images: NDArray[np.uint8]) -> Path:
     """Export a VGG16 with random weights; returns the version's folder."""
     from classify_training.export.saved_model import export
-    from classify_training.model.vgg16 import build_classifier
+    from classify_training.model.classifier import build_classifier
 
     names = tuple(f"class {number}" for number in range(8))
     metadata = ModelMetadata(

@@ -64,7 +64,7 @@ def main(dataset: Path, weights: str, seeds: int, only: tuple[str, ...]) -> None
     parts = only or (*_TABLES, "pipeline")
     with tempfile.TemporaryDirectory() as folder:
         base = TrainConfig(
-            data=DataConfig(dataset=dataset, size=SIZE, cache=Path(folder) / "cache"),
+            data=DataConfig(dataset=dataset, image_size=SIZE, cache=Path(folder) / "cache"),
             fit=FitConfig(weights=weights),
             output=Path(folder) / "models" / "bench",
             runs=Path(folder) / "runs",
@@ -90,7 +90,7 @@ def _variants(base: TrainConfig) -> Iterator[tuple[str, TrainConfig]]:
     yield "weights", replace(base, data=replace(base.data, balance="weights"))
     yield "no balancing", replace(base, data=replace(base.data, balance="none"))
     yield "one colour", replace(base, augment=AugmentConfig(erase_fill="colour"))
-    yield "frozen layers in every epoch", replace(base, fit=replace(base.fit, variants=0))
+    yield "frozen layers in every epoch", replace(base, fit=replace(base.fit, cached_augmentations=0))
     yield "float32", replace(base, fit=replace(base.fit, precision="float32"))
     yield "no erasing", replace(base, augment=AugmentConfig(erase=0.0))
 
@@ -151,7 +151,7 @@ def _seconds_to_best(run: Path) -> float:
     """All of the fit, cached features included, but for the epochs after the best one."""
     with (run / "history.csv").open(newline="") as file:
         epochs = list(csv.DictReader(file))
-    best = min(range(len(epochs)), key=lambda place: float(epochs[place]["val_calibrated"]))
+    best = min(range(len(epochs)), key=lambda place: float(epochs[place]["val_loss_calibrated"]))
     fit: float = json.loads((run / "metrics.json").read_text())["seconds"]["fit"]
     return fit - sum(float(epoch["seconds"]) for epoch in epochs[best + 1 :])
 
@@ -163,7 +163,7 @@ def _compare_pipelines(base: TrainConfig) -> None:
     print("|---|---|---|---|", flush=True)
     for size in (32, 128):
         plan = _plan_of_size(base, size)
-        config = replace(base, data=replace(base.data, size=size))
+        config = replace(base, data=replace(base.data, image_size=size))
         ours, memory, files = _ours(plan, config), _old_from_memory(plan, config), _old_from_files(config)
         cells = f"{memory:.0f} ({ours / memory:.1f}x) | {files:.0f} ({ours / files:.1f}x)"
         print(f"| {size} | {ours:.0f} | {cells} |", flush=True)
@@ -173,26 +173,26 @@ def _plan_of_size(base: TrainConfig, size: int) -> "Plan":
     """The dataset at another size."""
     from classify_training.data.plan import make_plan
 
-    return make_plan(replace(base.data, size=size), quiet=True)
+    return make_plan(replace(base.data, image_size=size), quiet=True)
 
 
 def _ours(plan: "Plan", config: TrainConfig) -> float:
-    from classify_training.fitting.input_pipeline import ImageFeed
-    from classify_training.model.vgg16 import build_classifier
+    from classify_training.fitting.input_pipeline import ImagePipeline
+    from classify_training.model.classifier import build_classifier
 
-    feed = ImageFeed(build_classifier(2, config.data.size, "random"), plan, config)
-    return _rate(lambda number: (len(images) for images, *_ in feed.epoch(number)))
+    pipeline = ImagePipeline(build_classifier(2, config.data.image_size, "random"), plan, config)
+    return _rate(lambda number: (len(images) for images, *_ in pipeline.epoch(number)))
 
 
 def _old_from_memory(plan: "Plan", config: TrainConfig) -> float:
     generator = _old_generator()
-    images = plan.dataset.pixels(plan.epoch)
+    images = plan.dataset.pixels(plan.epoch_examples)
     flow = generator.flow(images, batch_size=config.fit.batch_size)
     return _rate(lambda number: (len(flow[place]) for place in range(len(flow))))
 
 
 def _old_from_files(config: TrainConfig) -> float:
-    side = (config.data.size, config.data.size)
+    side = (config.data.image_size, config.data.image_size)
     with contextlib.redirect_stdout(io.StringIO()):
         flow = _old_generator().flow_from_directory(
             config.data.dataset / "train", target_size=side, batch_size=config.fit.batch_size

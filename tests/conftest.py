@@ -59,7 +59,7 @@ def model(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from classify_training.cli.main import main
 
     folder = tmp_path_factory.mktemp("trained") / "models" / "classifier"
-    command = ["export", str(dataset), "--output", str(folder), "--size", str(SIDE), "--weights", "random"]
+    command = ["train", str(dataset), "--output", str(folder), "--image-size", str(SIDE), "--weights", "random"]
     command += ["--epochs", "1", "--min-images", "4", "--batch-size", "8", "--val", "0.2", "--test", "0.2"]
     command += ["--runs", str(folder.parents[1] / "runs")]
     result = CliRunner().invoke(main, command)

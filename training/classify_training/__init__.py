@@ -1,3 +1,3 @@
-"""From a folder of labelled images to a SavedModel that TensorFlow Serving hosts."""
+"""Fine-tune a classifier on a folder of labelled images and export it for TensorFlow Serving."""
 
 __version__ = "0.2.0"

@@ -1,5 +1,20 @@
-"""`python -m classify_training` is `classify-train`."""
+"""The program `classify-train`, also `python -m classify_training`."""
 
-from classify_training.cli.main import main
+import sys
 
-main(prog_name="classify-train")
+from classify_training import interrupts
+
+
+def run() -> None:
+    """Run the command line; signals are handled before anything else is imported."""
+    interrupts.install()
+    try:
+        from classify_training.cli.main import main
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        sys.exit(interrupts.EXIT_CODE)
+    main(prog_name="classify-train")
+
+
+if __name__ == "__main__":
+    run()

@@ -1,4 +1,4 @@
-"""Everything a training depends on, in one frozen record."""
+"""Everything a training depends on, in frozen records."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,17 +15,15 @@ Fill = Literal["noise", "colour"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 OutputInit = Literal["glorot_uniform", "random_uniform"]
 Schedule = Literal["cosine", "constant"]
-Unfreeze = Literal["none", "block5", "block4", "block3", "block2", "all"]
 
 BALANCES: Final[tuple[Balance, ...]] = get_args(Balance)
 FILLS: Final[tuple[Fill, ...]] = get_args(Fill)
 PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
 OUTPUT_INITS: Final[tuple[OutputInit, ...]] = get_args(OutputInit)
 SCHEDULES: Final[tuple[Schedule, ...]] = get_args(Schedule)
-UNFREEZES: Final[tuple[Unfreeze, ...]] = get_args(Unfreeze)
 
 CACHE: Final = platformdirs.user_cache_path("classify-train")
-"""Where decoded images are kept, unless told otherwise."""
+"""Default folder for decoded images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,23 +31,23 @@ class DataConfig:
     """How a dataset is read, split and balanced.
 
     Attributes:
-        dataset: its folder.
-        size: side of the square images in pixels, at least 32 (VGG16 halves it five times).
-        resize: how an image of another aspect ratio is made square.
-        val: fraction of each class kept to decide when to stop.
-        test: fraction of each class kept for the final mark.
+        dataset: the dataset's folder.
+        image_size: side of the square images in pixels, at least the backbone's minimum (VGG16: 32).
+        resize: how an image that is not square is made square.
+        val: fraction of each class used for validation.
+        test: fraction of each class held out for the final evaluation.
         min_images: classes with fewer training images are merged into `others`.
-        others: name of that class.
-        merge: merges by hand, folder -> class.
-        max_ratio: classes are thinned to this many times the median.
-        balance: whether images of small classes are repeated, or weigh more in the loss.
-        strict: whether a corrupt file is an error.
-        seed: of splitting, balancing, augmenting, weights and dropout.
+        others: name of the class that small classes are merged into.
+        merge: merges chosen by the user, folder -> class.
+        max_ratio: larger classes are reduced to this many times the median class size.
+        balance: how classes of different sizes are balanced.
+        strict: whether a file that cannot be read is an error.
+        seed: seed of splitting, balancing, augmentation, random weights and dropout.
         cache: folder for decoded images.
     """
 
     dataset: Path
-    size: int = 128
+    image_size: int = 128
     resize: Resize = "stretch"
     val: float = 0.15
     test: float = 0.1
@@ -65,17 +63,17 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """Random changes of the training images; those of erasing are described at `RandomErasing`.
+    """Random changes of the training images; `RandomErasing` explains the parameters of erasing.
 
     Attributes:
-        flip: mirror left to right, every second image.
+        flip: mirror left to right with probability 0.5.
         shift: largest shift in each direction, as a fraction of the side.
-        rotate: largest rotation either way in degrees.
-        erase: probability that a rectangle is overpainted.
-        erase_area: range of its area, as fractions of the image.
-        erase_aspect: range of its height / width.
-        erase_values: range of the painted values, of images in 0-255.
-        erase_fill: noise of its own in each pixel, or one colour a rectangle.
+        rotate: largest rotation in either direction, in degrees.
+        erase: probability that a rectangle of an image is erased.
+        erase_area: range of the rectangle's area, as fractions of the image.
+        erase_aspect: range of the rectangle's height / width.
+        erase_values: range of the values painted into the rectangle, for images in 0-255.
+        erase_fill: `noise` draws every pixel, `colour` draws one colour for the rectangle.
     """
 
     flip: bool = True
@@ -93,74 +91,84 @@ class FitConfig:
     """How the model is trained.
 
     Attributes:
-        weights: `imagenet`, `random`, or a path to weights of `VGG16(include_top=False)`.
-        unfreeze: the first block that is fine-tuned; with random weights all of them are.
-        batch_size: images a step, over all GPUs together.
-        head_epochs: at most so many for the head alone, on frozen convolutions; none with random weights.
-        epochs: at most so many of fine-tuning.
-        head_rate: Adam's learning rate for the head alone.
-        rate: its peak rate while fine-tuning; 0 stands for 1e-5, and 1e-4 from random weights.
-        schedule: `cosine` warms up and falls to 0 in each phase, `constant` stays.
-        output_init: the output layer's initial weights.
-        label_smoothing: share of the truth spread over all classes (Szegedy et al., 2016).
-        patience: epochs without a better validation loss after which a phase ends.
-        variants: augmentations of each image that frozen convolutions are run on, once each; 0 runs them anew
-            in every epoch.
-        feature_space: GiB of disk that their results may take.
-        precision: number format of the computation; weights are float32 always.
+        weights: initial weights of the backbone: `imagenet`, `random`, or a path to weights of
+            `VGG16(include_top=False)`.
+        unfreeze: first stage of the backbone that is fine-tuned, or `all` or `none`; random weights are trained whole.
+        batch_size: images in one training step, on all GPUs together.
+        head_epochs: largest number of epochs for the head alone, while the backbone is frozen; not used with random
+            weights.
+        epochs: largest number of epochs of fine-tuning.
+        head_learning_rate: Adam's peak learning rate for the head alone.
+        learning_rate: Adam's peak learning rate for fine-tuning; 0 means 1e-5, or 1e-4 with random weights.
+        schedule: `cosine` warms up and then decays to 0 in each phase, `constant` keeps the peak rate.
+        output_init: initial weights of the output layer.
+        label_smoothing: fraction of the target probability that is spread over all classes (Szegedy et al., 2016).
+        patience: a phase ends after this many epochs without a lower validation loss (early stopping).
+        cached_augmentations: augmentations of each image for which the features of frozen layers are computed once
+            and cached; 0 computes the features again in every epoch.
+        feature_cache_gb: largest size of these cached features on disk, in GiB.
+        precision: number format of the computation; weights are always stored as float32.
     """
 
     weights: str = "imagenet"
-    unfreeze: Unfreeze = "block5"
+    unfreeze: str = "block5"
     batch_size: int = 32
     head_epochs: int = 10
     epochs: int = 15
-    head_rate: float = 1e-4
-    rate: float = 0.0
+    head_learning_rate: float = 1e-4
+    learning_rate: float = 0.0
     schedule: Schedule = "cosine"
     output_init: OutputInit = "glorot_uniform"
     label_smoothing: float = 0.0
     patience: int = 4
-    variants: int = 6
-    feature_space: float = 8.0
+    cached_augmentations: int = 6
+    feature_cache_gb: float = 8.0
     precision: Precision = "auto"
 
     @property
-    def peak_rate(self) -> float:
-        """The peak learning rate of fine-tuning, decided."""
-        return self.rate or (1e-4 if self.weights == "random" else 1e-5)
+    def peak_learning_rate(self) -> float:
+        """The peak learning rate of fine-tuning, with the default resolved."""
+        return self.learning_rate or (1e-4 if self.weights == "random" else 1e-5)
 
 
 ARTICLE: Final[Mapping[str, object]] = {
     "unfreeze": "all",
     "head_epochs": 0,
     "epochs": 40,
-    "rate": 1e-3,
+    "learning_rate": 1e-3,
     "schedule": "constant",
     "output_init": "random_uniform",
     "erase": 0.0,
     "patience": 40,
     "precision": "float32",
 }
-"""The options of the article that this tool grew out of: everything trainable at once, Adam at its default rate."""
+"""Options of the article that this tool started from: all layers are trained at once, with Adam's default rate."""
 
 RECIPES: Final[Mapping[str, Mapping[str, object]]] = {"default": {}, "article": ARTICLE}
 
 
 def check_weights(weights: str) -> None:
-    """Raise WeightsError for a path to no file; whether it fits is seen when it is read."""
+    """Check that a path to weights exists; the content is checked when it is loaded.
+
+    Raises:
+        WeightsError: it is neither `imagenet` nor `random` nor an existing file.
+    """
     if weights not in ("imagenet", "random") and not Path(weights).is_file():
         raise WeightsError(f"no weights file {weights}: give a path to one, or --weights imagenet or random")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """One training, from dataset to SavedModel version.
+    """One training, from a dataset to a version of a SavedModel.
 
     Attributes:
+        data: reading, splitting and balancing.
+        augment: augmentation.
+        fit: model and optimisation.
         output: the model's folder `<models>/<name>`; versions are numbered folders in it.
-        runs: folder of the runs' folders.
-        resume: whether to go on with a killed run of the same configuration.
+        runs: folder in which each run gets a folder of its own.
+        resume: whether to resume a killed run of the same configuration.
+        quiet: whether to show no progress.
     """
 
     data: DataConfig

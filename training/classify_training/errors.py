@@ -1,25 +1,25 @@
-"""What can go wrong in a training that its user can mend; each message is one sentence with the remedy.
+"""Errors that a user can fix; each message is one sentence that says what to do.
 
 TrainingError
-├── DatasetError   the dataset cannot be trained on
-├── CacheError     decoded images or features cannot be written to disk
-├── RunError       the folder of a run cannot be written, or a configuration not be read
-├── FitError       the training diverged
-├── WeightsError   the pretrained weights cannot be had or do not fit
-├── MapError       the embeddings of a run cannot be drawn
-├── MendError      a review cannot be applied to the dataset
-└── ExportError    the model cannot be written, or is not what was trained
+├── DatasetError     the dataset cannot be trained on
+├── CacheError       decoded images or features cannot be written to disk
+├── RunError         the folder of a run cannot be written, or a configuration cannot be read
+├── FitError         the training diverged
+├── WeightsError     the pretrained weights cannot be downloaded or read, or do not fit
+├── MapError         the embedding map cannot be drawn
+├── CorrectionError  a review cannot be applied to the dataset
+└── ExportError      the model cannot be written, or differs from the trained model
 """
 
 
 class TrainingError(Exception):
-    """Root of the tree; `exit_code` is what `classify-train` ends with."""
+    """Base class; `exit_code` is the exit code of `classify-train`."""
 
     exit_code = 1
 
 
 class DatasetError(TrainingError):
-    """The dataset cannot be trained on: missing, empty, one class only."""
+    """The dataset cannot be trained on: it is missing, empty or has a single class."""
 
     exit_code = 2
 
@@ -29,7 +29,7 @@ class CacheError(TrainingError):
 
 
 class RunError(TrainingError):
-    """The folder of a run cannot be written, or its configuration not be read."""
+    """The folder of a run cannot be written, or a configuration cannot be read."""
 
 
 class FitError(TrainingError):
@@ -37,7 +37,7 @@ class FitError(TrainingError):
 
 
 class WeightsError(TrainingError):
-    """The pretrained weights cannot be downloaded or read, or are of another architecture."""
+    """The pretrained weights cannot be downloaded or read, or belong to another architecture."""
 
 
 class MapError(TrainingError):
@@ -46,11 +46,11 @@ class MapError(TrainingError):
     exit_code = 2
 
 
-class MendError(TrainingError):
-    """A review cannot be read, contradicts itself, or does not fit the dataset as it is now."""
+class CorrectionError(TrainingError):
+    """A review cannot be read, contradicts itself, or does not fit the current dataset."""
 
     exit_code = 2
 
 
 class ExportError(TrainingError):
-    """The SavedModel cannot be written, or does not agree with the model that was trained."""
+    """The SavedModel cannot be written, or does not agree with the trained model."""

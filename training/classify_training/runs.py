@@ -1,11 +1,10 @@
-"""`runs/<UTC time>-<name>/`: what a training leaves besides its model, and what a killed one goes on from."""
+"""Folders of runs, `runs/<UTC time>-<name>/`: files about a training, and the checkpoint to resume it from."""
 
-import csv
 import glob
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import fields
+from dataclasses import astuple, fields
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -13,18 +12,20 @@ from typing import Any, Final
 
 import msgspec
 
+from classify_serving.contract.text import error_reason
 from classify_serving.exchange.misses import MissFolder
 from classify_serving.exchange.train_embeddings import TRAIN_EMBEDDINGS_FILE
-from classify_serving.files import locked
+from classify_serving.files import locked, replace_file
 from classify_training.config import TrainConfig
+from classify_training.csv_files import write_csv
 from classify_training.data.plan import Plan
 from classify_training.errors import RunError
 from classify_training.evaluation.evaluate import Evaluation
 from classify_training.evaluation.figures import draw_confusion, draw_curves
 from classify_training.evaluation.train_embeddings import save_train_embeddings
 from classify_training.fitting.checkpoint import Checkpoint, Epoch
-from classify_training.model.vgg16 import Classifier
-from classify_training.settings import settings_json
+from classify_training.model.classifier import Classifier
+from classify_training.settings import parse_settings, settings_json
 
 CONFIG: Final = "config.json"
 _CHECKPOINT: Final = "checkpoint"
@@ -32,10 +33,10 @@ _FINGERPRINT: Final = "dataset"
 
 
 class Run:
-    """A run's folder, held by this process.
+    """The folder of a run, locked by this process.
 
     Args:
-        folder: it, already there.
+        folder: an existing folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,36 +44,34 @@ class Run:
         self.checkpoint = Checkpoint(folder / _CHECKPOINT)
 
     def write_history(self, history: Sequence[Epoch]) -> None:
-        """Write `history.csv`, a row an epoch, and `curves.png`.
+        """Write `history.csv`, with one row for each epoch, and `curves.png`.
 
         Raises:
-            RunError: they cannot be written.
+            RunError: the files cannot be written.
         """
-        with _writing(self.folder / "history.csv") as path, path.open("w", encoding="utf-8", newline="") as file:
-            table = csv.DictWriter(file, [field.name for field in fields(Epoch)])
-            table.writeheader()
-            table.writerows(msgspec.to_builtins(epoch) for epoch in history)
+        with _writing(self.folder / "history.csv") as path:
+            write_csv(path, [[field.name for field in fields(Epoch)], *map(astuple, history)])
         if history:
             draw_curves(history, self.folder / "curves.png")
 
     def write_evaluation(self, evaluation: Evaluation, plan: Plan, about: Mapping[str, Any]) -> None:
-        """Write `metrics.json`, `confusion.png` and the misses on the test split.
+        """Write `metrics.json`, `confusion.png` and copies of the misclassified test images.
 
         Args:
-            evaluation: the marks.
+            evaluation: predictions and metrics.
             plan: what was trained on.
-            about: what else `metrics.json` should say.
+            about: other entries of `metrics.json`.
 
         Raises:
-            RunError: they cannot be written.
+            RunError: the files cannot be written.
         """
         with _writing(self.folder / "metrics.json") as path:
             content = {**about, **evaluation.report()}
-            path.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+            replace_file(path, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
         if not len(evaluation.indices):
             return
         right = (evaluation.predicted == evaluation.targets).mean()
-        title = f"{len(evaluation.indices)} test images, {right:.1%} right"
+        title = f"{len(evaluation.indices)} test images, accuracy {right:.1%}"
         draw_confusion(evaluation.confusion, plan.class_names, title, self.folder / "confusion.png")
         misses = MissFolder(self.folder)
         with _writing(misses.folder):
@@ -83,47 +82,45 @@ class Run:
                     path = plan.dataset.examples[index].file.path
                     misses.add(path, plan.class_names[true], plan.class_names[predicted])
 
-    def write_train_embeddings(self, classifier: Classifier, plan: Plan) -> None:
-        """Write `index.npz`, what the model makes of the images it was trained on.
+    def write_train_embeddings(self, classifier: Classifier, plan: Plan, quiet: bool) -> None:
+        """Write `train_embeddings.npz`, the embeddings of the training images.
 
         Raises:
-            RunError: it cannot be written.
+            RunError: the file cannot be written.
+            Interrupted: a signal arrived.
         """
         with _writing(self.folder / TRAIN_EMBEDDINGS_FILE) as path:
-            save_train_embeddings(path, classifier, plan)
+            save_train_embeddings(path, classifier, plan, quiet)
 
     def write_left_out(self, plan: Plan) -> None:
-        """Write `left_out.csv`: each file that is not trained on, and why.
+        """Write `left_out.csv`, the files that are not trained on and the reasons.
 
         Raises:
-            RunError: it cannot be written.
+            RunError: the file cannot be written.
         """
         dataset = plan.dataset
         rows = [(file.path, error.reason) for file, error in dataset.corrupt]
         rows += [(file.path, "same content as another file") for file in dataset.duplicates]
         rows += [(file.path, "near-duplicate of an image kept for validation or testing") for file in dataset.leaks]
         rows += [(file.path, "same content under another label") for group in dataset.conflicts for file in group]
-        with (
-            _writing(self.folder / "left_out.csv") as path,
-            path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as f,
-        ):
-            csv.writer(f).writerows([("path", "reason"), *rows])
+        with _writing(self.folder / "left_out.csv") as path:
+            write_csv(path, [("path", "reason"), *rows])
 
     def finish(self) -> None:
-        """Remove what only a killed run would need."""
+        """Remove the checkpoint, which only an unfinished run needs."""
         shutil.rmtree(self.folder / _CHECKPOINT, ignore_errors=True)
 
 
 @contextmanager
 def open_run(config: TrainConfig, fingerprint: str) -> Iterator[Run]:
-    """Give the newest unfinished run of this configuration and dataset that no process holds, or a new one.
+    """Open the newest unfinished run of this configuration and dataset that no process has locked, or a new run.
 
     Args:
-        config: of the training.
-        fingerprint: of the dataset.
+        config: the configuration.
+        fingerprint: fingerprint of the dataset.
 
     Raises:
-        RunError: the folder cannot be made or written.
+        RunError: the folder cannot be created or written.
     """
     settings = settings_json(config)
     name = config.output.resolve().name
@@ -143,8 +140,9 @@ def open_run(config: TrainConfig, fingerprint: str) -> Iterator[Run]:
 
 
 def _matches(folder: Path, settings: bytes, fingerprint: str) -> bool:
-    with suppress(OSError):
-        is_same = (folder / CONFIG).read_bytes() == settings
+    """Whether a folder holds an unfinished run with these settings, also one of release 0.1."""
+    with suppress(OSError, msgspec.DecodeError):
+        is_same = parse_settings((folder / CONFIG).read_bytes()) == parse_settings(settings)
         return is_same and (folder / _CHECKPOINT / _FINGERPRINT).read_text() == fingerprint
     return False
 
@@ -160,7 +158,7 @@ def _new_folder(runs: Path, name: str) -> Path:
 
 
 def _hold(folder: Path, stack: ExitStack) -> bool:
-    """Lock a folder until the stack ends; False if another process holds it."""
+    """Lock a folder until the stack ends; False if another process has locked it."""
     try:
         stack.enter_context(locked(folder))
     except BlockingIOError:
@@ -174,6 +172,5 @@ def _writing(path: Path) -> Iterator[Path]:
         yield path
     except OSError as error:
         raise RunError(
-            f"cannot write {error.filename or path} ({error.strerror}): free space, mend permissions,"
-            " or choose other --runs"
+            f"cannot write {path} ({error_reason(error)}): free disk space, check permissions, or choose other --runs"
         ) from error

@@ -3,9 +3,11 @@
 import contextlib
 import logging
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,14 +17,15 @@ from numpy.typing import NDArray
 from classify_serving.contract.model import SCHEMA_VERSION, ModelMetadata
 from classify_serving.contract.versions import newest_version
 from classify_serving.exchange.train_manifest import TRAIN_MANIFEST_FILE, train_manifest_csv
+from classify_training import interrupts
 from classify_training.config import TrainConfig
-from classify_training.data.dataset import fingerprint
 from classify_training.data.plan import Plan
 from classify_training.evaluation.evaluate import Evaluation, evaluate
 from classify_training.export.saved_model import export, remove_leftovers
+from classify_training.fitting.checkpoint import State
 from classify_training.fitting.fit import fit
+from classify_training.model.classifier import Classifier, build_classifier, in_float32
 from classify_training.model.precision import choose_policy
-from classify_training.model.vgg16 import Classifier, build_classifier, in_float32
 from classify_training.runs import Run, open_run
 
 _log = logging.getLogger(__name__)
@@ -30,7 +33,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training came to: the version's and the run's folders, metadata, and the marks on the test split."""
+    """Result of a training.
+
+    Attributes:
+        path: folder of the exported version.
+        run: folder of the run.
+        metadata: metadata of the model.
+        evaluation: metrics on the test split.
+    """
 
     path: Path
     run: Path
@@ -41,103 +51,123 @@ class Trained:
 def train(plan: Plan, config: TrainConfig) -> Trained:
     """Fit a model to the plan, evaluate it and export it as the next version below `config.output`.
 
-    A run of the same configuration and dataset that was killed is gone on with. The exported model computes in
-    float32, whatever it was trained in, so that it answers alike on every machine; it is this one that is marked.
+    A killed run of the same configuration and dataset is resumed. The exported model computes in float32, whatever
+    it was trained in, so that it gives the same answers on every machine; this model is the one that is evaluated.
 
     Raises:
-        CacheError: features of frozen layers cannot be kept.
+        CacheError: features of frozen layers cannot be stored.
         FitError: the training diverged.
         RunError: the run's folder cannot be written.
-        WeightsError: the pretrained weights cannot be had.
-        ExportError: the version cannot be written, or is not what was trained.
+        WeightsError: the pretrained weights cannot be downloaded, read or used.
+        ExportError: the version cannot be written, or differs from the trained model.
+        Interrupted: a signal arrived; the message says so if the version was published before.
     """
     start = time.monotonic()
     keras.utils.set_random_seed(config.data.seed)
     remove_leftovers(config.output)
     policy = choose_policy(config.fit.precision)
-    with open_run(config, fingerprint(plan.dataset.examples)) as run:
-        _log.info("computing in %s; the run is kept in %s", policy, run.folder)
+    with open_run(config, plan.fingerprint) as run:
+        _log.info("computing in %s; files of this run: %s", policy, run.folder)
         run.write_left_out(plan)
         with _strategy():
-            classifier = build_classifier(
-                len(plan.class_names),
-                config.data.size,
-                config.fit.weights,
-                output_init=config.fit.output_init,
-                policy=policy,
-                seed=config.data.seed,
-            )
-            state = fit(classifier, plan, config, run.checkpoint)
-        run.write_history(state.history)
-        fitted = time.monotonic()
-        final = classifier if policy == "float32" else in_float32(classifier)
-        trained = _publish(final, plan, config, run)
-        run.write_train_embeddings(final, plan)
-        run.write_evaluation(
-            trained.evaluation,
-            plan,
-            {
-                "model": trained.metadata.model_name,
-                "version": trained.metadata.model_version,
-                "precision": policy,
-                "epochs": len(state.history),
-                "kept": {"phase": state.history[-1].phase if state.history else None, "epoch": state.best_epoch},
-                # Those of the epochs count the processes that were killed too.
-                "seconds": {
-                    "epochs": sum(epoch.seconds for epoch in state.history),
-                    "fit": fitted - start,
-                    "total": time.monotonic() - start,
-                },
-            },
-        )
-        run.finish()
+            # It may wait for a download.
+            with interrupts.at_once():
+                classifier = _build(plan, config, policy)
+            with interrupts.deferred():
+                state = fit(classifier, plan, config, run.checkpoint)
+        seconds = {"epochs": sum(epoch.seconds for epoch in state.history), "fit": time.monotonic() - start}
+        version = newest_version(config.output) + 1
+        with interrupts.deferred(), saying_what_is_published(config.output / str(version), run):
+            run.write_history(state.history)
+            final = classifier if policy == "float32" else in_float32(classifier)
+            trained = _publish(final, plan, config, run, version)
+            run.write_train_embeddings(final, plan, config.quiet)
+            seconds["total"] = time.monotonic() - start
+            run.write_evaluation(trained.evaluation, plan, _about(trained.metadata, policy, state, seconds))
+            run.finish()
     return trained
 
 
+@contextlib.contextmanager
+def saying_what_is_published(path: Path, run: Run) -> Iterator[None]:
+    """Let an interruption say so if the version is published already."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if path.is_dir():
+            raise interrupts.Interrupted(
+                f"version {path.name} was published to {path}, but the files about it in {run.folder} are incomplete"
+            ) from error
+        raise
+
+
+def _about(metadata: ModelMetadata, policy: str, state: State, seconds: Mapping[str, float]) -> dict[str, Any]:
+    """What `metrics.json` says besides the evaluation; the seconds of the epochs include processes that were killed."""
+    return {
+        "model": metadata.model_name,
+        "version": metadata.model_version,
+        "precision": policy,
+        "epochs": len(state.history),
+        "kept": {"phase": state.history[-1].phase if state.history else None, "epoch": state.best_epoch},
+        "seconds": seconds,
+    }
+
+
+def _build(plan: Plan, config: TrainConfig, policy: str) -> Classifier:
+    return build_classifier(
+        len(plan.class_names),
+        config.data.image_size,
+        config.fit.weights,
+        output_init=config.fit.output_init,
+        policy=policy,
+        seed=config.data.seed,
+    )
+
+
 def _strategy() -> contextlib.AbstractContextManager[object]:
-    """All GPUs of this machine, each with a copy of the model and a share of every batch, if there are several."""
+    """If this machine has several GPUs, use all of them; each gets a copy of the model and a part of every batch."""
     if len(tf.config.list_logical_devices("GPU")) < 2:
         return contextlib.nullcontext()
     scope: contextlib.AbstractContextManager[object] = tf.distribute.MirroredStrategy().scope()
     return scope
 
 
-def _publish(classifier: Classifier, plan: Plan, config: TrainConfig, run: Run) -> Trained:
-    evaluation = evaluate(classifier.model, plan, config.fit.batch_size)
-    metadata = _metadata(plan, config, evaluation)
-    extras = {TRAIN_MANIFEST_FILE: _trained_on(plan)}
+def _publish(classifier: Classifier, plan: Plan, config: TrainConfig, run: Run, version: int) -> Trained:
+    evaluation = evaluate(classifier.model, plan, config.fit.batch_size, config.quiet)
+    metadata = _metadata(plan, config, evaluation, version)
+    extras = {TRAIN_MANIFEST_FILE: _train_manifest(plan)}
     path = export(classifier, metadata, _verification_images(plan), config.output, extras)
     return Trained(path, run.folder, metadata, evaluation)
 
 
-def _metadata(plan: Plan, config: TrainConfig, evaluation: Evaluation) -> ModelMetadata:
+def _metadata(plan: Plan, config: TrainConfig, evaluation: Evaluation, version: int) -> ModelMetadata:
     return ModelMetadata(
         schema_version=SCHEMA_VERSION,
         model_name=config.output.resolve().name,
-        model_version=newest_version(config.output) + 1,
+        model_version=version,
         class_names=plan.class_names,
         merges=dict(plan.merges),
-        image_size=config.data.size,
+        image_size=config.data.image_size,
         resize=config.data.resize,
         precision="float32",
         temperature=evaluation.temperature,
         train_counts_before=plan.folder_counts("train"),
         train_counts_after=plan.epoch_counts(),
         test_metrics=evaluation.metrics(),
-        dataset_fingerprint=fingerprint(plan.dataset.examples),
+        dataset_fingerprint=plan.fingerprint,
         tensorflow_version=tf.__version__,
         keras_version=keras.__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
-def _trained_on(plan: Plan) -> bytes:
-    """The list by which images are recognised that the model has seen."""
+def _train_manifest(plan: Plan) -> bytes:
+    """The list of images in the dataset, by which the client recognises training images."""
     examples = sorted(plan.dataset.examples, key=lambda example: example.digest)
     return train_manifest_csv((example.digest, example.file.label, str(example.file.split)) for example in examples)
 
 
 def _verification_images(plan: Plan) -> NDArray[np.uint8]:
-    """Up to 32 images, of the splits that were not trained on where there are any."""
+    """Up to 32 images, uint8 [N,S,S,3] RGB, from the test and validation splits first."""
     unseen = np.concatenate([plan.indices("test"), plan.indices("val"), plan.indices("train")])
     return plan.dataset.pixels(unseen[:32])

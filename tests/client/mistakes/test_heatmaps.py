@@ -19,7 +19,8 @@ from classify_serving.exchange.train_embeddings import TrainEmbeddings, write_tr
 from classify_serving.server.servable import load_servable
 from classify_serving.server.server import ModelServer
 from classify_training.export.signatures import Signatures
-from classify_training.model.vgg16 import Classifier, explained_layer
+from classify_training.model.classifier import Classifier
+from classify_training.model.vgg16 import VGG16
 
 SIDE = 32
 QUARTER = SIDE // 4
@@ -30,7 +31,7 @@ def corner_classifier() -> Classifier:
     pixels = keras.Input((SIDE, SIDE, 3))
     means = keras.layers.AveragePooling2D(4)(pixels)
     # Preprocessing leaves blue, green, red with ImageNet's means taken off; only bright places are above 100.
-    maps = keras.layers.Conv2D(2, 1, activation="relu", name=explained_layer(SIDE))
+    maps = keras.layers.Conv2D(2, 1, activation="relu", name=VGG16.explained_layer(SIDE))
     backbone = keras.Model(pixels, maps(means))
     maps.set_weights([np.array([[[[1, 0], [0, 0], [0, 1]]]], np.float32), np.full(2, -100, np.float32)])
     embedding = keras.layers.Dense(512, name="embedding")

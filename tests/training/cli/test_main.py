@@ -39,13 +39,13 @@ def test_the_sample_is_unbalanced_and_never_overwrites(tmp_path: Path) -> None:
 
 def test_the_sample_brings_the_options_to_train_on_it_with(tmp_path: Path) -> None:
     run("sample", tmp_path / "dataset", "--images", tmp_path / "images")
-    result = run("export", tmp_path / "dataset", "--output", tmp_path / "m", "--dry-run", "--size", "48")
+    result = run("train", tmp_path / "dataset", "--output", tmp_path / "m", "--dry-run", "--image-size", "48")
     assert "weights random" in result.stderr
     assert result.exit_code == 0
     (tmp_path / "dataset/config.json").write_text('{"sizes": 32}')
     refused = run("inspect", tmp_path / "dataset")
     assert refused.exit_code == 2
-    assert "sets sizes, which is no option" in refused.stderr
+    assert "sets sizes, which is not an option" in refused.stderr
 
 
 def test_a_first_training_is_only_done_where_there_is_none(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_first_training_is_only_done_where_there_is_none(tmp_path: Path) -> No
     assert "no sample needed" in run(*sample).stdout
     assert not dataset.exists()
     write_picture(dataset / "cat/1.png", 1)
-    assert "has version 3" in run("export", dataset, "--output", model, "--if-none").stdout
+    assert "has version 3" in run("train", dataset, "--output", model, "--if-none").stdout
 
 
 def test_inspect_shows_what_would_be_trained_on(dataset: Path) -> None:
@@ -100,7 +100,7 @@ def test_an_unusable_dataset_is_one_sentence_and_exit_2(tmp_path: Path, kind: st
         write_picture(root / "cat/1.png", 1)
     if kind == "bad merge":
         options = ["--merge", "bird=cat"]
-    for command in ("inspect", "export"):
+    for command in ("inspect", "train"):
         result = run(command, root, *options)
         assert result.exit_code == 2
         assert len(result.stderr.splitlines()) == 1
@@ -117,7 +117,7 @@ def test_weights_that_are_none(dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "text.h5").write_text("no weights")
     for weights, code in ((tmp_path / "absent.h5", 2), (tmp_path / "text.h5", 1)):
         result = run(
-            "export", dataset, "--size", "32", "--weights", weights, "--output", tmp_path / "m", "--runs", tmp_path
+            "train", dataset, "--image-size", "32", "--weights", weights, "--output", tmp_path / "m", "--runs", tmp_path
         )
         assert result.exit_code == code
         assert str(weights) in result.stderr
@@ -127,7 +127,7 @@ def test_weights_that_are_none(dataset: Path, tmp_path: Path) -> None:
 
 def test_imagenet_weights_without_network_name_the_two_other_ways(dataset: Path, tmp_path: Path) -> None:
     offline = os.environ | {"KERAS_HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:1", "no_proxy": ""}
-    command = [sys.executable, "-m", "classify_training", "export", str(dataset), "--output", str(tmp_path / "m")]
+    command = [sys.executable, "-m", "classify_training", "train", str(dataset), "--output", str(tmp_path / "m")]
     command += ["--runs", str(tmp_path / "runs")]
     result = subprocess.run(
         [*command, "--quiet", "--min-images", "4"], env=offline, capture_output=True, text=True, check=False
@@ -141,7 +141,7 @@ def test_imagenet_weights_without_network_name_the_two_other_ways(dataset: Path,
 def test_an_output_that_cannot_be_written_is_told_before_training(dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for output in (tmp_path / "file", tmp_path / "file" / "below"):
-        result = run("export", dataset, "--weights", "random", "--output", output)
+        result = run("train", dataset, "--weights", "random", "--output", output)
         assert result.exit_code == 2
         assert str(tmp_path / "file") in result.stderr
         assert not result.stdout
@@ -153,7 +153,7 @@ def test_fractions_that_leave_nothing_and_merging_that_does_nothing(dataset: Pat
 
 
 def test_a_dry_run_only_shows(dataset: Path, tmp_path: Path) -> None:
-    result = run("export", dataset, "--weights", "random", "-o", tmp_path / "m", "--runs", tmp_path / "r", "--dry-run")
+    result = run("train", dataset, "--weights", "random", "-o", tmp_path / "m", "--runs", tmp_path / "r", "--dry-run")
     assert result.exit_code == 0
     assert "balanced" in result.stdout
     assert not list(tmp_path.iterdir())
@@ -180,14 +180,14 @@ def test_ranges_must_be_in_order(dataset: Path) -> None:
 @pytest.mark.parametrize("content", ["{", "[]", '{"sise": 32}', '{"size": 3}'])
 def test_a_config_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)
-    result = run("export", "data", "--config", tmp_path / "config.json")
+    result = run("train", "data", "--config", tmp_path / "config.json")
     assert result.exit_code == 2
-    assert "config" in result.stderr or "--size" in result.stderr
+    assert "config" in result.stderr or "--image-size" in result.stderr
 
 
 def test_a_preview_shows_originals_above_and_augmented_below(dataset: Path, tmp_path: Path) -> None:
     picture = tmp_path / "preview.png"
-    result = run("preview", dataset, "-o", picture, "--size", "64", "--images", "3", "--repeats", "2", "--quiet")
+    result = run("preview", dataset, "-o", picture, "--image-size", "64", "--images", "3", "--repeats", "2", "--quiet")
     assert result.exit_code == 0
     with Image.open(picture) as image:
         assert image.width > 400
@@ -210,4 +210,4 @@ def test_a_class_that_vanishes_is_told(tmp_path: Path) -> None:
 
 
 def test_what_is_no_number_is_refused(dataset: Path) -> None:
-    assert run("export", dataset, "--rate", "nan").exit_code == 2
+    assert run("train", dataset, "--learning-rate", "nan").exit_code == 2

@@ -74,7 +74,7 @@ def test_decisions_are_carried_out_and_undone(data: Path) -> None:
         key=lambda pair: pair["sha256"],
     )
     again = invoke(data, str(data.parent / "review.csv"), "--yes")
-    assert "nothing to do, 3 need nothing" in again.stdout
+    assert "nothing to do, 3 need no change" in again.stdout
     assert tree(data) == after
     assert invoke(data, "--undo").exit_code == 0
     assert tree(data) == before
@@ -157,7 +157,7 @@ def write_nonsense(data: Path, rows: list[ReviewRow]) -> None:
     [
         (edit, "cat/1.png has changed since it was classified"),
         (misspell, "no class dgo"),
-        (contradict, "are to become two things"),
+        (contradict, "the same image but have different actions"),
         (leave_the_dataset, "cannot be the name"),
         (write_nonsense, "line 3: remove is no action"),
     ],

@@ -10,14 +10,14 @@ import pytest
 from support import write_picture
 
 from classify_serving.contract.images import ImageError
-from classify_training.data.cache import ImageCache, Picture
+from classify_training.data.cache import CachedImage, ImageCache
 from classify_training.errors import CacheError
 
 
 def read(root: Path, cache: Path, size: int = 32) -> list[int | str]:
     """Brightness of each image below `root`, or why it cannot be read."""
-    outcomes, images = ImageCache(cache, root, size, "stretch").read(sorted(root.rglob("*.*")), lambda items: items)
-    return [int(images[o.row].max()) if isinstance(o, Picture) else o.reason for o in outcomes]
+    outcomes, images = ImageCache(cache, root, size, "stretch").read(sorted(root.rglob("*.*")), quiet=True)
+    return [int(images[o.row].max()) if isinstance(o, CachedImage) else o.reason for o in outcomes]
 
 
 def stored(cache: Path) -> dict[str, int]:
@@ -81,9 +81,7 @@ def test_contents_that_are_gone_do_not_fill_the_disk(tmp_path: Path) -> None:
 
 
 def test_unreadable_files_say_why(tmp_path: Path) -> None:
-    outcomes, _ = ImageCache(tmp_path / "cache", tmp_path, 32, "stretch").read(
-        [tmp_path / "absent.png"], lambda items: items
-    )
+    outcomes, _ = ImageCache(tmp_path / "cache", tmp_path, 32, "stretch").read([tmp_path / "absent.png"], quiet=True)
     assert isinstance(outcomes[0], ImageError)
     assert outcomes[0].reason == "no such file or directory"
 

@@ -14,7 +14,7 @@ from classify_training.errors import DatasetError
 
 
 def read(root: Path, **options: Any) -> Dataset:
-    return load(DataConfig(dataset=root, size=32, cache=root.parent / "cache", **options), quiet=True)
+    return load(DataConfig(dataset=root, image_size=32, cache=root.parent / "cache", **options), quiet=True)
 
 
 def test_labels_are_first_folders_whatever_lies_below(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_what_would_be_missed_is_told(tmp_path: Path, caplog: pytest.LogCaptureF
     assert len(scan(tmp_path)) == 1
     assert {record.message for record in caplog.records} == {
         f"no images in {tmp_path / 'dog'}",
-        f"left out, in no label's folder: {tmp_path / 'loose.png'}",
+        f"left out, not in the folder of a label: {tmp_path / 'loose.png'}",
     }
 
 
@@ -121,8 +121,8 @@ def test_pictures_saved_again_are_near_duplicates(tmp_path: Path) -> None:
     photograph(2).save(root / "dog/same as cat.jpg", quality=80)
     write_picture(root / "dog/plain.png", 100)
     write_picture(root / "dog/plain too.png", 101)
-    alike = {tuple(sorted(example.file.path.name for example in group)) for group in read(root).alike()}
-    assert alike == {("0.png", "again.jpg"), ("1.png", "smaller.png"), ("2.png", "same as cat.jpg")}
+    groups = {tuple(sorted(example.file.path.name for example in group)) for group in read(root).near_duplicates()}
+    assert groups == {("0.png", "again.jpg"), ("1.png", "smaller.png"), ("2.png", "same as cat.jpg")}
 
 
 def test_near_duplicates_of_test_images_are_not_trained_on(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from support import write_picture
 
 from classify_serving.exchange.embeddings import COLUMNS, EmbeddedImage
 from classify_training.cli.main import main
-from classify_training.embedding_map.layout import choose, class_colours, lay_out
+from classify_training.embedding_map.layout import choose, lay_out
+from classify_training.embedding_map.render import class_colours
 
 HOSTILE = "</script><b>$x_{"
 

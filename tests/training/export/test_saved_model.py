@@ -21,10 +21,9 @@ from classify_serving.contract.versions import newest_version
 from classify_serving.exchange.train_embeddings import normalise, read_train_embeddings
 from classify_serving.exchange.train_manifest import read_train_manifest
 from classify_serving.files import sha256_of
-from classify_training.config import Unfreeze
 from classify_training.errors import ExportError
 from classify_training.export.saved_model import export, remove_leftovers
-from classify_training.model.vgg16 import build_classifier, explained_layer, set_trainable
+from classify_training.model.classifier import build_classifier
 
 PICTURES = np.random.default_rng(3).integers(0, 256, (3, 32, 32, 3), np.uint8)
 
@@ -161,19 +160,6 @@ def test_what_killed_exports_left_is_removed_and_a_running_one_is_not(tmp_path: 
         other.communicate("\n")
     remove_leftovers(tmp_path)
     assert not list(tmp_path.iterdir())
-
-
-def test_grad_cam_explains_the_last_map_of_at_least_7_by_7() -> None:
-    sizes = {32: "block3_conv3", 55: "block3_conv3", 56: "block4_conv3", 111: "block4_conv3", 112: "block5_conv3"}
-    assert {size: explained_layer(size) for size in sizes} == sizes
-
-
-def test_freezing_is_by_block() -> None:
-    backbone = build_classifier(2, 32, "random").backbone
-    blocks: list[tuple[Unfreeze, int]] = [("none", 0), ("block5", 3), ("block4", 6), ("all", 13)]
-    for block, count in blocks:
-        set_trainable(backbone, block)
-        assert len(backbone.trainable_weights) == 2 * count
 
 
 def test_a_version_says_which_images_it_was_trained_on(model: Path, dataset: Path) -> None:

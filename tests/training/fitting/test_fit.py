@@ -14,9 +14,8 @@ from classify_training.data.plan import Plan, make_plan
 from classify_training.errors import CacheError, FitError
 from classify_training.fitting.checkpoint import Checkpoint, State
 from classify_training.fitting.fit import fit, phases
-from classify_training.fitting.input_pipeline import FeatureFeed, ImageFeed, head_feed, make_feed
-from classify_training.model.precision import choose_policy, processor_flags
-from classify_training.model.vgg16 import Classifier, build_classifier
+from classify_training.fitting.input_pipeline import FeaturePipeline, ImagePipeline, build_pipeline, head_pipeline
+from classify_training.model.classifier import Classifier, build_classifier
 
 STILL = AugmentConfig(flip=False, shift=0, rotate=0, erase=0)
 
@@ -32,7 +31,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def config(dataset: Path, weights: str, tmp_path: Path) -> TrainConfig:
     return TrainConfig(
-        data=DataConfig(dataset=dataset, size=32, val=0.2, test=0.2, min_images=4, cache=tmp_path / "cache"),
+        data=DataConfig(dataset=dataset, image_size=32, val=0.2, test=0.2, min_images=4, cache=tmp_path / "cache"),
         fit=FitConfig(weights=weights, batch_size=7, head_epochs=2, epochs=2, precision="float32"),
         output=tmp_path / "models" / "classifier",
         runs=tmp_path / "runs",
@@ -48,49 +47,49 @@ def test_features_are_what_the_frozen_layers_give(config: TrainConfig) -> None:
     config = replace(config, augment=STILL)
     plan = make_plan(config.data, quiet=True)
     classifier = build(plan, config)
-    feed = make_feed(classifier, plan, config, "block5", epochs=2)
-    head = head_feed(feed, classifier, plan, config)
-    assert isinstance(feed, FeatureFeed)
-    assert isinstance(head, FeatureFeed)
-    assert feed.features.shape == (2 * len(plan.epoch) + len(plan.indices("val")), 2, 2, 512)
-    images = ImageFeed(classifier, plan, config)
+    pipeline = build_pipeline(classifier, plan, config, "block5", epochs=2)
+    head = head_pipeline(pipeline, classifier, plan, config)
+    assert isinstance(pipeline, FeaturePipeline)
+    assert isinstance(head, FeaturePipeline)
+    assert pipeline.features.shape == (2 * len(plan.epoch_examples) + len(plan.indices("val")), 2, 2, 512)
+    images = ImagePipeline(classifier, plan, config)
     for number in (0, 1):
-        batches = [list(each.epoch(number)) for each in (images, feed, head)]
-        assert sum(len(inputs) for inputs, *_ in batches[0]) == len(plan.epoch)
+        batches = [list(each.epoch(number)) for each in (images, pipeline, head)]
+        assert sum(len(inputs) for inputs, *_ in batches[0]) == len(plan.epoch_examples)
         for (pixels, *rest), (features, *same), (flat, *too) in zip(*batches, strict=True):
             for left, middle, right in zip(rest, same, too, strict=True):
                 assert np.array_equal(left, middle)
                 assert np.array_equal(left, right)
             logits = classifier.model(pixels)
-            np.testing.assert_allclose(feed.model(features), logits, atol=1e-4)
+            np.testing.assert_allclose(pipeline.model(features), logits, atol=1e-4)
             np.testing.assert_allclose(classifier.head(flat), logits, atol=1e-4)
     expected = classifier.model.predict(plan.dataset.pixels(plan.indices("val")).astype(np.float32), verbose=0)
-    for each in (images, feed, head):
+    for each in (images, pipeline, head):
         np.testing.assert_allclose(each.model.predict(each.validation(), verbose=0), expected, atol=1e-4)
 
 
 def test_epochs_are_shuffled_and_the_same_for_the_same_seed(config: TrainConfig) -> None:
     plan = make_plan(config.data, quiet=True)
-    feeds = [ImageFeed(build(plan, config), plan, config) for _ in range(2)]
+    pipelines = [ImagePipeline(build(plan, config), plan, config) for _ in range(2)]
 
-    def targets(feed: ImageFeed, number: int) -> list[int]:
-        return [int(t) for _, one_hot, _ in feed.epoch(number) for t in np.argmax(one_hot, axis=1)]
+    def targets(pipeline: ImagePipeline, number: int) -> list[int]:
+        return [int(t) for _, one_hot, _ in pipeline.epoch(number) for t in np.argmax(one_hot, axis=1)]
 
-    assert targets(feeds[0], 1) == targets(feeds[1], 1) != targets(feeds[0], 2)
-    assert sorted(targets(feeds[0], 1)) == sorted(plan.targets[plan.epoch].tolist())
+    assert targets(pipelines[0], 1) == targets(pipelines[1], 1) != targets(pipelines[0], 2)
+    assert sorted(targets(pipelines[0], 1)) == sorted(plan.targets[plan.epoch_examples].tolist())
 
 
 def test_features_without_room_are_not_cached(config: TrainConfig) -> None:
     plan = make_plan(config.data, quiet=True)
     classifier = build(plan, config)
-    small = replace(config, fit=replace(config.fit, feature_space=1e-6))
-    assert isinstance(make_feed(classifier, plan, small, "block5", 9), ImageFeed)
-    never = replace(config, fit=replace(config.fit, variants=0))
-    assert isinstance(make_feed(classifier, plan, never, "block5", 9), ImageFeed)
+    small = replace(config, fit=replace(config.fit, feature_cache_gb=1e-6))
+    assert isinstance(build_pipeline(classifier, plan, small, "block5", 9), ImagePipeline)
+    never = replace(config, fit=replace(config.fit, cached_augmentations=0))
+    assert isinstance(build_pipeline(classifier, plan, never, "block5", 9), ImagePipeline)
     config.data.cache.rename(config.data.cache.with_name("elsewhere"))
     config.data.cache.touch()
-    with pytest.raises(CacheError, match="--variants 0"):
-        make_feed(classifier, plan, config, "block5", 9)
+    with pytest.raises(CacheError, match="--cached-augmentations 0"):
+        build_pipeline(classifier, plan, config, "block5", 9)
 
 
 def test_only_what_is_unfrozen_changes_and_all_epochs_are_told(config: TrainConfig, tmp_path: Path) -> None:
@@ -103,8 +102,8 @@ def test_only_what_is_unfrozen_changes_and_all_epochs_are_told(config: TrainConf
     ]  # fmt: skip
     for epoch in history:
         assert epoch.val_loss is not None
-        assert epoch.val_calibrated is not None
-        assert epoch.val_calibrated <= epoch.val_loss + 1e-3
+        assert epoch.val_loss_calibrated is not None
+        assert epoch.val_loss_calibrated <= epoch.val_loss + 1e-3
     changed = {
         layer.name
         for layer in classifier.backbone.layers
@@ -116,7 +115,7 @@ def test_only_what_is_unfrozen_changes_and_all_epochs_are_told(config: TrainConf
 
 def test_the_best_weights_are_kept(config: TrainConfig, tmp_path: Path) -> None:
     """Fine-tuning at a rate that wrecks everything leaves what the head's phase had reached."""
-    config = replace(config, fit=replace(config.fit, rate=100.0, schedule="constant", epochs=2))
+    config = replace(config, fit=replace(config.fit, learning_rate=100.0, schedule="constant", epochs=2))
     plan = make_plan(config.data, quiet=True)
     classifier = build(plan, config)
     before = classifier.backbone.get_weights()
@@ -137,7 +136,7 @@ class KilledBetweenPhases(Checkpoint):
 
 
 def test_a_kill_between_the_phases_loses_nothing(config: TrainConfig, tmp_path: Path) -> None:
-    config = replace(config, fit=replace(config.fit, rate=1e-12))
+    config = replace(config, fit=replace(config.fit, learning_rate=1e-12))
     plan = make_plan(config.data, quiet=True)
     killed = build(plan, config)
     with pytest.raises(KeyboardInterrupt):
@@ -150,22 +149,22 @@ def test_a_kill_between_the_phases_loses_nothing(config: TrainConfig, tmp_path: 
 
 
 def test_a_training_that_diverges_says_so(config: TrainConfig, tmp_path: Path) -> None:
-    config = replace(config, fit=replace(config.fit, head_rate=1e30, schedule="constant", head_epochs=3))
+    config = replace(config, fit=replace(config.fit, head_learning_rate=1e30, schedule="constant", head_epochs=3))
     plan = make_plan(config.data, quiet=True)
-    with pytest.raises(FitError, match="--head-rate"):
+    with pytest.raises(FitError, match="--head-learning-rate"):
         fit(build(plan, config), plan, config, Checkpoint(tmp_path / "checkpoint"))
 
 
 def test_lower_precision_trains_the_same_model(config: TrainConfig, tmp_path: Path) -> None:
     plan = make_plan(config.data, quiet=True)
     classifier = build(plan, config, "mixed_bfloat16")
-    feed = make_feed(classifier, plan, config, "block5", epochs=2)
-    assert isinstance(feed, FeatureFeed)
-    assert feed.features.dtype == "bfloat16"
-    exact = make_feed(build(plan, config), plan, config, "block5", epochs=2)
-    assert isinstance(exact, FeatureFeed)
+    pipeline = build_pipeline(classifier, plan, config, "block5", epochs=2)
+    assert isinstance(pipeline, FeaturePipeline)
+    assert pipeline.features.dtype == "bfloat16"
+    exact = build_pipeline(build(plan, config), plan, config, "block5", epochs=2)
+    assert isinstance(exact, FeaturePipeline)
     np.testing.assert_allclose(
-        feed.features.astype(np.float32), exact.features, atol=0.05 * float(np.abs(exact.features).max())
+        pipeline.features.astype(np.float32), exact.features, atol=0.05 * float(np.abs(exact.features).max())
     )
     history = fit(classifier, plan, config, Checkpoint(tmp_path / "checkpoint")).history
     assert np.isfinite(history[-1].loss)
@@ -183,10 +182,10 @@ tf.config.set_logical_device_configuration(
 from classify_training.fitting.checkpoint import Checkpoint, State
 from classify_training.config import DataConfig, FitConfig, TrainConfig
 from classify_training.fitting.fit import fit
-from classify_training.model.vgg16 import build_classifier
+from classify_training.model.classifier import build_classifier
 from classify_training.data.plan import make_plan
 folder, dataset = map(Path, sys.argv[1:])
-data = DataConfig(dataset=dataset, size=32, val=0.2, test=0.2, min_images=4, cache=folder)
+data = DataConfig(dataset=dataset, image_size=32, val=0.2, test=0.2, min_images=4, cache=folder)
 config = TrainConfig(data=data, fit=FitConfig(weights="random", epochs=1, batch_size=8), output=folder, quiet=True)
 plan = make_plan(data, quiet=True)
 with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
@@ -209,12 +208,3 @@ def test_phases_follow_the_weights_and_what_is_unfrozen() -> None:
     assert names(unfreeze="none") == [("head", "none")]
     assert names(weights="random") == [("fine-tuning", "all")]
     assert names(head_epochs=0, unfreeze="all") == [("fine-tuning", "all")]
-
-
-def test_precision_is_chosen_by_what_the_processor_says(tmp_path: Path) -> None:
-    assert choose_policy("float32") == "float32"
-    assert choose_policy("bfloat16") == "mixed_bfloat16"
-    assert choose_policy("auto") in ("float32", "mixed_bfloat16", "mixed_float16")
-    (tmp_path / "cpuinfo").write_text("model name : x\nflags\t\t: fpu avx512_bf16 sse\n")
-    assert "avx512_bf16" in processor_flags(tmp_path / "cpuinfo")
-    assert processor_flags(tmp_path / "absent") == set()

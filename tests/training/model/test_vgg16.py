@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from classify_training.errors import WeightsError
-from classify_training.model.vgg16 import build_classifier
+from classify_training.model.classifier import build_classifier, set_trainable
+from classify_training.model.vgg16 import VGG16
 
 
 def test_weights_of_a_file_are_taken(tmp_path: Path) -> None:
@@ -32,3 +33,20 @@ def test_random_weights_are_seeded_and_keep_the_signal() -> None:
     np.testing.assert_array_equal(one, same)
     assert not np.allclose(one, other)
     assert 0.01 < one.std() < 10
+
+
+def test_what_can_be_unfrozen_follows_from_the_stages() -> None:
+    assert VGG16.unfreeze_choices == ("none", "block5", "block4", "block3", "block2", "all")
+    assert [VGG16.first_trained_stage(choice) for choice in VGG16.unfreeze_choices] == [6, 5, 4, 3, 2, 1]
+
+
+def test_grad_cam_explains_the_last_map_of_at_least_7_by_7() -> None:
+    sizes = {32: "block3_conv3", 55: "block3_conv3", 56: "block4_conv3", 111: "block4_conv3", 112: "block5_conv3"}
+    assert {size: VGG16.explained_layer(size) for size in sizes} == sizes
+
+
+def test_freezing_is_by_block() -> None:
+    classifier = build_classifier(2, 32, "random")
+    for block, count in [("none", 0), ("block5", 3), ("block4", 6), ("block3", 9), ("block2", 11), ("all", 13)]:
+        set_trainable(classifier, block)
+        assert len(classifier.backbone.trainable_weights) == 2 * count

@@ -1,65 +1,42 @@
-"""classify-train: sample, inspect, preview, export, apply, map."""
+"""classify-train: sample, inspect, preview, train, apply, map."""
 
 import logging
-import signal
-import sys
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from classify_serving.contract.text import terminal_text
 from classify_serving.contract.versions import newest_version
-from classify_training import __version__
+from classify_training import __version__, interrupts
+from classify_training.cli.aliases import option
 from classify_training.cli.apply import apply
+from classify_training.cli.defaults import use_config, use_recipe
+from classify_training.cli.group import Group
 from classify_training.cli.map import map_command
+from classify_training.cli.option_types import FOLDER, new_file, writable_folder
 from classify_training.cli.options import (
-    FOLDER,
     augment_config,
     augment_options,
     data_config,
     data_options,
     fit_config,
     fit_options,
-    new_file,
-    use_config,
-    use_recipe,
-    writable_folder,
 )
 from classify_training.config import RECIPES, DataConfig, TrainConfig
-from classify_training.errors import TrainingError
 
 if TYPE_CHECKING:
     from classify_training.data.plan import Plan
     from classify_training.train import Trained
 
-_TABLE_WIDTH = 100
-_INTERRUPTED = {
-    "export": "nothing was published; the same command goes on after the last epoch that was finished",
-    "apply": "the same command finishes what was begun, and --undo takes it back",
-}
 
-
-class _Group(click.Group):
-    """Ends a user's mistake in one sentence and its exit code, and an interruption in 130."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
-            return super().invoke(ctx)
-        except TrainingError as error:
-            click.echo(f"Error: {terminal_text(str(error))}", err=True)
-            sys.exit(error.exit_code)
-        except KeyboardInterrupt:
-            said = _INTERRUPTED.get(ctx.invoked_subcommand or "", "nothing was published")
-            click.echo(f"Interrupted: {said}.", err=True)
-            sys.exit(130)
-
-
-@click.group(cls=_Group, context_settings={"auto_envvar_prefix": "CLASSIFY_TRAIN", "show_default": True})
+@click.group(cls=Group, context_settings={"auto_envvar_prefix": "CLASSIFY_TRAIN", "show_default": True})
 @click.version_option(__version__)
 def main() -> None:
     """Fine-tune VGG16 on a folder of labelled images and export a SavedModel.
+
+    Every option is also an environment variable: CLASSIFY_TRAIN_IMAGE_SIZE for the command train,
+    CLASSIFY_TRAIN_INSPECT_IMAGE_SIZE for inspect, and so on.
 
     \b
     Exit codes: 0 done, 1 training or export failed, 2 wrong usage or unusable dataset,
@@ -69,18 +46,19 @@ def main() -> None:
 
 @main.command()
 @click.argument("dataset", type=FOLDER, default=Path("dataset"))
-@click.option("--images", type=FOLDER, default=Path("images"), help="Folder for the images held out.")
-@click.option(
+@option("--images", type=FOLDER, default=Path("images"), help="Folder for the held-out images.")
+@option(
     "--needed-for",
     type=FOLDER,
     metavar="MODEL",
-    help="Only if DATASET is empty and this model has no version yet; what is in --images stays.",
+    help="Write only if DATASET is empty and this model has no version yet; keep what is in --images.",
 )
 def sample(dataset: Path, images: Path, needed_for: Path | None) -> None:
-    """Write a sample dataset: handwritten digits in DATASET, and some more, held out, to classify.
+    """Write a sample dataset of handwritten digits to DATASET (default: dataset).
 
-    The 1,797 scans come with scikit-learn, so nothing is downloaded. Three of the ten classes are too small on
-    purpose.
+    A fifth of the images is held out and written to --images, to be classified after the training. The 1,797 scans
+    come with scikit-learn, so nothing is downloaded. Three of the ten classes are small on purpose. DATASET also gets
+    a config.json with suitable training options.
     """
     from classify_training.data.sample import holds_something, write_sample
 
@@ -90,26 +68,33 @@ def sample(dataset: Path, images: Path, needed_for: Path | None) -> None:
     keep_images = needed_for is not None and holds_something(images)
     train, held_out = write_sample(dataset, None if keep_images else images)
     click.echo(f"{train} labelled images in {dataset}" + (f", {held_out} held out in {images}" if held_out else ""))
+    click.echo(f"Train on it:  classify-train train {quote(str(dataset))}")
 
 
 @main.command()
 @data_options
 def inspect(quiet: bool, **options: Any) -> None:
-    """Show what a training on DATASET would see: classes, splits, broken and repeated files.
+    """Show what a training on DATASET would use: classes, splits, corrupt and duplicate files.
 
-    DATASET holds a folder of images for each label, or folders train, val and test of such folders.
+    DATASET contains one folder of images for each label, or folders train, val and test with such folders. Files that
+    would be left out are listed on stderr. Nothing is changed.
     """
-    _show(data_config(options), quiet)
+    data = data_config(options)
+    _make_and_print_plan(data, quiet)
+    click.echo(f"Train:  classify-train train {quote(str(data.dataset))}")
 
 
 @main.command()
 @data_options
 @augment_options
-@click.option("--output", "-o", type=FOLDER, default=Path("preview.png"), callback=new_file, help="The PNG to write.")
-@click.option("--images", type=click.IntRange(1, 20), default=8, help="How many images it shows.")
-@click.option("--repeats", type=click.IntRange(1, 10), default=4, help="How often each is augmented.")
+@option("--output", "-o", type=FOLDER, default=Path("preview.png"), callback=new_file, help="PNG file to write.")
+@option("--images", type=click.IntRange(1, 20), default=8, help="Number of images.")
+@option("--repeats", type=click.IntRange(1, 10), default=4, help="Number of augmentations of each image.")
 def preview(output: Path, images: int, repeats: int, quiet: bool, **options: Any) -> None:
-    """Draw images of DATASET, and below each what augmentation makes of it."""
+    """Draw some images of DATASET and random augmentations of them.
+
+    Writes one PNG file, preview.png by default. Use it to choose augmentation options.
+    """
     data, augment = data_config(options), augment_config(options)
     _log_to_stderr(quiet)
     from classify_training.data.plan import make_plan
@@ -122,38 +107,36 @@ def preview(output: Path, images: int, repeats: int, quiet: bool, **options: Any
     click.echo(f"Drew {output}")
 
 
-@main.command()
+@main.command(context_settings={"auto_envvar_prefix": "CLASSIFY_TRAIN"})
 @data_options
 @augment_options
 @fit_options
-@click.option(
+@option(
     "--output",
     "-o",
     type=FOLDER,
     default=Path("models/classifier"),
     callback=writable_folder,
-    help="The model's folder; its name is the model's.",
+    help="Folder of the model; the folder's name is the model's name.",
 )
-@click.option(
+@option(
     "--runs",
     type=FOLDER,
     default=Path("runs"),
     callback=writable_folder,
-    help="Folder for what a run leaves besides the model.",
+    help="Folder for configuration, metrics and figures of each run.",
 )
-@click.option(
-    "--resume/--no-resume", default=True, help="Go on with a killed run of the same configuration and dataset."
-)
-@click.option(
+@option("--resume/--no-resume", default=True, help="Resume a killed run of the same configuration and dataset.")
+@option(
     "--recipe",
     type=click.Choice(list(RECIPES)),
     default="default",
     is_eager=True,
     expose_value=False,
     callback=use_recipe,
-    help="Other defaults: article trains all layers at once, at Adam's usual rate.",
+    help="Set of default options; article trains all layers at once, with Adam's default learning rate.",
 )
-@click.option(
+@option(
     "--config",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     is_eager=True,
@@ -161,13 +144,14 @@ def preview(output: Path, images: int, repeats: int, quiet: bool, **options: Any
     callback=use_config,
     help="Take options, and DATASET, from the config.json of a run.",
 )
-@click.option("--if-none", is_flag=True, help="Only if OUTPUT has no version yet.")
-@click.option("--dry-run", is_flag=True, help="Only show what would be trained on.")
-def export(output: Path, runs: Path, resume: bool, if_none: bool, dry_run: bool, quiet: bool, **options: Any) -> None:
-    """Train on DATASET and export the model as the next version of OUTPUT.
+@option("--if-none", is_flag=True, help="Train only if OUTPUT has no version yet.")
+@option("--dry-run", is_flag=True, help="Show what would be trained on, and stop.")
+def train(output: Path, runs: Path, resume: bool, if_none: bool, dry_run: bool, quiet: bool, **options: Any) -> None:
+    """Train a model on DATASET and export it as the next version of OUTPUT.
 
-    TensorFlow Serving and classify-serve pick the new version up from there. RUNS gets a folder with curves,
-    confusion matrix, metrics, the misses on the test split and the configuration.
+    The version is a folder OUTPUT/1, OUTPUT/2, ... with a SavedModel, which TensorFlow Serving and classify-serve load
+    as soon as it appears. RUNS gets a folder with the configuration, curves, metrics, confusion matrix and the
+    misclassified test images. The same command resumes a training that was killed.
     """
     if if_none and (version := newest_version(output)):
         click.echo(f"nothing to train: {output} has version {version}")
@@ -181,13 +165,17 @@ def export(output: Path, runs: Path, resume: bool, if_none: bool, dry_run: bool,
         resume=resume,
         quiet=quiet,
     )
-    plan = _show(config.data, quiet)
+    plan = _make_and_print_plan(config.data, quiet)
     if dry_run:
         return
     _import_tensorflow()
-    from classify_training.train import train
+    from classify_training.train import train as fit_and_export
 
-    _report(train(plan, config))
+    with interrupts.deferred():
+        trained = fit_and_export(plan, config)
+        interrupts.ignore()
+    _report(trained)
+    click.echo(f"Serve it:  classify-serve {quote(str(output))}")
 
 
 main.add_command(apply)
@@ -203,15 +191,16 @@ def _report(trained: "Trained") -> None:
             f" (95% interval {low:.0%} to {high:.0%})  macro_f1 {report['macro_f1']:.1%}"
         )
     else:
-        click.echo("No test images to mark it on.")
+        click.echo("No test images to evaluate it on.")
+    click.echo(f"Metrics and figures of this training: {trained.run}")
     click.echo(f"Exported {trained.metadata.model_name} version {trained.metadata.model_version} to {trained.path}")
-    click.echo(f"More about this training: {trained.run}")
 
 
 def _import_tensorflow() -> None:
     from classify_serving.tensorflow_import import import_tensorflow
 
     import_tensorflow()
+    interrupts.check()
 
 
 def _log_to_stderr(quiet: bool) -> None:
@@ -219,36 +208,12 @@ def _log_to_stderr(quiet: bool) -> None:
     logging.getLogger("classify_training").setLevel(logging.WARNING if quiet else logging.INFO)
 
 
-def _show(data: DataConfig, quiet: bool) -> "Plan":
-    """Print the table that decides everything, and what was left out, before anything is trained."""
+def _make_and_print_plan(data: DataConfig, quiet: bool) -> "Plan":
+    """Read the dataset, and print what would be trained on and what is left out, before anything is trained."""
     _log_to_stderr(quiet)
-    from rich.console import Console
-
-    from classify_training.data.plan import make_plan, plan_table
+    from classify_training.cli.plan_table import print_plan
+    from classify_training.data.plan import make_plan
 
     plan = make_plan(data, quiet)
-    # On a narrower terminal long lines wrap, which is better than columns that vanish.
-    Console(width=max(Console().width, _TABLE_WIDTH)).print(plan_table(plan))
-    if not plan.merges and max(plan.folder_counts("train").values()) < data.min_images:
-        click.echo(f"nothing merged: every class has fewer than {data.min_images} training images", err=True)
-    dataset = plan.dataset
-    for label, count in plan.folder_counts("train").items():
-        if not count:
-            click.echo(f"no class of the model, none of its images can be trained on: {terminal_text(label)}", err=True)
-    for _, error in dataset.corrupt:
-        click.echo(f"left out, cannot be read: {terminal_text(str(error))}", err=True)
-    for group in dataset.conflicts:
-        click.echo(
-            f"left out, one picture under several labels: {', '.join(terminal_text(str(file.path)) for file in group)}",
-            err=True,
-        )
-    for file in dataset.leaks:
-        click.echo(
-            f"left out, near-duplicate of an image kept for validation or testing: {terminal_text(str(file.path))}",
-            err=True,
-        )
-    for examples in dataset.alike():
-        if len({example.file.label for example in examples}) > 1:
-            names = ", ".join(terminal_text(str(example.file.path)) for example in examples)
-            click.echo(f"look alike under several labels, kept for training: {names}", err=True)
+    print_plan(plan, data.min_images)
     return plan

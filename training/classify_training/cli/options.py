@@ -1,7 +1,5 @@
-"""The command-line options of the parts of a training's configuration."""
+"""The command-line options for the parts of a training's configuration."""
 
-import math
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -9,253 +7,202 @@ from typing import Any, Final, TypeVar
 import click
 
 from classify_serving.contract.images import RESIZE_MODES
+from classify_training.cli.aliases import option
+from classify_training.cli.defaults import use_dataset
+from classify_training.cli.option_types import (
+    FOLDER,
+    FRACTION,
+    POSITIVE,
+    Real,
+    known_weights,
+    merge_pairs,
+    ordered_range,
+    writable_folder,
+)
 from classify_training.config import (
     BALANCES,
     FILLS,
     OUTPUT_INITS,
     PRECISIONS,
-    RECIPES,
     SCHEDULES,
-    UNFREEZES,
     AugmentConfig,
     DataConfig,
     FitConfig,
-    check_weights,
 )
-from classify_training.errors import RunError, WeightsError
-from classify_training.settings import DATASET_OPTIONS, dataset_settings, read_settings
+from classify_training.model.vgg16 import VGG16
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-
-class Real(click.FloatRange):
-    """A number in a range; click itself takes `nan` for one in any."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """As click's, refusing what is no number."""
-        number: float = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is not a number", param, ctx)
-        return number
-
-
-FOLDER: Final = click.Path(path_type=Path)
-_FRACTION: Final = Real(0, 1, max_open=True)
-_POSITIVE: Final = Real(0, min_open=True)
 _DATA: Final = DataConfig(dataset=Path())
 _AUGMENT: Final = AugmentConfig()
 _FIT: Final = FitConfig()
 
-
-def new_file(ctx: click.Context, option: click.Parameter, path: Path) -> Path:
-    """Refuse a file that could not be written."""
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise click.BadParameter(f"{path} cannot be written: choose another")
-    return path
-
-
-def writable_folder(ctx: click.Context, option: click.Parameter, folder: Path) -> Path:
-    """Refuse, before any training, a folder that could not be written to after it."""
-    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise click.BadParameter(f"{nearest} is not a folder that can be written to: choose another")
-    return folder
-
-
-def use_recipe(ctx: click.Context, option: click.Parameter, name: str) -> None:
-    """Let a recipe's values be the defaults of the other options."""
-    ctx.default_map = {**(ctx.default_map or {}), **RECIPES[name]}
-
-
-def use_config(ctx: click.Context, option: click.Parameter, path: Path | None) -> None:
-    """Let the values in a run's `config.json` be the defaults of the other options."""
-    if path is None:
-        return
-    try:
-        settings = read_settings(path, {parameter.name: None for parameter in ctx.command.params if parameter.name})
-    except RunError as error:
-        raise click.BadParameter(str(error)) from error
-    ctx.default_map = {**(ctx.default_map or {}), **settings}
-
-
-def use_dataset(ctx: click.Context, argument: click.Parameter, dataset: Path) -> Path:
-    """Let the options that a dataset brings along be defaults, below those of `--recipe` and `--config`."""
-    try:
-        settings = dataset_settings(dataset)
-    except RunError as error:
-        raise click.BadParameter(str(error)) from error
-    if settings:
-        told = ", ".join(f"{name} {value}" for name, value in settings.items())
-        click.echo(f"options of {dataset / DATASET_OPTIONS}, unless you give others: {told}", err=True)
-    ctx.default_map = {**settings, **(ctx.default_map or {})}
-    return dataset
-
-
-def _merge(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    pairs = [value.partition("=") for value in values]
-    for folder, equals, target in pairs:
-        if not (folder and equals and target):
-            raise click.BadParameter(f"{folder}{equals}{target} is not of the form FOLDER=CLASS")
-    return {folder: target for folder, _, target in pairs}
-
-
-def _weights(ctx: click.Context, option: click.Parameter, weights: str) -> str:
-    try:
-        check_weights(weights)
-    except WeightsError as error:
-        raise click.BadParameter(str(error)) from error
-    return weights
-
-
-def _range(ctx: click.Context, option: click.Parameter, bounds: tuple[float, float]) -> tuple[float, float]:
-    if bounds[0] > bounds[1]:
-        raise click.BadParameter(f"{bounds[0]:g} is more than {bounds[1]:g}: give the smaller one first")
-    return bounds
-
-
 _DATA_OPTIONS: Final = [
     click.argument("dataset", type=FOLDER, is_eager=True, callback=use_dataset),
-    click.option("--size", type=click.IntRange(32, 1024), default=_DATA.size, help="Side of the images in pixels."),
-    click.option("--resize", type=click.Choice(RESIZE_MODES), default=_DATA.resize, help="How images become square."),
-    click.option("--val", type=_FRACTION, default=_DATA.val, help="Share for validation if DATASET has no val folder."),
-    click.option("--test", type=_FRACTION, default=_DATA.test, help="Share for testing if DATASET has no test folder."),
-    click.option(
+    option(
+        "--image-size",
+        old="--size",
+        type=click.IntRange(VGG16.minimum_size, 1024),
+        default=_DATA.image_size,
+        help="Width and height in pixels to which images are resized.",
+    ),
+    option("--resize", type=click.Choice(RESIZE_MODES), default=_DATA.resize, help="How images are made square."),
+    option("--val", type=FRACTION, default=_DATA.val, help="Fraction for validation if DATASET has no val folder."),
+    option("--test", type=FRACTION, default=_DATA.test, help="Fraction for testing if DATASET has no test folder."),
+    option(
         "--min-images",
         type=click.IntRange(0),
         default=_DATA.min_images,
-        help="Merge classes with fewer training images.",
+        help="Merge classes with fewer training images into one class.",
     ),
-    click.option("--others", default=_DATA.others, metavar="CLASS", help="The class that small ones are merged into."),
-    click.option(
+    option("--others", default=_DATA.others, metavar="CLASS", help="Name of the class for merged small classes."),
+    option(
         "--merge",
         multiple=True,
-        callback=_merge,
+        callback=merge_pairs,
         metavar="FOLDER=CLASS",
-        help="Merge a folder into a class by hand; repeatable.",
+        help="Merge a folder into a class; repeatable.",
     ),
-    click.option(
+    option(
         "--max-ratio",
         type=Real(1),
         default=_DATA.max_ratio,
-        help="Thin classes to this many times the median.",
+        help="Reduce larger classes to this many times the median class size.",
     ),
-    click.option(
+    option(
         "--balance",
         type=click.Choice(BALANCES),
         default=_DATA.balance,
-        help="Repeat images of small classes up to the largest, or let them weigh more in the loss.",
+        help="oversample repeats images of small classes, weights gives them more weight in the loss.",
     ),
-    click.option("--strict", is_flag=True, help="Refuse a dataset with corrupt files instead of leaving them out."),
-    click.option("--seed", type=click.IntRange(0), default=_DATA.seed, help="Of splits, weights and random changes."),
-    click.option(
+    option("--strict", is_flag=True, help="Refuse a dataset with corrupt files instead of leaving them out."),
+    option(
+        "--seed", type=click.IntRange(0), default=_DATA.seed, help="Seed of splits, weights and random augmentation."
+    ),
+    option(
         "--cache",
         type=FOLDER,
         default=_DATA.cache,
         callback=writable_folder,
-        help="Folder for decoded images; may be deleted.",
+        help="Folder for decoded images; it can be deleted at any time.",
     ),
-    click.option("--quiet", is_flag=True, help="No progress on stderr."),
+    option("--quiet", is_flag=True, help="No progress on stderr."),
 ]
 
 _AUGMENT_OPTIONS: Final = [
-    click.option("--flip/--no-flip", default=_AUGMENT.flip, help="Mirror images left to right."),
-    click.option("--shift", type=_FRACTION, default=_AUGMENT.shift, help="Largest shift, as a share of the side."),
-    click.option("--rotate", type=Real(0, 180), default=_AUGMENT.rotate, help="Largest rotation in degrees."),
-    click.option("--erase", type=Real(0, 1), default=_AUGMENT.erase, help="Probability of erasing a rectangle."),
-    click.option(
+    option("--flip/--no-flip", default=_AUGMENT.flip, help="Mirror images left to right."),
+    option("--shift", type=FRACTION, default=_AUGMENT.shift, help="Largest shift, as a fraction of the side."),
+    option("--rotate", type=Real(0, 180), default=_AUGMENT.rotate, help="Largest rotation in degrees."),
+    option("--erase", type=Real(0, 1), default=_AUGMENT.erase, help="Probability of erasing a random rectangle."),
+    option(
         "--erase-area",
         type=(Real(0, 1), Real(0, 1)),
         default=_AUGMENT.erase_area,
-        callback=_range,
-        help="Range of its area, as shares of the image.",
+        callback=ordered_range,
+        help="Range of the rectangle's area, as fractions of the image.",
     ),
-    click.option(
+    option(
         "--erase-aspect",
-        type=(_POSITIVE, _POSITIVE),
+        type=(POSITIVE, POSITIVE),
         default=_AUGMENT.erase_aspect,
         show_default="0.3 3.33",
-        callback=_range,
-        help="Range of its height / width.",
+        callback=ordered_range,
+        help="Range of the rectangle's height / width.",
     ),
-    click.option(
+    option(
         "--erase-values",
         type=(Real(0, 255), Real(0, 255)),
         default=_AUGMENT.erase_values,
-        callback=_range,
-        help="Range of what is painted, in 0-255 as the images.",
+        callback=ordered_range,
+        help="Range of the pixel values painted into it, within 0-255.",
     ),
-    click.option(
+    option(
         "--erase-fill",
         type=click.Choice(FILLS),
         default=_AUGMENT.erase_fill,
-        help="Noise in each pixel, or one colour a rectangle.",
+        help="Paint noise, or one random colour.",
     ),
 ]
 
 _FIT_OPTIONS: Final = [
-    click.option(
+    option(
         "--weights",
         default=_FIT.weights,
-        callback=_weights,
+        callback=known_weights,
         metavar="imagenet|random|PATH",
-        help="What the convolutions start from.",
+        help="Initial weights of VGG16; imagenet downloads them once.",
     ),
-    click.option(
+    option(
         "--unfreeze",
-        type=click.Choice(UNFREEZES),
+        type=click.Choice(VGG16.unfreeze_choices),
         default=_FIT.unfreeze,
-        help="First block that is fine-tuned; random weights are trained whole.",
+        help="First block that is fine-tuned; with random weights, all layers are trained.",
     ),
-    click.option("--batch-size", type=click.IntRange(1), default=_FIT.batch_size, help="Images a step."),
-    click.option(
+    option("--batch-size", type=click.IntRange(1), default=_FIT.batch_size, help="Images in one training step."),
+    option(
         "--head-epochs",
         type=click.IntRange(0),
         default=_FIT.head_epochs,
-        help="At most so many for the head alone; none with random weights.",
+        help="Largest number of epochs for the head alone; not used with random weights.",
     ),
-    click.option("--epochs", type=click.IntRange(0), default=_FIT.epochs, help="At most so many of fine-tuning."),
-    click.option("--head-rate", type=_POSITIVE, default=_FIT.head_rate, help="Peak learning rate for the head alone."),
-    click.option(
-        "--rate",
+    option("--epochs", type=click.IntRange(0), default=_FIT.epochs, help="Largest number of epochs of fine-tuning."),
+    option(
+        "--head-learning-rate",
+        old="--head-rate",
+        type=POSITIVE,
+        default=_FIT.head_learning_rate,
+        help="Peak learning rate for the head alone.",
+    ),
+    option(
+        "--learning-rate",
+        old="--rate",
         type=Real(0),
-        default=_FIT.rate,
-        help="Peak learning rate of fine-tuning; 0 for 1e-5, or 1e-4 from random weights.",
+        default=_FIT.learning_rate,
+        help="Peak learning rate of fine-tuning; 0 means 1e-5, or 1e-4 with random weights.",
     ),
-    click.option(
+    option(
         "--schedule",
         type=click.Choice(SCHEDULES),
         default=_FIT.schedule,
-        help="Whether rates warm up and fall to 0, or stay.",
+        help="cosine warms the learning rate up and then decays it to 0, constant keeps it.",
     ),
-    click.option(
+    option(
         "--output-init",
         type=click.Choice(OUTPUT_INITS),
         default=_FIT.output_init,
         help="Initial weights of the output layer.",
     ),
-    click.option(
-        "--label-smoothing", type=_FRACTION, default=_FIT.label_smoothing, help="Share of the truth for all classes."
+    option(
+        "--label-smoothing",
+        type=FRACTION,
+        default=_FIT.label_smoothing,
+        help="Fraction of the target probability spread over all classes.",
     ),
-    click.option(
+    option(
         "--patience",
         type=click.IntRange(1),
         default=_FIT.patience,
-        help="Epochs without a better calibrated validation loss that end a phase.",
+        help="Early stopping: epochs without a lower calibrated validation loss that end a phase.",
     ),
-    click.option(
-        "--variants",
+    option(
+        "--cached-augmentations",
+        old="--variants",
         type=click.IntRange(0),
-        default=_FIT.variants,
-        help="Augmentations of each image that frozen layers are run on, once each; 0 for new ones in every epoch.",
+        default=_FIT.cached_augmentations,
+        help="Augmentations of each image whose features of frozen layers are cached; 0 makes new ones in every epoch.",
     ),
-    click.option(
-        "--feature-space", type=_POSITIVE, default=_FIT.feature_space, help="GiB of disk for their results, at most."
+    option(
+        "--feature-cache-gb",
+        old="--feature-space",
+        type=POSITIVE,
+        default=_FIT.feature_cache_gb,
+        help="Largest size of the cached features on disk, in GiB.",
     ),
-    click.option(
+    option(
         "--precision",
         type=click.Choice(PRECISIONS),
         default=_FIT.precision,
-        help="Number format of training; auto takes the fastest the hardware has. The exported model is float32.",
+        help="Number format of training; auto chooses the fastest for this hardware. The exported model uses float32.",
     ),
 ]
 
@@ -276,8 +223,8 @@ def fit_options(command: F) -> F:
 
 
 def _with(command: F, options: Sequence[Callable[[F], F]]) -> F:
-    for option in reversed(options):
-        command = option(command)
+    for add in reversed(options):
+        command = add(command)
     return command
 
 
@@ -289,10 +236,10 @@ def data_config(options: dict[str, Any]) -> DataConfig:
 
 
 def augment_config(options: dict[str, Any]) -> AugmentConfig:
-    """Likewise those of `augment_options`."""
+    """Take the values of `augment_options` out of a command's parameters."""
     return AugmentConfig(**{name: options.pop(name) for name in AugmentConfig.__dataclass_fields__})
 
 
 def fit_config(options: dict[str, Any]) -> FitConfig:
-    """Likewise those of `fit_options`."""
+    """Take the values of `fit_options` out of a command's parameters."""
     return FitConfig(**{name: options.pop(name) for name in FitConfig.__dataclass_fields__})

@@ -1,12 +1,10 @@
-"""Changes to a dataset that can be finished after a kill, and undone.
+"""A journal of changes to a dataset: changes can be finished after a kill, and undone.
 
-Everything is in `DATASET/.review/`, which training passes over: `<time>.<state>.json` says what is done and holds
-enough to do it again or take it back; `trash/` has the images that were taken out. The state is part of the name, so
-that it changes in one step: `pending` -> `done` -> `undoing` -> `undone`.
+The journal is in `DATASET/.review/`, a folder that training ignores. Each entry `<time>.<state>.json` lists changes
+with all that is needed to repeat or undo them; `trash/` contains deleted images. The state is part of the file name,
+so that renaming the file changes it in one step: `pending` -> `done` -> `undoing` -> `undone`.
 """
 
-import csv
-import io
 import json
 import os
 import shutil
@@ -18,9 +16,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from classify_serving.contract.text import error_reason
 from classify_serving.exchange.review import CONFIRMED
-from classify_serving.files import locked, replace_file, sha256_of
-from classify_training.errors import MendError
+from classify_serving.files import locked, replace_file, replacing, sha256_of
+from classify_training.csv_files import write_csv
+from classify_training.errors import CorrectionError
 
 FOLDER: Final = ".review"
 TRASH: Final = "trash"
@@ -28,13 +28,13 @@ TRASH: Final = "trash"
 
 @dataclass(frozen=True)
 class Change:
-    """One file of the dataset.
+    """A change of one file of the dataset.
 
     Attributes:
-        kind: `move` within the dataset, `add` a copy from elsewhere, or `confirm` that its label is right.
-        sha256: of its content.
-        target: where it goes, relative to the dataset with `/`; of `confirm`, the label.
-        source: where it is: relative to the dataset, of `add` an absolute path.
+        kind: `move` within the dataset, `add` a copy of a file outside, or `confirm` that a label is right.
+        sha256: SHA-256 of the file's content as hex.
+        target: new path, relative to the dataset with `/` separators; for `confirm`, the label.
+        source: current path, relative to the dataset; for `add`, an absolute path.
     """
 
     kind: Literal["move", "add", "confirm"]
@@ -44,42 +44,42 @@ class Change:
 
 
 class Journal:
-    """The journal of a dataset, held by this process; made with `open_journal`."""
+    """The journal of a dataset, locked by this process; `open_journal` makes it."""
 
     def __init__(self, dataset: Path) -> None:
         self._dataset = dataset
         self._folder = dataset / FOLDER
 
     def new_name(self) -> str:
-        """For the next entry: the time, and a number where there is one of this second already."""
+        """Name of the next entry: the current time, and a number that tells entries of one second apart."""
         time = f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}"
         return next(name for number in count() if not self._entries(name := f"{time}.{number:02}", "*"))
 
     def perform(self, name: str, changes: Sequence[Change]) -> None:
-        """Do the changes and remember them; a kill in between is made good by `recover`.
+        """Write an entry and make the changes; if this process is killed meanwhile, `recover` finishes them.
 
         Raises:
-            MendError: a file changed since the changes were planned; what was done until then can be undone.
+            CorrectionError: a file changed since the changes were planned; changes made before can be undone.
             OSError: a file cannot be moved or copied.
         """
-        # JSON with escapes holds any file name, also one that is no text.
+        # JSON with escapes can hold any file name, even one that is not UTF-8.
         content = json.dumps([asdict(change) for change in changes], indent=1).encode()
         pending = self._folder / f"{name}.pending.json"
         replace_file(pending, content)
         self._finish(pending)
 
     def recover(self) -> bool:
-        """Finish what a killed process began; True if there was anything."""
+        """Finish the changes of processes that were killed; True if there were any."""
         left = [*self._entries("*", "pending"), *self._entries("*", "undoing")]
         for entry in left:
             self._finish(entry)
         return bool(left)
 
     def undo(self) -> list[Change]:
-        """Take back the newest entry that is not undone, and give what it was; empty if there is none.
+        """Undo the newest entry that is not undone, and return its changes; empty if there is none.
 
         Raises:
-            MendError: a file that it moved or added has changed or gone since; nothing is taken back.
+            CorrectionError: a file that it moved or added was changed or removed since; nothing is undone.
         """
         entries = [*self._entries("*", "done"), *self._entries("*", "pending"), *self._entries("*", "undoing")]
         if not entries:
@@ -96,7 +96,7 @@ class Journal:
         changes = _read(entry)
         if ".undoing." in entry.name:
             for change in reversed(changes):
-                self._take_back(change)
+                self._undo_one(change)
             _renamed(entry, "undone")
         else:
             for change in changes:
@@ -113,16 +113,15 @@ class Journal:
             return
         self._check(source, change, _REMEDY)
         if target.exists():
-            raise MendError(f"{target} appeared meanwhile: {_REMEDY}")
+            raise CorrectionError(f"{target} exists now: {_REMEDY}")
         target.parent.mkdir(parents=True, exist_ok=True)
         if change.kind == "add":
-            partial = self._folder / f"partial{target.suffix}"
-            shutil.copy2(source, partial)
-            os.replace(partial, target)
+            with replacing(target) as temporary:
+                shutil.copy2(source, temporary)
         else:
             os.rename(source, target)
 
-    def _take_back(self, change: Change) -> None:
+    def _undo_one(self, change: Change) -> None:
         source, target = self._dataset / change.source, self._dataset / change.target
         if change.kind == "add":
             target.unlink(missing_ok=True)
@@ -136,17 +135,17 @@ class Journal:
             return
         if change.kind == "move" and source.exists():
             if target.exists():
-                raise MendError(f"{source} is there again beside {target}: move one of them away")
+                raise CorrectionError(f"{source} and {target} both exist: move one of them away")
             return
-        self._check(target, change, "nothing was taken back; put it back as it was, or do the rest by hand")
+        self._check(target, change, "nothing was undone; restore it, or undo the rest by hand")
 
     def _check(self, path: Path, change: Change, remedy: str) -> None:
         try:
             is_same = sha256_of(path) == change.sha256
         except FileNotFoundError:
-            raise MendError(f"{path} is not there any more: {remedy}") from None
+            raise CorrectionError(f"{path} does not exist any more: {remedy}") from None
         if not is_same:
-            raise MendError(f"{path} has changed: {remedy}")
+            raise CorrectionError(f"{path} has changed: {remedy}")
 
     def _entries(self, name: str, state: str) -> list[Path]:
         return sorted(self._folder.glob(f"{name}.{state}.json"))
@@ -158,31 +157,29 @@ class Journal:
             for change in _read(entry)
             if change.kind == "confirm"
         }
-        text = io.StringIO(newline="")
-        csv.writer(text).writerows([("sha256", "label"), *sorted(pairs)])
-        replace_file(self._dataset / CONFIRMED, text.getvalue().encode("utf-8", "backslashreplace"))
+        write_csv(self._dataset / CONFIRMED, [("sha256", "label"), *sorted(pairs)])
 
 
-_REMEDY: Final = "put it back as it was, or take everything back with classify-train apply --undo"
+_REMEDY: Final = "restore it, or undo all changes with classify-train apply --undo"
 
 
 @contextmanager
 def open_journal(dataset: Path) -> Iterator[Journal]:
-    """Give a dataset's journal, made if absent; other processes that want it are refused meanwhile.
+    """Lock a dataset's journal, which is created if needed; within the block, other processes get an error.
 
     Raises:
-        MendError: another process is at it, or a file in it cannot be read, moved or written.
+        CorrectionError: another process has locked it, or a file cannot be read, moved or written.
     """
     try:
         (dataset / FOLDER).mkdir(exist_ok=True)
         with locked(dataset / FOLDER):
             yield Journal(dataset)
     except BlockingIOError:
-        raise MendError(f"another classify-train apply is at work in {dataset}: wait for it") from None
+        raise CorrectionError(f"another classify-train apply is changing {dataset}: wait until it ends") from None
     except OSError as error:
-        raise MendError(
-            f"cannot change {error.filename or dataset} ({(error.strerror or str(error)).lower()}): mend that and"
-            " repeat the command, which goes on where it stopped"
+        raise CorrectionError(
+            f"cannot change {error.filename or dataset} ({error_reason(error)}): fix that and"
+            " run the command again, which continues where it stopped"
         ) from error
 
 
@@ -191,7 +188,7 @@ def _read(entry: Path) -> list[Change]:
         records: list[dict[str, Any]] = json.loads(entry.read_bytes())
         return [Change(**record) for record in records]
     except (ValueError, TypeError) as error:
-        raise MendError(f"{entry} was not written by classify-train: move it away") from error
+        raise CorrectionError(f"{entry} was not written by classify-train: move it away") from error
 
 
 def _renamed(entry: Path, state: str) -> Path:

@@ -1,6 +1,6 @@
-"""Balancing the training split: small classes merged, large ones thinned, the rest repeated.
+"""Balancing of classes: small classes are merged, large ones reduced, and images of the others repeated.
 
-Only ever the training split: validation and test keep the proportions that the model will meet.
+Only the training split is balanced: validation and test keep the proportions of the dataset.
 """
 
 from collections import Counter, defaultdict
@@ -17,20 +17,20 @@ from classify_training.errors import DatasetError
 def plan_merges(
     counts: Mapping[str, int], min_images: int, others: str = "others", by_hand: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Which folders become part of another class: folder -> class.
+    """Decide which folders become part of another class: folder -> class.
 
-    Merges by hand come first. Then every class with fewer than `min_images` training images goes into
-    `others`, if that brings at least two folders together: a single small class would only lose its name. Nothing
-    is merged where that would leave one class alone.
+    Merges chosen by the user come first. Then every class with fewer than `min_images` training images is merged into
+    `others`, if that combines at least two folders: a single small class would only lose its name. Nothing is merged
+    if only one class would be left.
 
     Args:
         counts: training images of each folder.
-        min_images: classes below this are merged; 0 merges none.
-        others: name of the class that takes them.
-        by_hand: merges asked for, folder -> class.
+        min_images: classes with fewer images are merged; 0 merges none.
+        others: name of the class that they are merged into.
+        by_hand: merges chosen by the user, folder -> class.
 
     Raises:
-        DatasetError: a merge by hand names a folder that does not exist, or a chain of merges.
+        DatasetError: a merge names a folder that does not exist, or merges form a chain.
     """
     merges = dict(by_hand or {})
     for folder, target in merges.items():
@@ -48,7 +48,7 @@ def plan_merges(
 
 
 def merge_counts(counts: Mapping[str, int], merges: Mapping[str, str]) -> dict[str, int]:
-    """Images of each class once folders are merged."""
+    """Count the images of each class after merging folders."""
     merged: Counter[str] = Counter()
     for folder, count in counts.items():
         merged[merges.get(folder, folder)] += count
@@ -56,17 +56,17 @@ def merge_counts(counts: Mapping[str, int], merges: Mapping[str, str]) -> dict[s
 
 
 def balance(classes: Sequence[str], max_ratio: float, oversample: bool, seed: int) -> NDArray[np.int64]:
-    """Choose what an epoch trains on: indices into `classes`, grouped by class, some repeated.
+    """Choose the images of an epoch: int64 indices into `classes`, grouped by class, some repeated.
 
-    A class of more than `max_ratio` times the median class size is thinned to that, at random. With
-    `oversample` every class is then repeated up to the size of the largest, each image as often as any
-    other of its class or once more; augmentation makes each repetition a different picture.
+    A class with more than `max_ratio` times the median class size is reduced to that size, at random. With
+    `oversample` the images of every class are then repeated up to the size of the largest class, each as often as any
+    other of its class or once more. Augmentation changes every repetition.
 
     Args:
         classes: class of each training image, after merging.
-        max_ratio: at least 1; infinity thins nothing.
-        oversample: whether to repeat.
-        seed: of the choice; equal arguments give equal results.
+        max_ratio: at least 1; infinity keeps all images.
+        oversample: whether to repeat images.
+        seed: random seed; equal arguments give equal results.
     """
     members: dict[str, list[int]] = defaultdict(list)
     for index, name in enumerate(classes):
@@ -81,7 +81,9 @@ def balance(classes: Sequence[str], max_ratio: float, oversample: bool, seed: in
 
 
 def class_weights(counts: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Weights that let every class count alike: n / (C n_c), mean 1 over the images (King and Zeng, 2001).
+    """Weights with which every class has the same share of the loss: n / (C n_c) (King and Zeng, 2001).
+
+    Their mean over the images is 1.
 
     Args:
         counts: int64 [C], images of each class, at least 1.

@@ -1,15 +1,14 @@
-"""Decoded images on disk, memory-mapped: a picture is decoded once, however often it is trained on.
+"""Decoded images on disk, memory-mapped, so that every image is decoded only once.
 
-A dataset has one cache for each size and resize mode: a file of pixels, and an index that says which row holds the
-content of which SHA-256. Changed files are other contents, so nothing is ever out of date. The index is replaced
-as the last step; rows of a reading that was killed are simply written again.
+A dataset has one cache for each size and resize mode: a file of pixels, and an index from the SHA-256 of a file's
+content to a row of pixels. A changed file has another hash, so the cache is never out of date. The index is replaced
+last; rows written by a process that was killed are written again.
 """
 
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -22,46 +21,47 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from classify_serving.contract.images import ImageError, Resize, decode_image
+from classify_serving.contract.text import error_reason
 from classify_serving.files import locked, replace_file
 from classify_training.errors import CacheError
+from classify_training.progress import track_in_threads
 
 Pixels = NDArray[np.uint8]
 _INDEX: Final = "index.json"
 _DECODER: Final = 1
-"""To be raised when `decode_image` gives other pixels for the same file."""
+"""Must be increased when `decode_image` gives other pixels for the same file."""
 
 
-@dataclass(frozen=True)
-class Picture:
-    """What is known of a content that can be read.
+class CachedImage(msgspec.Struct, frozen=True):
+    """An image in the cache.
 
     Attributes:
-        digest: its SHA-256 as hex.
-        row: where its pixels are in the cache.
-        look: its 64-bit perceptual hash (`imagehash.phash`) as hex.
+        digest: SHA-256 of the file's content as hex.
+        row: row of its pixels in the cache.
+        phash: its 64-bit perceptual hash (`imagehash.phash`) as hex; the index on disk calls it `look`.
     """
 
     digest: str
     row: int
-    look: str
+    phash: str = msgspec.field(name="look")
 
 
 @dataclass(frozen=True)
-class _Index:
-    """The cache's table of contents; `pixels` is the name of the file they are in."""
+class CacheIndex:
+    """The images in the cache; `pixels` is the name of the file with their pixels."""
 
     pixels: str
-    pictures: tuple[Picture, ...]
+    pictures: tuple[CachedImage, ...]
 
 
 class ImageCache:
     """The cache of one dataset.
 
     Args:
-        folder: of all caches.
-        root: the dataset.
+        folder: folder of all caches.
+        root: folder of the dataset.
         size: side of the images in pixels.
-        resize: as in `decode_image`.
+        resize: how an image is made square, as for `decode_image`.
     """
 
     def __init__(self, folder: Path, root: Path, size: int, resize: Resize) -> None:
@@ -70,50 +70,48 @@ class ImageCache:
         self._size, self._resize = size, resize
         self._row_bytes = size * size * 3
 
-    def read(
-        self, paths: Sequence[Path], track: Callable[[Iterator[Picture | ImageError]], Iterator[Picture | ImageError]]
-    ) -> tuple[list[Picture | ImageError], Pixels]:
-        """Open every file once, on all cores: hashed, and decoded unless its content is known.
+    def read(self, paths: Sequence[Path], quiet: bool = False) -> tuple[list[CachedImage | ImageError], Pixels]:
+        """Hash every file, and decode those whose content is not in the cache, in several threads.
 
         Args:
             paths: the files.
-            track: is handed the outcomes and passes them on, to show progress.
+            quiet: whether to show no progress bar.
 
         Returns:
-            For each file what is known of it, or why it cannot be read; and the pixels, uint8 [M,S,S,3], RGB,
-            0-255, memory-mapped read-only, by `Picture.row`.
+            For each file its entry, or the error why it cannot be read; and the pixels, uint8 [M,S,S,3], RGB, 0-255,
+            memory-mapped read-only, indexed by `CachedImage.row`.
 
         Raises:
             CacheError: the cache cannot be written.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            # Other trainings that read the same dataset wait.
+            # Other processes that read the same dataset wait.
             with locked(self.folder, wait=True):
                 index = self._load_index(len(paths))
-                outcomes = self._decode(paths, index, track)
-                # Rows of contents that have gone stay until they are the larger part: `_load_index`.
+                outcomes = self._decode(paths, index, quiet)
+                # Rows of images that were deleted stay until they are the larger part: see `_load_index`.
                 pictures = {p.digest: p for p in index.pictures}
-                pictures |= {outcome.digest: outcome for outcome in outcomes if isinstance(outcome, Picture)}
-                self._store_index(_Index(index.pixels, tuple(pictures.values())))
+                pictures |= {outcome.digest: outcome for outcome in outcomes if isinstance(outcome, CachedImage)}
+                self._store_index(CacheIndex(index.pixels, tuple(pictures.values())))
                 return outcomes, self._map(index.pixels)
         except OSError as error:
             raise CacheError(
-                f"cannot write the image cache {self.folder} ({error.strerror}): free space, mend permissions,"
-                " or choose another --cache"
+                f"cannot write the image cache {self.folder} ({error_reason(error)}): free disk space,"
+                " check permissions, or choose another --cache"
             ) from error
 
-    def _load_index(self, files: int) -> _Index:
-        new = _Index(f"pixels-{os.getpid()}-{os.urandom(4).hex()}", ())
+    def _load_index(self, files: int) -> CacheIndex:
+        new = CacheIndex(f"pixels-{os.getpid()}-{os.urandom(4).hex()}", ())
         try:
-            index = msgspec.json.decode((self.folder / _INDEX).read_bytes(), type=_Index)
+            index = msgspec.json.decode((self.folder / _INDEX).read_bytes(), type=CacheIndex)
             rows = (self.folder / index.pixels).stat().st_size // self._row_bytes
         except (OSError, msgspec.DecodeError):
             return new
         is_whole = all(picture.row < rows for picture in index.pictures)
         return index if is_whole and rows <= 2 * files + 1000 else new
 
-    def _store_index(self, index: _Index) -> None:
+    def _store_index(self, index: CacheIndex) -> None:
         replace_file(self.folder / _INDEX, msgspec.json.encode(index))
         for path in self.folder.glob("pixels-*"):
             if path.name != index.pixels:
@@ -123,27 +121,22 @@ class ImageCache:
         path, shape = self.folder / name, (-1, self._size, self._size, 3)
         if not path.stat().st_size:
             return np.empty((0, *shape[1:]), np.uint8)
-        # As a plain array: slices of NumPy's own class for memory maps are slow to make.
+        # As a plain array, because slices of np.memmap are slow to make.
         return np.asarray(np.memmap(path, np.uint8, mode="r").reshape(shape))
 
-    def _decode(
-        self,
-        paths: Sequence[Path],
-        index: _Index,
-        track: Callable[[Iterator[Picture | ImageError]], Iterator[Picture | ImageError]],
-    ) -> list[Picture | ImageError]:
+    def _decode(self, paths: Sequence[Path], index: CacheIndex, quiet: bool) -> list[CachedImage | ImageError]:
         known = {picture.digest: picture for picture in index.pictures}
-        # `next` on a count is atomic, so each thread gets a row of its own.
+        # `next` on a count is atomic, so every thread gets its own row.
         rows = count(1 + max((picture.row for picture in index.pictures), default=-1))
-        # Written with pwrite: a full disk is an error then, while writing to a memory map would kill the process.
+        # With pwrite a full disk is an error; writing to a memory map would kill the process.
         descriptor = os.open(self.folder / index.pixels, os.O_RDWR | os.O_CREAT, 0o644)
         try:
 
-            def read(path: Path) -> Picture | ImageError:
+            def read(path: Path) -> CachedImage | ImageError:
                 try:
                     content = path.read_bytes()
                 except OSError as error:
-                    return ImageError(str(path), (error.strerror or str(error)).lower())
+                    return ImageError(str(path), error_reason(error))
                 digest = hashlib.sha256(content).hexdigest()
                 if digest in known:
                     return known[digest]
@@ -153,10 +146,9 @@ class ImageCache:
                     return error
                 row = next(rows)
                 _write_all(descriptor, image.tobytes(), row * self._row_bytes)
-                return Picture(digest, row, str(imagehash.phash(Image.fromarray(image))))
+                return CachedImage(digest, row, str(imagehash.phash(Image.fromarray(image))))
 
-            with ThreadPoolExecutor() as pool:
-                return list(track(pool.map(read, paths)))
+            return list(track_in_threads(read, paths, "Reading images", quiet))
         finally:
             os.close(descriptor)
 

@@ -1,6 +1,6 @@
-"""A folder of labelled images -> files checked, decoded and freed of duplicates.
+"""Reading a folder of labelled images: files are checked, decoded and compared to find duplicates.
 
-`DATASET/<label>/**` or `DATASET/{train,val,test}/<label>/**`: the first folder's name is the label.
+The layout is `DATASET/<label>/**` or `DATASET/{train,val,test}/<label>/**`.
 """
 
 import hashlib
@@ -8,7 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -17,36 +17,35 @@ from numpy.typing import NDArray
 
 from classify_serving.contract.folders import folder_label, walk_images
 from classify_serving.contract.images import ImageError, is_image_name
-from classify_serving.contract.text import terminal_text
+from classify_serving.contract.text import error_reason, terminal_text
 from classify_training.config import DataConfig
 from classify_training.data.cache import ImageCache
 from classify_training.data.duplicates import drop_duplicates, drop_leaks
 from classify_training.data.examples import Example, ImageFile, Split
-from classify_training.data.near_duplicates import similar_groups
+from classify_training.data.near_duplicates import near_duplicate_groups
 from classify_training.errors import DatasetError
-from classify_training.progress import track
 
 _SPLIT_FOLDERS: Final[Mapping[str, Split]] = {
     "train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
 }  # fmt: skip
-_MOST_TOLD: Final = 10
+_MAX_LISTED: Final = 10
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset as it was found.
+    """A dataset after reading.
 
     Attributes:
-        root: its folder.
-        examples: the images that can be used.
-        images: uint8 [M,S,S,3], RGB, 0-255, memory-mapped, by `Example.row`.
-        groups: int64 [N], equal for examples that are near-duplicates.
-        found: files of each label, whatever became of them.
+        root: the dataset's folder.
+        examples: the N images that can be used.
+        images: uint8 [M,S,S,3], RGB, 0-255, memory-mapped, indexed by `Example.row`.
+        groups: int64 [N], equal for examples that are near-duplicates of each other.
+        found: number of files of each label, including those that are left out.
         corrupt: files that cannot be read; left out.
-        duplicates: files left out because another of the same content is kept.
-        leaks: near-duplicates of an image in a split that is not trained on; left out.
-        conflicts: groups of files with the same content under different labels; all of them left out.
+        duplicates: files left out because another file with the same content is kept.
+        leaks: training images left out because they are near-duplicates of a validation or test image.
+        conflicts: groups of files with the same content under different labels; all of them are left out.
     """
 
     root: Path
@@ -60,7 +59,7 @@ class Dataset:
     conflicts: tuple[tuple[ImageFile, ...], ...]
 
     def pixels(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The images of some examples, uint8 [len(indices),S,S,3]."""
+        """The pixels of some examples: uint8 [len(indices),S,S,3], RGB, 0-255."""
         pixels: NDArray[np.uint8] = self.images[self._rows[indices]]
         return pixels
 
@@ -68,8 +67,8 @@ class Dataset:
     def _rows(self) -> NDArray[np.int64]:
         return np.array([example.row for example in self.examples], np.int64)
 
-    def alike(self) -> list[list[Example]]:
-        """The groups of near-duplicates that are kept, of two or more each."""
+    def near_duplicates(self) -> list[list[Example]]:
+        """Groups of two or more examples that are near-duplicates of each other."""
         groups: dict[int, list[Example]] = {}
         for example, group in zip(self.examples, self.groups.tolist(), strict=True):
             groups.setdefault(group, []).append(example)
@@ -77,12 +76,12 @@ class Dataset:
 
 
 def scan(root: Path) -> list[ImageFile]:
-    """List the images below `root` with their labels and, where the layout says so, their splits.
+    """List the images below `root` with their labels and, if there are folders for splits, their splits.
 
-    Images in no label's folder, and labels without an image, are logged as warnings.
+    Images outside of a label's folder, and labels without images, are logged as warnings.
 
     Raises:
-        DatasetError: no such folder, no images in it, or folders of splits beside others.
+        DatasetError: the folder does not exist, has no images, or mixes folders of splits with others.
     """
     if not root.is_dir():
         raise DatasetError(f"no dataset folder {root}: give one with a folder of images for each label")
@@ -90,19 +89,19 @@ def scan(root: Path) -> list[ImageFile]:
         folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
         files = [file for found in _label_folders(root, folders) for file in _images_of(*found)]
         loose = sorted(path for path in root.iterdir() if is_image_name(path.name) and path.is_file())
-        for path in loose[:_MOST_TOLD]:
-            _log.warning("left out, in no label's folder: %s", terminal_text(str(path)))
-        if len(loose) > _MOST_TOLD:
-            _log.warning("left out likewise: %d more", len(loose) - _MOST_TOLD)
+        for path in loose[:_MAX_LISTED]:
+            _log.warning("left out, not in the folder of a label: %s", terminal_text(str(path)))
+        if len(loose) > _MAX_LISTED:
+            _log.warning("left out for the same reason: %d more", len(loose) - _MAX_LISTED)
     except OSError as error:
-        raise DatasetError(f"cannot list {error.filename}: {error.strerror}") from error
+        raise DatasetError(f"cannot list {error.filename} ({error_reason(error)}): check permissions") from error
     if not files:
         raise DatasetError(f"no images in {root}: put them in one folder for each label, {root}/<label>/*.jpg")
     return files
 
 
 def _images_of(folder: Path, label: str, split: Split | None) -> list[ImageFile]:
-    # A link back to a folder around this one would bring in all other labels' images as this one's.
+    # A link to a folder above this one would add the images of all other labels to this one.
     real = folder.resolve()
     found = walk_images(folder, lambda below: real.is_relative_to(below.resolve()))
     files = [ImageFile(path, label, split) for path in found]
@@ -123,10 +122,12 @@ def _label_folders(root: Path, folders: Sequence[Path]) -> Iterator[tuple[Path, 
 
 
 def _has_splits(root: Path, folders: Sequence[Path]) -> bool:
-    """Whether the folders are splits: `train` and no other kind of folder. Classes may be called train and test too.
+    """Whether the folders are splits: there is `train`, and all folders have the name of a split.
+
+    If not, they are labels; a label may be called train or test too.
 
     Raises:
-        DatasetError: both readings make sense.
+        DatasetError: the folders could be splits as well as labels.
     """
     names = {folder.name for folder in folders}
     strangers = sorted(names - set(_SPLIT_FOLDERS))
@@ -135,33 +136,32 @@ def _has_splits(root: Path, folders: Sequence[Path]) -> bool:
     inside = list((root / "train").iterdir())
     if len(names) - len(strangers) > 1 and inside and all(path.is_dir() for path in inside):
         raise DatasetError(
-            f"{root} holds folders of splits, train and others, and beside them {strangers[0]}: move that away,"
+            f"{root} contains folders of splits (train and others) and also {strangers[0]}: move that folder away,"
             " or into train if it is a class"
         )
     return False
 
 
 def load(config: DataConfig, quiet: bool = False) -> Dataset:
-    """Open every image of a dataset once, on all cores: checked, hashed, decoded to S x S, compared.
+    """Read every image of a dataset, resized to S x S, and find duplicates and near-duplicates.
 
     Raises:
-        DatasetError: as `scan`; also when no file can be read, or with `strict` any cannot.
+        DatasetError: as `scan`; also if no file can be read, or with `strict` if any file cannot be read.
         CacheError: the decoded images cannot be written.
     """
     files = scan(config.dataset)
-    cache = ImageCache(config.cache, config.dataset, config.size, config.resize)
-    progress = partial(track, total=len(files), description="Reading images", quiet=quiet)
-    outcomes, images = cache.read([file.path for file in files], progress)
+    cache = ImageCache(config.cache, config.dataset, config.image_size, config.resize)
+    outcomes, images = cache.read([file.path for file in files], quiet)
     readable: list[Example] = []
     corrupt: list[tuple[ImageFile, ImageError]] = []
     for file, outcome in zip(files, outcomes, strict=True):
         if isinstance(outcome, ImageError):
             corrupt.append((file, outcome))
         else:
-            readable.append(Example(file, outcome.digest, outcome.row, int(outcome.look, 16)))
+            readable.append(Example(file, outcome.digest, outcome.row, int(outcome.phash, 16)))
     _check_readable(config, corrupt, len(readable))
     distinct, duplicates, conflicts = drop_duplicates(readable)
-    groups = similar_groups([e.look for e in distinct], [e.row for e in distinct], images)
+    groups = near_duplicate_groups([e.phash for e in distinct], [e.row for e in distinct], images)
     clean = drop_leaks(distinct, groups)
     return Dataset(
         root=config.dataset,
@@ -185,18 +185,18 @@ def _check_readable(config: DataConfig, corrupt: Sequence[tuple[ImageFile, Image
     if corrupt and config.strict:
         raise DatasetError(
             f"{len(corrupt)} of the {total} images in {config.dataset} cannot be read, the first because:"
-            f" {corrupt[0][1]}: mend or remove them, or leave out --strict, which lists them all"
+            f" {corrupt[0][1]}: fix or remove them, or run without --strict, which lists all of them"
         )
 
 
 def fingerprint(examples: Iterable[Example]) -> str:
-    """SHA-256 over the contents, labels and splits of a dataset, as hex; independent of paths and order."""
+    """SHA-256 over the contents, labels and splits of a dataset, as hex; it does not depend on paths and order."""
     lines = sorted(f"{example.digest} {example.file.split} {example.file.label}" for example in examples)
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def with_splits(dataset: Dataset, splits: Sequence[Split]) -> Dataset:
-    """The same dataset with every example assigned to a split."""
+    """Copy a dataset, with every example assigned to a split."""
     examples = tuple(
         replace(example, file=replace(example.file, split=split))
         for example, split in zip(dataset.examples, splits, strict=True)

@@ -1,4 +1,4 @@
-"""One picture, one example, on one side of a split."""
+"""Files with the same content, and near-duplicates in different splits."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -10,16 +10,19 @@ from numpy.typing import NDArray
 from classify_training.data.examples import Example, ImageFile, Split
 
 _STRONGEST_FIRST: Final[tuple[Split | None, ...]] = ("test", "val", "train", None)
-"""Of equal images the one is kept whose split must stay clean."""
+"""Of equal images, the one in the earlier split of this list is kept, so that test images are never trained on."""
 
 
 def drop_duplicates(
     examples: Iterable[Example],
 ) -> tuple[list[Example], list[ImageFile], list[tuple[ImageFile, ...]]]:
-    """Keep one file of each content: (kept in their order, duplicates, label conflicts).
+    """Keep one file of each content.
 
-    Of equal files the one kept is in the split that must stay clean: test before val before train. Equal
-    files under different labels teach a contradiction, so none of them is kept.
+    Of files with the same content, the one in `test` is kept before one in `val` and one in `train`. If they have
+    different labels, none of them is kept, because at least one label is wrong.
+
+    Returns:
+        The examples that are kept, in their order; duplicates; groups of files with conflicting labels.
     """
     groups: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
@@ -38,14 +41,17 @@ def drop_duplicates(
 
 
 def drop_leaks(examples: Sequence[Example], groups: NDArray[np.int64]) -> list[int]:
-    """Indices of the examples to keep, where the dataset's own folders put near-duplicates into two splits.
+    """Find the examples to keep if the dataset's own folders put near-duplicates into different splits.
 
-    Kept are those in the split that must stay clean. Images of no split, or of `train`, do not conflict: they
-    are still to be split, and their groups are then kept together.
+    Of near-duplicates, those in `test` are kept before those in `val` and the others. Images in `train` and without a
+    split do not conflict: they are split later, and near-duplicates among them stay together.
 
     Args:
-        examples: what was found.
-        groups: int64 [N], equal for near-duplicates.
+        examples: N examples.
+        groups: int64 [N], equal for near-duplicates of each other.
+
+    Returns:
+        Indices of the examples to keep, ascending.
     """
     strongest: dict[int, int] = {}
     strengths = [min(_strength(example.file.split), _strength("train")) for example in examples]

@@ -1,4 +1,4 @@
-"""What is known of one labelled image."""
+"""One labelled image."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ Split = Literal["train", "val", "test"]
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A file and the label its folder gives it; `split` is None where the dataset does not say."""
+    """An image file, with the label of its folder; `split` is None if the dataset has no folders for splits."""
 
     path: Path
     label: str
@@ -21,13 +21,13 @@ class Example:
     """A readable image.
 
     Attributes:
-        file: where it is, and its label.
-        digest: SHA-256 of its content as hex.
-        row: of its pixels in the cache.
-        look: its 64-bit perceptual hash.
+        file: path, label and split.
+        digest: SHA-256 of the file's content as hex.
+        row: row of its pixels in the cache.
+        phash: its 64-bit perceptual hash.
     """
 
     file: ImageFile
     digest: str
     row: int
-    look: int
+    phash: int

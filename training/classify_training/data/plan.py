@@ -1,76 +1,71 @@
-"""What will be trained on, decided and shown before any training."""
+"""The plan of a training: splits, merges and balance, decided before anything is trained."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.box import SIMPLE
-from rich.console import JustifyMethod
-from rich.table import Table
 
-from classify_serving.contract.text import terminal_text
 from classify_training.config import DataConfig
 from classify_training.data.balance import balance, class_weights, merge_counts, plan_merges
-from classify_training.data.dataset import Dataset, load, with_splits
+from classify_training.data.dataset import Dataset, fingerprint, load, with_splits
 from classify_training.data.examples import Split
 from classify_training.data.split import assign_splits
 from classify_training.errors import DatasetError
 
-_COLUMNS: Final[tuple[tuple[str, JustifyMethod], ...]] = (
-    ("folder", "left"), ("found", "right"), ("corrupt", "right"), ("double", "right"), ("conflict", "right"),
-    ("alike", "right"), ("class", "left"),
-    ("train", "right"), ("val", "right"), ("test", "right"), ("balanced", "right"),
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Plan:
-    """A dataset split, merged and balanced.
+    """A dataset with splits, merged classes and balance.
 
     Attributes:
-        dataset: every example with its split.
-        merges: folder -> class it is merged into.
-        class_names: the classes, sorted: the order of the model's outputs.
+        dataset: N examples with their splits.
+        merges: folder -> class that it is merged into.
+        class_names: the C classes, sorted, in the order of the model's outputs.
         targets: int64 [N], each example's index into `class_names`.
-        epoch: int64 [M], the examples an epoch trains on, repetitions included.
-        class_weights: float32 [C], what an image of each class weighs in the loss.
+        epoch_examples: int64 [M], the examples that an epoch trains on, including repetitions.
+        class_weights: float32 [C], weight of an image of each class in the loss.
     """
 
     dataset: Dataset
     merges: Mapping[str, str]
     class_names: tuple[str, ...]
     targets: NDArray[np.int64]
-    epoch: NDArray[np.int64]
+    epoch_examples: NDArray[np.int64]
     class_weights: NDArray[np.float32]
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the contents, labels and splits of the dataset, as hex."""
+        return fingerprint(self.dataset.examples)
+
     def indices(self, split: Split) -> NDArray[np.int64]:
-        """The examples of a split, in the order they were found."""
+        """Indices of the examples of a split, int64, ascending."""
         return np.array([i for i, e in enumerate(self.dataset.examples) if e.file.split == split], np.int64)
 
     def folder_counts(self, split: Split) -> dict[str, int]:
-        """Images of each folder in a split, before merging."""
+        """Number of images of each folder in a split, before merging."""
         counts = Counter(dict.fromkeys(sorted(self.dataset.found), 0))
         counts.update(e.file.label for e in self.dataset.examples if e.file.split == split)
         return dict(counts)
 
     def epoch_counts(self) -> dict[str, int]:
-        """Images of each class an epoch trains on, repetitions included."""
-        counts = np.bincount(self.targets[self.epoch], minlength=len(self.class_names))
+        """Number of images of each class that an epoch trains on, including repetitions."""
+        counts = np.bincount(self.targets[self.epoch_examples], minlength=len(self.class_names))
         return dict(zip(self.class_names, counts.tolist(), strict=True))
 
 
 def make_plan(config: DataConfig, quiet: bool = False) -> Plan:
     """Read the dataset and decide on splits, merges and balance, in this order.
 
-    Duplicates and near-duplicates are found first and splitting comes next, so that no picture, however often it is
-    there or repeated, can stand on both sides.
+    Duplicates and near-duplicates are found before splitting, and images are repeated after it, so that no image is in
+    two splits.
 
     Raises:
-        DatasetError: nothing to train on, or fewer than two classes.
-        CacheError: decoded images cannot be kept.
+        DatasetError: there is nothing to train on, or there are fewer than two classes.
+        CacheError: decoded images cannot be written.
     """
     dataset = load(config, quiet)
     files = [example.file for example in dataset.examples]
@@ -98,54 +93,24 @@ def make_plan(config: DataConfig, quiet: bool = False) -> Plan:
 
 
 def _too_few(dataset: Dataset, class_names: tuple[str, ...]) -> str:
-    message = f"{dataset.root} has one class only ({', '.join(class_names) or 'none'}):"
+    message = f"{dataset.root} has only one class ({', '.join(class_names) or 'none'}):"
     unusable = sorted(set(dataset.found) - {example.file.label for example in dataset.examples})
     if not unusable:
-        return f"{message} a classifier needs images of at least two, each in a folder of its own"
+        return f"{message} a classifier needs images of at least two classes, each in its own folder"
     reasons = [str(error) for file, error in dataset.corrupt if file.label == unusable[0]]
     reasons += [
-        f"{file.path}: the same picture is filed under another label"
+        f"{file.path}: the same image is in the folder of another label"
         for group in dataset.conflicts
         for file in group
         if file.label == unusable[0]
     ]
-    return f"{message} none of the images in {unusable[0]} can be used, the first because: {reasons[0]}; mend them"
+    return f"{message} none of the images in {unusable[0]} can be used, the first because: {reasons[0]}; fix them"
 
 
 def _check_known(dataset: Dataset, merges: Mapping[str, str], class_names: tuple[str, ...]) -> None:
     for example in dataset.examples:
         label = example.file.label
         if merges.get(label, label) not in class_names:
-            raise DatasetError(f"{example.file.path}: no training image has its label {label}: add some, or remove it")
-
-
-def plan_table(plan: Plan) -> Table:
-    """The table that decides everything before training: a row a folder."""
-    *rows, total = _rows(plan)
-    table = Table(box=SIMPLE, show_footer=True, pad_edge=False, collapse_padding=True)
-    for (name, justify), footer in zip(_COLUMNS, total, strict=True):
-        # Names may be folded on a narrow terminal; a number cut short would be another number.
-        is_number, width = justify == "right", max(len(name), len(str(footer)))
-        table.add_column(name, str(footer), justify=justify, overflow="fold", no_wrap=is_number, min_width=width)
-    for row in rows:
-        table.add_row(*(terminal_text(str(cell)) for cell in row))
-    return table
-
-
-def _rows(plan: Plan) -> Iterator[tuple[str | int, ...]]:
-    dataset = plan.dataset
-    corrupt = Counter(file.label for file, _ in dataset.corrupt)
-    duplicates = Counter(file.label for file in (*dataset.duplicates, *dataset.leaks))
-    conflicts = Counter(file.label for group in dataset.conflicts for file in group)
-    alike = Counter(example.file.label for group in dataset.alike() for example in group)
-    train, val, test = (plan.folder_counts(split) for split in ("train", "val", "test"))
-    epoch = Counter(dataset.examples[index].file.label for index in plan.epoch.tolist())
-    for label in sorted(dataset.found):
-        yield (
-            label, dataset.found[label], corrupt[label], duplicates[label], conflicts[label], alike[label],
-            plan.merges.get(label, label), train[label], val[label], test[label], epoch[label],
-        )  # fmt: skip
-    yield (
-        "total", sum(dataset.found.values()), corrupt.total(), duplicates.total(), conflicts.total(), alike.total(),
-        f"{len(plan.class_names)} classes", sum(train.values()), sum(val.values()), sum(test.values()), epoch.total(),
-    )  # fmt: skip
+            raise DatasetError(
+                f"{example.file.path}: no training image has the label {label}: add some, or remove this"
+            )

@@ -1,4 +1,4 @@
-"""The sample dataset: scikit-learn's handwritten digits as folders of PNGs, unbalanced on purpose."""
+"""The sample dataset: scikit-learn's handwritten digits as folders of PNG files, unbalanced on purpose."""
 
 import shutil
 import tempfile
@@ -14,6 +14,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from classify_serving.contract.text import error_reason
 from classify_training.errors import DatasetError
 from classify_training.settings import DATASET_OPTIONS
 
@@ -21,10 +22,10 @@ COUNTS: Final = {
     "zero": 178, "one": 160, "two": 150, "three": 140, "four": 130, "five": 120, "six": 110,
     "seven": 20, "eight": 16, "nine": 12,
 }  # fmt: skip
-"""Scans taken of each digit, held-out ones included: the last three are too few for classes of their own."""
+"""Scans of each digit, including held-out ones; the last three classes are so small that they are merged."""
 
-OPTIONS: Final = {"size": 32, "weights": "random", "flip": False}
-"""How to train on it: ImageNet's photographs teach nothing about digits, and a mirrored digit is none."""
+OPTIONS: Final = {"image_size": 32, "weights": "random", "flip": False}
+"""Options to train on it with: ImageNet's photographs do not help with digits, and a mirrored digit is not a digit."""
 
 HELD_OUT: Final = 0.2
 _SIDE: Final = 64
@@ -33,23 +34,23 @@ _TEMPORARY: Final = ".sample-"
 
 
 def holds_something(folder: Path) -> bool:
-    """Whether there is anything in a folder but hidden files."""
+    """Whether a folder contains anything but hidden files."""
     return folder.exists() and (not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir()))
 
 
 def write_sample(dataset: Path, images: Path | None) -> tuple[int, int]:
-    """Write `dataset/<digit>/NNNN.png` to train on and `images/<digit>/NNNN.png`, held out, to classify.
+    """Write `dataset/<digit>/NNNN.png` to train on, and held-out `images/<digit>/NNNN.png` to classify.
 
-    The 8 x 8 scans (E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, 1998) are enlarged
-    to 64 x 64 so that a person can look at them. The dataset gets the options to train on it with. Both are written
-    aside first and moved at the end.
+    The 8 x 8 scans (E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, 1998) are enlarged to 64 x 64.
+    The dataset also gets a `config.json` with training options. Everything is written to temporary folders first and
+    moved at the end.
 
     Args:
-        dataset: folder for the dataset; it may exist, with no more than hidden files in it.
-        images: likewise for the others; None to leave them out.
+        dataset: folder for the dataset; if it exists, it may contain hidden files only.
+        images: folder for held-out images, with the same condition; None writes no held-out images.
 
     Returns:
-        How many images each of the two holds.
+        Number of images in each of the two.
 
     Raises:
         DatasetError: one of the folders is not empty, or cannot be written to.
@@ -57,7 +58,7 @@ def write_sample(dataset: Path, images: Path | None) -> tuple[int, int]:
     folders = [folder for folder in (images, dataset) if folder]
     for folder in folders:
         if holds_something(folder):
-            raise DatasetError(f"{folder} exists and is not empty: name another folder, or remove it")
+            raise DatasetError(f"{folder} exists and is not empty: choose another folder, or remove it")
     digits = load_digits()
     chosen = _choose(digits.target)
     train, held_out = train_test_split(chosen, test_size=HELD_OUT, stratify=digits.target[chosen], random_state=_SEED)
@@ -71,21 +72,21 @@ def write_sample(dataset: Path, images: Path | None) -> tuple[int, int]:
             (written / DATASET_OPTIONS).write_bytes(msgspec.json.format(msgspec.json.encode(OPTIONS)) + b"\n")
     except OSError as error:
         raise DatasetError(
-            f"cannot write {error.filename} ({error.strerror}): mend that, or name another folder"
+            f"cannot write {error.filename} ({error_reason(error)}): fix that, or choose another folder"
         ) from error
     return len(train), len(held_out) if images else 0
 
 
 def _choose(targets: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Indices of the first scans of each digit, as many as `COUNTS` says."""
+    """Indices of the first scans of each digit, `COUNTS` of each."""
     return np.concatenate([np.flatnonzero(targets == digit)[:count] for digit, count in enumerate(COUNTS.values())])
 
 
 @contextmanager
 def _written_within(folder: Path) -> Iterator[Path]:
-    """Give a hidden folder to write to, whose content moves up into `folder` when the block ends well.
+    """Give a temporary folder inside of `folder`; its content is moved up when the block ends without an error.
 
-    `folder` itself stays, because it may be the place where another file system is mounted.
+    `folder` itself is not replaced, because it may be a mount point.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(f"{_TEMPORARY}*"):
@@ -99,7 +100,7 @@ def _written_within(folder: Path) -> Iterator[Path]:
 def _write_scans(
     folder: Path, scans: NDArray[np.float64], targets: NDArray[np.int64], indices: NDArray[np.int64]
 ) -> None:
-    """Write scans as PNGs into a folder for each digit."""
+    """Write scans as PNG files, into one folder for each digit."""
     names = list(COUNTS)
     for index in indices.tolist():
         path = folder / names[targets[index]] / f"{index:04}.png"

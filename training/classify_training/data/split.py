@@ -1,4 +1,4 @@
-"""Which images are trained on, which decide when to stop, and which are kept for the final mark."""
+"""Splitting a dataset into images for training, validation and the final test."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,22 +16,21 @@ def assign_splits(
     test: float,
     seed: int,
 ) -> list[Split]:
-    """Assign every image to a split, stratified by label; a seed always gives the same assignment.
+    """Assign every image to a split, stratified by label; equal arguments give equal results.
 
-    Images of one group, near-duplicates of each other, are never separated; where they have several labels, which
-    makes those doubtful, they stay in the training split. Splits that the dataset's own folders give are kept. Where
-    it has a test (or val) folder, nothing is taken from the rest for that split. Of each label at least one image
-    stays in the training split; a split gets its share of a label rounded to the nearest whole number, or as
-    much less as its groups demand.
+    Near-duplicates are never put into different splits; if they have different labels, which makes these doubtful,
+    they stay in the training split. Images in the dataset's own test (or val) folder stay in that split, and then no
+    other image is added to it. At least one image of each label stays in the training split. A split gets its
+    fraction of a label rounded to the nearest whole number, or less if groups do not fit.
 
     Args:
         labels: label of each image.
-        given: split of each image where its folder says one; images of `train/` may still become val or
-            test if there is no folder for those.
-        groups: group of each image.
+        given: split of each image if its folder determines one; images in `train/` may become val or test if there
+            are no folders for these.
+        groups: group of each image; near-duplicates are in one group.
         val: fraction of each label's images for validation, in [0, 1).
-        test: likewise for testing.
-        seed: of the shuffling.
+        test: fraction of each label's images for testing, in [0, 1).
+        seed: random seed of the shuffling.
     """
     splits: list[Split] = ["train" if split is None else split for split in given]
     free = [index for index, split in enumerate(given) if split not in ("val", "test")]
@@ -51,7 +50,7 @@ def assign_splits(
 
 
 def _pools(labels: Sequence[str], groups: Sequence[int], free: Sequence[int]) -> dict[str, list[list[int]]]:
-    """For each label the groups that may be moved out of the training split."""
+    """For each label, the groups that may be moved out of the training split."""
     members: dict[int, list[int]] = defaultdict(list)
     for index in free:
         members[groups[index]].append(index)
@@ -62,12 +61,12 @@ def _pools(labels: Sequence[str], groups: Sequence[int], free: Sequence[int]) ->
     return pools
 
 
-def _take(groups: Sequence[list[int]], most: int) -> tuple[list[int], list[list[int]]]:
-    """Whole groups of at most `most` images together, in their order, and the groups that are left."""
+def _take(groups: Sequence[list[int]], limit: int) -> tuple[list[int], list[list[int]]]:
+    """Take whole groups with at most `limit` images together; return their images, and the groups that are left."""
     taken: list[int] = []
     left: list[list[int]] = []
     for group in groups:
-        if len(taken) + len(group) <= most:
+        if len(taken) + len(group) <= limit:
             taken += group
         else:
             left.append(group)

@@ -1,4 +1,4 @@
-"""The final mark: how the model does on images it has never seen."""
+"""Evaluation on the held-out test split."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,20 +9,22 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from classify_training.data.batches import track_batches
 from classify_training.data.plan import Plan
 from classify_training.fitting.calibration import calibration_error, fit_temperature, negative_log_likelihood
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Marks on the test split.
+    """Predictions for the test split, and metrics computed from them.
 
     Attributes:
-        class_names: of the model's outputs.
+        class_names: the C classes in the order of the model's outputs.
         indices: int64 [T], the examples of the test split.
-        targets: int64 [T], the class of each.
-        logits: float32 [T,C], what the model gives them.
-        temperature: that makes its probabilities the likeliest on the validation split; 1 without one.
+        targets: int64 [T], true class of each example.
+        logits: float32 [T,C], outputs of the model.
+        temperature: the logits are divided by it to calibrate probabilities; fitted on the validation split, 1
+            without validation images.
     """
 
     class_names: tuple[str, ...]
@@ -33,20 +35,20 @@ class Evaluation:
 
     @property
     def predicted(self) -> NDArray[np.int64]:
-        """int64 [T], the likeliest class of each image."""
+        """int64 [T], predicted class of each image."""
         classes: NDArray[np.int64] = np.argmax(self.logits, axis=-1)
         return classes
 
     @property
     def confusion(self) -> NDArray[np.int64]:
-        """int64 [C,C]: row the true class, column the predicted one."""
+        """int64 [C,C]; rows are true classes, columns are predicted classes."""
         matrix: NDArray[np.int64] = confusion_matrix(
             self.targets, self.predicted, labels=np.arange(len(self.class_names))
         )
         return matrix
 
     def metrics(self) -> dict[str, float]:
-        """`accuracy` and `macro_f1` (over the classes that the test split holds), in 0-1; empty without images."""
+        """`accuracy` and `macro_f1` (over the classes in the test split), in 0-1; empty without test images."""
         if not len(self.targets):
             return {}
         present = np.unique(self.targets)
@@ -54,12 +56,12 @@ class Evaluation:
         return {"accuracy": float(np.average(recall, weights=support)), "macro_f1": float(np.mean(f1))}
 
     def report(self) -> dict[str, Any]:
-        """The content of `metrics.json`: marks with a 95% interval, each class, confusion, calibration."""
+        """Make the content of `metrics.json`: accuracy with a 95% interval, scores per class, and more."""
         images = len(self.targets)
         if not images:
             return {"images": 0, "calibration": {"temperature": self.temperature}}
         right = int((self.predicted == self.targets).sum())
-        # Wilson's interval keeps its level for small samples and for accuracies near 1.
+        # Wilson's interval is accurate for small samples and for accuracies near 1 too.
         interval = binomtest(right, images).proportion_ci(0.95, method="wilson")
         scores = zip(*self._scores(np.arange(len(self.class_names))), strict=True)
         return {
@@ -80,7 +82,7 @@ class Evaluation:
         }
 
     def _scores(self, labels: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
-        """Precision, recall, F1 and support of some classes; 0 where one is undefined."""
+        """Precision, recall, F1 and support of some classes; 0 for a score that is undefined."""
         scores: tuple[NDArray[Any], ...] = precision_recall_fscore_support(
             self.targets, self.predicted, labels=labels, zero_division=0
         )
@@ -93,15 +95,28 @@ class Evaluation:
         }
 
 
-def evaluate(model: keras.Model, plan: Plan, batch_size: int) -> Evaluation:
-    """Classify the test split with `model` (float32 [N,S,S,3] in 0-255 -> logits [N,C])."""
+def evaluate(model: keras.Model, plan: Plan, batch_size: int, quiet: bool = False) -> Evaluation:
+    """Fit the temperature on the validation split, and classify the test split.
+
+    Args:
+        model: float32 [N,S,S,3] RGB in 0-255 -> float32 [N,C] logits.
+        plan: the dataset and its splits.
+        batch_size: images in one batch.
+        quiet: whether to show no progress.
+
+    Raises:
+        Interrupted: a signal arrived.
+    """
     val, test = plan.indices("val"), plan.indices("test")
-    temperature = fit_temperature(_predict(model, plan, val, batch_size), plan.targets[val])
-    return Evaluation(plan.class_names, test, plan.targets[test], _predict(model, plan, test, batch_size), temperature)
+    temperature = fit_temperature(_predict(model, plan, val, batch_size, quiet), plan.targets[val])
+    logits = _predict(model, plan, test, batch_size, quiet)
+    return Evaluation(plan.class_names, test, plan.targets[test], logits, temperature)
 
 
-def _predict(model: keras.Model, plan: Plan, indices: NDArray[np.int64], batch_size: int) -> NDArray[np.float32]:
-    """float32 [len(indices),C]."""
-    chunks = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
-    logits = [model.predict_on_batch(plan.dataset.pixels(chunk).astype(np.float32)) for chunk in chunks]
+def _predict(
+    model: keras.Model, plan: Plan, indices: NDArray[np.int64], batch_size: int, quiet: bool
+) -> NDArray[np.float32]:
+    """Logits of some examples, float32 [len(indices),C]."""
+    tracked = track_batches(indices, batch_size, "Evaluating", quiet)
+    logits = [model.predict_on_batch(plan.dataset.pixels(batch).astype(np.float32)) for batch in tracked]
     return np.concatenate([np.empty((0, len(plan.class_names)), np.float32), *logits])

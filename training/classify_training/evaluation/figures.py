@@ -1,4 +1,4 @@
-"""Pictures made to be read: learning curves, confusion matrix, augmented images."""
+"""Figures of a training: learning curves, confusion matrix, augmented images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
+from classify_serving.contract.text import error_reason
 from classify_training.errors import RunError
 from classify_training.fitting.checkpoint import Epoch
 
@@ -19,7 +20,11 @@ _BLUE, _ORANGE = "#1f5fa8", "#d9730d"
 
 
 def draw_curves(history: Sequence[Epoch], path: Path) -> None:
-    """Loss and accuracy, training and validation, over all epochs; phases are marked where they begin.
+    """Draw loss and accuracy of training and validation over all epochs; a line marks the start of each phase.
+
+    Args:
+        history: all epochs.
+        path: PNG file to write.
 
     Raises:
         RunError: the file cannot be written.
@@ -27,9 +32,9 @@ def draw_curves(history: Sequence[Epoch], path: Path) -> None:
     figure = Figure(figsize=(10, 4), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     _curves(loss, "loss", [epoch.loss for epoch in history], [epoch.val_loss for epoch in history])
-    if any(epoch.val_calibrated is not None for epoch in history):
-        calibrated = np.array([epoch.val_calibrated for epoch in history], float)
-        label = "validation, calibrated: decides what is kept"
+    if any(epoch.val_loss_calibrated is not None for epoch in history):
+        calibrated = np.array([epoch.val_loss_calibrated for epoch in history], float)
+        label = "validation, calibrated (selects the kept epoch)"
         loss.plot(np.arange(1, len(history) + 1), calibrated, color=_ORANGE, linestyle="--", label=label)
     _curves(accuracy, "accuracy", [epoch.accuracy for epoch in history], [epoch.val_accuracy for epoch in history])
     accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -68,13 +73,13 @@ def _mark_phases(axes: Axes, names: Sequence[str]) -> None:
 
 
 def draw_confusion(matrix: NDArray[np.int64], class_names: Sequence[str], title: str, path: Path) -> None:
-    """A confusion matrix with the counts in its cells and each row's shares as colour; it grows with the classes.
+    """Draw a confusion matrix: cells show counts, and colour shows fractions of a row.
 
     Args:
-        matrix: int64 [C,C], row the true class, column the predicted one.
-        class_names: C names.
-        title: what it is of.
-        path: PNG to write.
+        matrix: int64 [C,C]; rows are true classes, columns are predicted classes.
+        class_names: the C names.
+        title: title of the figure.
+        path: PNG file to write.
 
     Raises:
         RunError: the file cannot be written.
@@ -99,7 +104,7 @@ def draw_confusion(matrix: NDArray[np.int64], class_names: Sequence[str], title:
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.set_title(title)
-    bar = figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.7)
+    bar = figure.colorbar(image, ax=axes, label="fraction of the true class", shrink=0.7)
     bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     _save(figure, path)
 
@@ -107,13 +112,13 @@ def draw_confusion(matrix: NDArray[np.int64], class_names: Sequence[str], title:
 def draw_preview(
     originals: NDArray[np.uint8], augmented: Sequence[NDArray[np.uint8]], names: Sequence[str], path: Path
 ) -> None:
-    """Images above, what augmentation makes of them below, more than once each.
+    """Draw images in the first row, and augmentations of them in the rows below.
 
     Args:
-        originals: uint8 [N,S,S,3].
-        augmented: R times uint8 [N,S,S,3].
+        originals: uint8 [N,S,S,3], RGB.
+        augmented: R arrays uint8 [N,S,S,3], RGB.
         names: class of each image.
-        path: PNG to write.
+        path: PNG file to write.
 
     Raises:
         RunError: the file cannot be written.
@@ -135,7 +140,7 @@ def draw_preview(
 
 
 def _shortened(name: str) -> str:
-    # A dollar sign would start a formula.
+    # Matplotlib reads a dollar sign as the start of a formula.
     name = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
     return name.replace("$", r"\$")
 
@@ -145,5 +150,5 @@ def _save(figure: Figure, path: Path) -> None:
         figure.savefig(path, dpi=_DPI, format="png")
     except OSError as error:
         raise RunError(
-            f"cannot write {path} ({error.strerror}): free space, mend permissions, or choose another place"
+            f"cannot write {path} ({error_reason(error)}): free disk space, check permissions, or choose another path"
         ) from error

@@ -1,4 +1,4 @@
-"""The figure that shows what augmentation does to a dataset's own images."""
+"""A figure of random augmentations of a dataset's own images."""
 
 from pathlib import Path
 
@@ -11,22 +11,22 @@ from classify_training.model.augmentation import Augmentation
 
 
 def write_preview(plan: Plan, config: AugmentConfig, images: int, repeats: int, seed: int, path: Path) -> None:
-    """Draw some training images, of as many classes as possible, above what augmentation makes of them.
+    """Draw some training images, from as many classes as possible, and augmentations of each.
 
     Args:
-        plan: of the dataset.
-        config: of augmentation.
-        images: how many columns.
-        repeats: how many times each image is augmented.
-        seed: of the choice and of augmentation.
-        path: PNG to write.
+        plan: the dataset and its splits.
+        config: options of augmentation.
+        images: number of images.
+        repeats: number of augmentations of each image.
+        seed: random seed of the choice and of augmentation.
+        path: PNG file to write.
 
     Raises:
         RunError: the file cannot be written.
     """
     train = plan.indices("train")
     shuffled = np.random.default_rng(seed).permutation(train)
-    # The first of each class, then the second of each, and so on.
+    # The first image of each class, then the second of each class, and so on.
     rank = np.empty(len(shuffled), np.int64)
     for target in range(len(plan.class_names)):
         members = plan.targets[shuffled] == target

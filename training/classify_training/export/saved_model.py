@@ -1,4 +1,4 @@
-"""Writing a SavedModel version: complete and verified before anyone can see it."""
+"""Exporting a version of a SavedModel: it is complete and verified before servers can see it."""
 
 import io
 import logging
@@ -20,13 +20,15 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog, PredictLog
 
 from classify_serving.contract import model as contract
 from classify_serving.contract.model import ModelMetadata
+from classify_serving.contract.text import error_reason
 from classify_serving.files import locked
+from classify_training import interrupts
 from classify_training.errors import ExportError
 from classify_training.export.signatures import Signatures
-from classify_training.model.vgg16 import Classifier
+from classify_training.model.classifier import Classifier
 
 WARMUP_BATCH_SIZES: Final = (1, 32)
-"""Sizes TensorFlow Serving runs once before it takes requests: a single image, and the client's batch."""
+"""Batch sizes that TensorFlow Serving runs before it takes requests: one image, and the client's default."""
 
 _TOLERANCE: Final = 1e-4
 _TEMPORARY: Final = ".incoming-"
@@ -42,18 +44,19 @@ def export(
 ) -> Path:
     """Write version `metadata.model_version` of a model below `folder`, and return its path.
 
-    It is written beside its place under a name that TensorFlow Serving passes over, reloaded and compared
-    with the trained model, and renamed last, so that no server ever sees half of one.
+    It is written to a temporary folder that TensorFlow Serving ignores, reloaded, compared with the trained model, and
+    renamed last, so that no server ever sees an incomplete version.
 
     Args:
         classifier: the trained model.
-        metadata: what it is to say of itself.
-        images: uint8 [N,S,S,3], N >= 1, real images to verify it on and to warm servers up with.
-        folder: the model's folder, made if absent.
-        extras: further files of the version: path in it -> content.
+        metadata: content of the signature `metadata`.
+        images: uint8 [N,S,S,3] RGB, N >= 1, real images for verification and for warm-up requests.
+        folder: the model's folder, created if needed.
+        extras: additional files, path in the version's folder -> content.
 
     Raises:
-        ExportError: the folder cannot be written to, or the reloaded model disagrees.
+        ExportError: the folder cannot be written to, or the reloaded model differs from the trained one.
+        Interrupted: a signal arrived before the version was renamed.
     """
     target = folder / str(metadata.model_version)
     try:
@@ -61,17 +64,20 @@ def export(
         with tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=folder) as temporary, locked(Path(temporary)):
             written = Path(temporary) / "version"
             signatures = Signatures(classifier, metadata)
+            interrupts.check()
             tf.saved_model.save(signatures, str(written), signatures=signatures.functions())
             _write_warmup(written / contract.WARMUP_FILE, metadata, images)
             for name, content in (extras or {}).items():
                 (written / name).write_bytes(content)
+            interrupts.check()
             _verify(written, classifier.model, metadata, images[:16])
-            # Servers may run as another user than the one who trains.
+            # The server may run as another user than the training.
             written.chmod(0o755)
+            interrupts.check()
             os.rename(written, target)
     except (OSError, tf.errors.OpError) as error:
         raise ExportError(
-            f"cannot write the model to {target} ({_reason(error)}): free space, mend permissions,"
+            f"cannot write the model to {target} ({_reason(error)}): free disk space, check permissions,"
             " or choose another --output"
         ) from error
     _log.info("exported %s", target)
@@ -79,14 +85,14 @@ def export(
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, without the file and the operation that TensorFlow's errors put around it."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    """The reason of an error, without the file and operation names in TensorFlow's messages."""
+    if isinstance(error, OSError):
+        return error_reason(error)
     return str(error).splitlines()[0].rpartition(";")[2].partition(" [Op:")[0].strip()
 
 
 def _verify(path: Path, model: keras.Model, metadata: ModelMetadata, images: NDArray[np.uint8]) -> None:
-    """Compare the reloaded version with the trained model on real images, through both kinds of input."""
+    """Compare the reloaded version with the trained model on real images, for both kinds of input."""
     loaded = tf.saved_model.load(str(path))
     logits = model.predict(images.astype(np.float32), verbose=0)
     expected = tf.nn.softmax(logits / metadata.temperature).numpy()
@@ -98,10 +104,13 @@ def _verify(path: Path, model: keras.Model, metadata: ModelMetadata, images: NDA
         if not difference <= _TOLERANCE:
             raise ExportError(
                 f"the exported model's {name} differs from the trained one by {difference:.2g} in probability:"
-                " nothing was published; train again, and report this if it stays"
+                " nothing was published; train again, and report this if it happens again"
             )
     if ModelMetadata.from_json(described) != metadata:
-        raise ExportError("the exported model's metadata is not what was written: nothing was published")
+        raise ExportError(
+            "the exported model's metadata differs from what was written: nothing was published;"
+            " train again, and report this if it happens again"
+        )
 
 
 def _png(image: NDArray[np.uint8]) -> bytes:
@@ -135,7 +144,7 @@ def _record(metadata: ModelMetadata, signature: str, alias: str, value: Any) -> 
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what killed exports left in a model's folder; one that is still running is let be."""
+    """Delete temporary folders of exports that were killed; those of running exports are kept."""
     for leftover in folder.glob(f"{_TEMPORARY}*"):
         with suppress(OSError), locked(leftover):
             shutil.rmtree(leftover)

@@ -1,4 +1,4 @@
-"""The five signatures of the contract as TensorFlow functions over a trained classifier."""
+"""The five signatures of an exported model, as TensorFlow functions of a trained classifier."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -9,21 +9,22 @@ import tensorflow as tf
 from classify_serving.contract import model as contract
 from classify_serving.contract.images import Resize
 from classify_serving.contract.model import ModelMetadata
-from classify_training.model.vgg16 import Classifier, explained_layer
+from classify_training.model.classifier import Classifier
 
 Tensors = dict[str, tf.Tensor]
 _PNG_START: Final = b"\x89PNG"
 
 
 class Signatures(tf.Module):  # type: ignore[misc]  # TensorFlow is untyped
-    """Holds the model's variables and offers one TensorFlow function a signature."""
+    """Holds the model's variables, and one TensorFlow function for each signature."""
 
     def __init__(self, classifier: Classifier, metadata: ModelMetadata) -> None:
         super().__init__()
         backbone, head = classifier.backbone, classifier.head
-        explained = backbone.get_layer(explained_layer(metadata.image_size)).output
+        explained = backbone.get_layer(classifier.network.explained_layer(metadata.image_size)).output
         self._features = keras.Model(backbone.inputs, [explained, backbone.output])
-        self._embedding = keras.Model(head.inputs, head.get_layer("embedding").output)
+        self._preprocess = classifier.network.preprocess
+        self._embedding = classifier.embedding
         self._head = head
         self._metadata = metadata
 
@@ -41,12 +42,12 @@ class Signatures(tf.Module):  # type: ignore[misc]  # TensorFlow is untyped
         }
 
     def classify(self, images: tf.Tensor) -> Tensors:
-        """uint8 [N,S,S,3] -> probabilities and the best K labels."""
-        _, features = self._features(_preprocess(images))
+        """uint8 [N,S,S,3] RGB -> probabilities, and the K labels with the highest ones."""
+        _, features = self._features(self._preprocess(tf.cast(images, tf.float32)))
         return self._answers(self._head(features))
 
     def classify_encoded(self, image_bytes: tf.Tensor) -> Tensors:
-        """JPEG, PNG, GIF or BMP bytes, string [N] -> as `classify`."""
+        """JPEG, PNG, GIF or BMP files, string [N] -> the same outputs as `classify`."""
         size, resize = self._metadata.image_size, self._metadata.resize
         images = tf.map_fn(
             lambda content: _decode(content, size, resize),
@@ -56,22 +57,23 @@ class Signatures(tf.Module):  # type: ignore[misc]  # TensorFlow is untyped
         return self.classify(images)
 
     def embed(self, images: tf.Tensor) -> Tensors:
-        """uint8 [N,S,S,3] -> float32 [N,512]."""
-        _, features = self._features(_preprocess(images))
+        """uint8 [N,S,S,3] RGB -> embeddings, float32 [N,512]."""
+        _, features = self._features(self._preprocess(tf.cast(images, tf.float32)))
         return {contract.EMBEDDING: tf.cast(self._embedding(features), tf.float32)}
 
     def explain(self, images: tf.Tensor) -> Tensors:
-        """Grad-CAM of the likeliest class (Selvaraju et al., 2017, equations 1 and 2), scaled to 0-1.
+        """Grad-CAM of the predicted class (Selvaraju et al., 2017, equations 1 and 2), scaled to 0-1.
 
-        A map's weight is the mean gradient of the class's logit over it; the heat is the positive part of the
-        weighted sum. Where no map speaks for the class, the heat is 0 everywhere.
+        uint8 [N,S,S,3] RGB -> heatmap, float32 [N,h,w], and the outputs of `classify`. The weight of a feature map is
+        the mean gradient of the class's logit over the map; the heatmap is the positive part of the weighted sum, and 0
+        everywhere if that has no positive part.
         """
-        pixels = _preprocess(images)
+        pixels = self._preprocess(tf.cast(images, tf.float32))
         with tf.GradientTape() as tape:
             tape.watch(pixels)
             maps, features = self._features(pixels)
             logits = self._head(features)
-            # An image's best logit depends on no other image, so the sum's gradient is each one's own.
+            # A logit depends on its own image only, so the gradient of the sum is the gradient for each image.
             best = tf.reduce_sum(tf.reduce_max(logits, axis=1))
         gradients = tf.cast(tape.gradient(best, maps), tf.float32)
         weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)
@@ -80,7 +82,7 @@ class Signatures(tf.Module):  # type: ignore[misc]  # TensorFlow is untyped
         return {contract.HEATMAP: heat, **self._answers(logits)}
 
     def describe(self, request: tf.Tensor) -> Tensors:
-        """Anything, string [N] -> the metadata, repeated N times."""
+        """Any strings [N] -> the metadata as JSON, repeated N times."""
         return {contract.JSON: tf.fill(tf.shape(request), tf.constant(self._metadata.to_json()))}
 
     def _answers(self, logits: tf.Tensor) -> Tensors:
@@ -98,15 +100,11 @@ def _traced(function: Callable[..., Tensors], spec: tf.TensorSpec) -> Any:
     return tf.function(function, input_signature=[spec])
 
 
-def _preprocess(images: tf.Tensor) -> tf.Tensor:
-    return keras.applications.vgg16.preprocess_input(tf.cast(images, tf.float32))
-
-
 def _decode(content: tf.Tensor, size: int, resize: Resize) -> tf.Tensor:
-    """One image file to uint8 [S,S,3] inside the graph, as `classify_serving.contract.images` does outside.
+    """Decode one image file to uint8 [S,S,3] in the graph, as `classify_serving.contract.images` does outside of it.
 
-    TensorFlow's decoders know no EXIF orientation and no palettes with transparency; clients that need those
-    send `images`.
+    TensorFlow's decoders ignore the EXIF orientation and the transparency of palettes; clients that need these send
+    `images`.
     """
     is_png = tf.strings.substr(content, 0, len(_PNG_START)) == _PNG_START
     image = tf.cond(

@@ -1,5 +1,5 @@
-"""Probabilities that mean what they say: temperature scaling, and how far off they are (Guo et al., "On Calibration
-of Modern Neural Networks", 2017).
+"""Calibration of probabilities by temperature scaling, and the calibration error (Guo et al., "On Calibration of Modern
+Neural Networks", 2017).
 """
 
 from typing import Any, Final
@@ -16,12 +16,12 @@ _BINS: Final = 15
 
 
 def fit_temperature(logits: Logits, targets: Targets, weights: NDArray[np.float32] | None = None) -> float:
-    """The T > 0 whose softmax(logits / T) has the lowest negative log-likelihood; 1 without images.
+    """Find the T > 0 for which softmax(logits / T) has the lowest negative log-likelihood; 1 without images.
 
     Args:
         logits: [N,C].
-        targets: int64 [N], class of each image.
-        weights: float32 [N], what each image counts; all the same if None.
+        targets: int64 [N], true class of each image.
+        weights: float32 [N], weight of each image; equal weights if None.
     """
     if not len(targets):
         return 1.0
@@ -34,17 +34,17 @@ def fit_temperature(logits: Logits, targets: Targets, weights: NDArray[np.float3
 
 
 def negative_log_likelihood(logits: Logits, targets: Targets, weights: NDArray[np.float32] | None = None) -> float:
-    """Weighted mean of -log p(true class), in nats; arguments as `fit_temperature`."""
+    """Weighted mean of -log p(true class), in nats; the arguments are those of `fit_temperature`."""
     true = log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(targets)), targets]
     return -float(np.average(true, weights=weights))
 
 
 def calibration_error(logits: Logits, targets: Targets) -> float:
-    """Expected calibration error (equation 3) in 0-1: mean |accuracy - confidence| over 15 bins of confidence.
+    """Expected calibration error (equation 3), in 0-1: mean |accuracy - confidence| over 15 bins of confidence.
 
     Args:
         logits: [N,C], N >= 1.
-        targets: int64 [N].
+        targets: int64 [N], true class of each image.
     """
     probabilities = softmax(logits.astype(np.float64), axis=1)
     confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == targets

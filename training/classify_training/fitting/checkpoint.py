@@ -1,4 +1,4 @@
-"""What a training that is killed goes on from: written after every epoch, whole or not at all."""
+"""Checkpoints, from which a killed training resumes; one is written after every epoch, whole or not at all."""
 
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -12,10 +12,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from classify_serving.contract.text import error_reason
 from classify_serving.files import replace_file
 from classify_training.errors import RunError
 
 _STATE: Final = "state.json"
+_OLD_NAME: Final = "val_calibrated"
+"""What release 0.1 calls `Epoch.val_loss_calibrated`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,14 +27,14 @@ class Epoch:
 
     Attributes:
         phase: `head` or `fine-tuning`.
-        epoch: its number in the phase, from 1.
+        epoch: number in the phase, from 1.
         loss: mean training loss, with augmentation and dropout.
-        accuracy: of training, likewise, in 0-1.
-        val_loss: negative log-likelihood of the validation split, each class counting alike if training balances
-            them; None without such a split.
-        val_calibrated: the same after temperature scaling.
-        val_accuracy: share of the validation images that are right.
-        seconds: it took, validation included.
+        accuracy: training accuracy in 0-1, with augmentation and dropout.
+        val_loss: negative log-likelihood of the validation split, with equal weight for each class if training is
+            balanced; None without validation images.
+        val_loss_calibrated: the same after temperature scaling; it selects the epoch that is kept.
+        val_accuracy: fraction of the validation images that are classified correctly.
+        seconds: duration, including validation.
     """
 
     phase: str
@@ -39,20 +42,20 @@ class Epoch:
     loss: float
     accuracy: float
     val_loss: float | None = None
-    val_calibrated: float | None = None
+    val_loss_calibrated: float | None = None
     val_accuracy: float | None = None
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """How far a training has come.
+    """Progress of a training.
 
     Attributes:
-        phase: number of the phase it is in, from 0.
-        epoch: epochs of that phase that are done.
-        best_loss: lowest `val_calibrated` of the phase; None before there is one.
-        best_epoch: after how many epochs that was; 0 is what the phase started from.
+        phase: number of the current phase, from 0.
+        epoch: number of finished epochs of that phase.
+        best_loss: lowest `val_loss_calibrated` of the phase; None if there is none yet.
+        best_epoch: number of the epoch with that loss; 0 stands for the weights at the start of the phase.
         history: all epochs of all phases.
     """
 
@@ -64,13 +67,13 @@ class State:
 
 
 class Checkpoint:
-    """The newest and the best weights of a training, in a folder of their own.
+    """The latest and the best weights of a training, in a folder.
 
-    `state.json` is replaced last and names, by phase and epoch, the files that belong to it; older ones are removed
-    after that.
+    `state.json` is replaced last; its phase and epochs determine the names of the files that belong to it, and older
+    files are removed after that.
 
     Args:
-        folder: made if absent.
+        folder: folder of the checkpoint, created if needed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -78,16 +81,20 @@ class Checkpoint:
         folder.mkdir(parents=True, exist_ok=True)
 
     def state(self) -> State:
-        """What was saved last, or the beginning."""
+        """Read the state that was saved last; the initial state if there is none.
+
+        Raises:
+            RunError: it cannot be read.
+        """
         try:
-            return msgspec.json.decode((self._folder / _STATE).read_bytes(), type=State, strict=False)
+            return _read_state((self._folder / _STATE).read_bytes())
         except FileNotFoundError:
             return State()
         except (OSError, msgspec.DecodeError) as error:
             raise self._unreadable(error) from error
 
     def save(self, state: State, model: keras.Model) -> None:
-        """Save a compiled model's trainable weights and optimiser; as the best too if this epoch is it.
+        """Save the trainable weights and the optimiser of a compiled model, also as the best ones if they are.
 
         Raises:
             RunError: the folder cannot be written.
@@ -104,15 +111,15 @@ class Checkpoint:
             self._remove_others(state)
         except OSError as error:
             raise RunError(
-                f"cannot write the checkpoint {self._folder} ({error.strerror}): free space, mend permissions,"
-                " or choose other --runs"
+                f"cannot write the checkpoint {self._folder} ({error_reason(error)}): free disk space,"
+                " check permissions, or choose other --runs"
             ) from error
 
     def restore_last(self, state: State, model: keras.Model) -> None:
-        """Put the weights and the optimiser of a saved state into a model compiled like the saved one.
+        """Load the weights and the optimiser of a saved state into a model compiled like the saved one.
 
         Raises:
-            RunError: they cannot be read, or are not of such a model.
+            RunError: they cannot be read, or belong to another model.
         """
         with self._loaded(self._last(state)) as arrays:
             _assign(arrays, model)
@@ -121,7 +128,7 @@ class Checkpoint:
             model.optimizer.load_own_variables({k[start:]: v for k, v in arrays.items() if k.startswith("optimizer_")})
 
     def restore_best(self, state: State, model: keras.Model) -> None:
-        """Put the best weights of the state's phase into a model; raises as `restore_last`."""
+        """Load the best weights of the state's phase into a model; raises as `restore_last`."""
         with self._loaded(self._best(state)) as arrays:
             _assign(arrays, model)
 
@@ -135,7 +142,9 @@ class Checkpoint:
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: Exception) -> RunError:
-        return RunError(f"cannot read the checkpoint {self._folder} ({error}): start afresh with --no-resume")
+        return RunError(
+            f"cannot read the checkpoint {self._folder} ({error_reason(error)}): start a new run with --no-resume"
+        )
 
     def _last(self, state: State) -> Path:
         return self._folder / f"last-{state.phase}-{state.epoch}.npz"
@@ -147,6 +156,19 @@ class Checkpoint:
         for path in self._folder.glob("*.npz"):
             if path not in (self._last(state), self._best(state)):
                 path.unlink()
+
+
+def _read_state(content: bytes) -> State:
+    """Parse `state.json`, also of release 0.1.
+
+    Raises:
+        msgspec.DecodeError: it is something else.
+    """
+    state = msgspec.json.decode(content, type=dict[str, Any])
+    for epoch in state.get("history", ()):
+        if isinstance(epoch, dict) and _OLD_NAME in epoch:
+            epoch["val_loss_calibrated"] = epoch.pop(_OLD_NAME)
+    return msgspec.convert(state, State, strict=False)
 
 
 def _arrays(name: str, variables: Iterable[Any]) -> dict[str, NDArray[Any]]:

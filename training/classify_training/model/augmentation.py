@@ -1,8 +1,8 @@
-"""Random changes of training images, as Keras layers on batches: flip, shift, rotate, erase.
+"""Random augmentation of training images, as Keras layers on batches: flip, shift, rotate, erase.
 
-Each layer draws its random numbers first and then applies them in a function that XLA compiles into one loop over the
-pixels, which takes a third of the time of TensorFlow's kernels one by one. XLA's own random numbers are so slow on
-processors that they are drawn outside.
+Each layer first draws its random numbers, and then applies them in a function that XLA compiles into one loop over the
+pixels, which takes a third of the time of separate TensorFlow kernels. The numbers are drawn outside of that function,
+because XLA's random numbers are slow on CPUs.
 """
 
 import math
@@ -18,19 +18,19 @@ _ATTEMPTS: Final = 10
 
 @keras.saving.register_keras_serializable("classify_training")
 class RandomAffine(keras.layers.Layer):  # type: ignore[misc]  # Keras is untyped
-    """Flip, shift and rotate about the centre at once, so that pixels are interpolated once.
+    """Flip, shift and rotate images about the centre in one step, with a single bilinear interpolation.
 
-    Keras' RandomTranslation and RandomRotation in sequence interpolate twice, which costs twice the time and blurs
-    small images: on 32 px photographs a classifier gained a point of accuracy from doing it at once. What comes in
-    at the edges repeats the nearest pixel, as in Keras' ImageDataGenerator. Bilinear.
+    Keras' RandomTranslation and RandomRotation in sequence interpolate twice, which takes twice the time and blurs
+    small images: on 32 px photographs, one step gave a classifier one percentage point more accuracy. Pixels outside of
+    the image repeat the nearest pixel, as in Keras' ImageDataGenerator.
 
     Takes uint8 or float32 [N,H,W,C], returns float32 [N,H,W,C]; identity unless called with `training=True`.
 
     Args:
-        flip: mirror every second image left to right.
+        flip: mirror left to right with probability 0.5.
         shift: largest shift in each direction, as a fraction of the side.
-        rotate: largest rotation either way in degrees.
-        seed: of all draws.
+        rotate: largest rotation in either direction, in degrees.
+        seed: random seed.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class RandomAffine(keras.layers.Layer):  # type: ignore[misc]  # Keras is untype
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def call(self, images: tf.Tensor, training: bool = False, seed: tf.Tensor | None = None) -> tf.Tensor:
-        """Change a batch, [N,H,W,C]; a seed of two integers decides what is drawn, else the layer's own."""
+        """Augment a batch, [N,H,W,C], with a seed of two integers or the layer's own seed."""
         if not training:
             return tf.cast(images, tf.float32)
         seed = _integers(self.seed_generator.next() if seed is None else seed)
@@ -55,15 +55,15 @@ class RandomAffine(keras.layers.Layer):  # type: ignore[misc]  # Keras is untype
         return {**super().get_config(), **{name: getattr(self, name) for name in ("flip", "shift", "rotate", "seed")}}
 
 
-# XLA would work out the sines again for each pixel if this were a part of the function below.
+# XLA would compute the sines again for every pixel if this were part of the function below.
 @tf.function(jit_compile=True, reduce_retracing=True)  # type: ignore[untyped-decorator]
 def _transforms(
     draws: tf.Tensor, shape: tf.Tensor, flip: bool, shift: float, radians: float
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Where each output pixel (x, y) is taken from, by draws in [-1, 1), float32 [N,4], for images of `shape`.
+    """Compute affine transforms for images of `shape` from draws in [-1, 1), float32 [N,4].
 
-    Gives the rows of a matrix, (a0, a1, a2) and (b0, b1, b2), float32 [N,3] each: the place is
-    (a0 x + a1 y + a2, b0 x + b1 y + b2).
+    Returns the rows of a matrix, (a0, a1, a2) and (b0, b1, b2), float32 [N,3] each: the output pixel (x, y) is taken
+    from (a0 x + a1 y + a2, b0 x + b1 y + b2).
     """
     height, width = tf.cast(shape[1], tf.float32), tf.cast(shape[2], tf.float32)
     angle, right, down, side = tf.unstack(draws, axis=1)
@@ -76,15 +76,15 @@ def _transforms(
     return tf.stack([a0, a1, a2], axis=1), tf.stack([b0, b1, b2], axis=1)
 
 
-# The number of channels must be known when it is traced: a gather of rows of unknown length takes twice the time.
+# The number of channels must be known when tracing: gathering rows of unknown length takes twice the time.
 @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
 def _resample(images: tf.Tensor, across: tf.Tensor, down: tf.Tensor) -> tf.Tensor:
-    """Bilinear sampling of [N,H,W,C] at the places that the transforms, float32 [N,3], give; float32."""
+    """Bilinear sampling of images, [N,H,W,C], at the positions of the transforms, float32 [N,3]; float32."""
     count, height, width = (tf.shape(images)[axis] for axis in range(3))
     x, y = tf.range(tf.cast(width, tf.float32))[None, None, :], tf.range(tf.cast(height, tf.float32))[None, :, None]
     place_x, place_y = _within(across, x, y, width), _within(down, x, y, height)
     left, top = tf.floor(place_x), tf.floor(place_y)
-    # The four neighbours side by side, so that they are fetched at once.
+    # The four neighbours of a pixel side by side, so that one gather fetches them.
     pairs = tf.concat([images, tf.concat([images[:, :, 1:], images[:, :, -1:]], axis=2)], axis=3)
     fours = tf.concat([pairs, tf.concat([pairs[:, 1:], pairs[:, -1:]], axis=1)], axis=3)
     rows = tf.range(count)[:, None, None] * height + tf.cast(top, tf.int32)
@@ -97,29 +97,29 @@ def _resample(images: tf.Tensor, across: tf.Tensor, down: tf.Tensor) -> tf.Tenso
 
 
 def _within(transform: tf.Tensor, x: tf.Tensor, y: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Transformed positions, float32 [N,H,W], kept inside the image."""
+    """Transformed positions, float32 [N,H,W], clipped to the image."""
     first, second, offset = (transform[:, place, None, None] for place in range(3))
     return tf.clip_by_value(first * x + second * y + offset, 0.0, tf.cast(size - 1, tf.float32))
 
 
 @keras.saving.register_keras_serializable("classify_training")
 class RandomErasing(keras.layers.Layer):  # type: ignore[misc]  # Keras is untyped
-    """Overpaint a random rectangle of an image with noise (Zhong et al., "Random Erasing Data Augmentation", 2017).
+    """Replace a random rectangle of an image with noise (Zhong et al., "Random Erasing Data Augmentation", 2017).
 
-    Their Algorithm 1: with probability `probability`, an area uniform in `area` (fractions of the image) and an
-    aspect ratio uniform in `aspect` (height to width) are drawn until the rectangle fits at a random place; here it
-    is drawn ten times, and an image for which none fits stays as it is. Defaults are the paper's.
+    Their Algorithm 1: with probability `probability`, an area uniform in `area` (fractions of the image) and an aspect
+    ratio uniform in `aspect` (height / width) are drawn until the rectangle fits into the image. Here ten rectangles
+    are drawn, and an image is not changed if none of them fits. The defaults are those of the paper.
 
     Takes and returns float32 [N,H,W,C]; identity unless called with `training=True`.
 
     Args:
-        probability: that an image is erased.
-        area: range of the erased fraction.
-        aspect: range of height / width.
-        values: range [low, high) of the painted values. It must be that of the images: noise of 0-255 in
-            images of 0-1 outweighs all that is left of them.
-        per_pixel: noise of its own in each pixel and channel, of 256 levels; otherwise one colour a rectangle.
-        seed: of all draws.
+        probability: probability that an image is changed.
+        area: range of the rectangle's area, as fractions of the image.
+        aspect: range of the rectangle's height / width.
+        values: range [low, high) of the painted values. It must match the range of the images: noise of 0-255 in
+            images of 0-1 dominates the rest of the image.
+        per_pixel: draw every pixel and channel separately, from 256 levels; otherwise one colour for a rectangle.
+        seed: random seed.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class RandomErasing(keras.layers.Layer):  # type: ignore[misc]  # Keras is untyp
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def call(self, images: tf.Tensor, training: bool = False, seed: tf.Tensor | None = None) -> tf.Tensor:
-        """Erase in a batch, float32 [N,H,W,C]; a seed of two integers decides what is drawn, else the layer's own."""
+        """Erase in a batch, float32 [N,H,W,C], with a seed of two integers or the layer's own seed."""
         if not training:
             return images
         seed = _integers(self.seed_generator.next() if seed is None else seed)
@@ -149,7 +149,7 @@ class RandomErasing(keras.layers.Layer):  # type: ignore[misc]  # Keras is untyp
         return tf.ensure_shape(painted, images.shape)
 
     def _noise(self, shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """uint32 [N,K]: four bytes of noise in each number, enough for each pixel or for one colour an image."""
+        """uint32 [N,K]; each number holds four bytes of noise, enough for all pixels or for one colour per image."""
         values = tf.reduce_prod(shape[1:]) if self.per_pixel else shape[3]
         return tf.random.stateless_uniform([shape[0], (values + 3) // 4], tf.add(seed, [0, 1]), None, None, tf.uint32)
 
@@ -163,9 +163,9 @@ class RandomErasing(keras.layers.Layer):  # type: ignore[misc]  # Keras is untyp
 def _rectangles(
     draws: tf.Tensor, shape: tf.Tensor, probability: float, area: tuple[float, float], aspect: tuple[float, float]
 ) -> tf.Tensor:
-    """What to erase in images of `shape` from draws in [0, 1), float32 [N, 2 x attempts + 3].
+    """Choose the rectangles for images of `shape` from draws in [0, 1), float32 [N, 2 x attempts + 3].
 
-    Gives float32 [N,4]: top, left, height and width; height 0 where nothing is to be erased.
+    Returns float32 [N,4]: top, left, height and width; the height is 0 for an image that is not changed.
     """
     height, width = tf.cast(shape[1], tf.float32), tf.cast(shape[2], tf.float32)
     areas = (area[0] + (area[1] - area[0]) * draws[:, :_ATTEMPTS]) * height * width
@@ -184,7 +184,7 @@ def _rectangles(
 def _overpaint(
     images: tf.Tensor, rectangles: tf.Tensor, noise: tf.Tensor, low: float, high: float, per_pixel: bool
 ) -> tf.Tensor:
-    """Images [N,H,W,C] with noise, uint32 [N,K] taken byte by byte, in the rectangles, float32 [N,4]."""
+    """Paint noise, uint32 [N,K] read byte by byte, into the rectangles, float32 [N,4], of images [N,H,W,C]."""
     count, height, width, channels = (tf.shape(images)[axis] for axis in range(4))
     painted = tf.reshape(tf.bitcast(noise, tf.uint8), [count, -1])
     extent = [count, height, width, channels] if per_pixel else [count, 1, 1, channels]
@@ -197,11 +197,11 @@ def _overpaint(
 
 
 class Augmentation(keras.layers.Layer):  # type: ignore[misc]  # Keras is untyped
-    """The layers that a configuration asks for: uint8 or float32 [N,S,S,3] in 0-255 -> float32 [N,S,S,3].
+    """All augmentation of a configuration: uint8 or float32 [N,S,S,3] in 0-255 -> float32 [N,S,S,3].
 
     Args:
-        config: which, and how far they go.
-        seed: of draws that are given no seed of their own.
+        config: options of augmentation.
+        seed: random seed of calls without a seed.
     """
 
     def __init__(self, config: AugmentConfig, seed: int | None = None) -> None:
@@ -221,7 +221,7 @@ class Augmentation(keras.layers.Layer):  # type: ignore[misc]  # Keras is untype
             self.layers.append(erasing)
 
     def call(self, images: tf.Tensor, training: bool = False, seed: tf.Tensor | None = None) -> tf.Tensor:
-        """Change a batch; equal seeds, of two integers, give equal changes."""
+        """Augment a batch; equal seeds, of two integers, give equal results."""
         images = tf.cast(images, tf.float32) if not self.layers else images
         for position, layer in enumerate(self.layers):
             own = None if seed is None else tf.add(_integers(seed), [2 * position, 0])
@@ -230,5 +230,5 @@ class Augmentation(keras.layers.Layer):  # type: ignore[misc]  # Keras is untype
 
 
 def _integers(seed: Any) -> tf.Tensor:
-    """Two int32 as TensorFlow's stateless random numbers want them."""
+    """A seed as two int32, as TensorFlow's stateless random functions need it."""
     return tf.cast(seed, tf.int32)

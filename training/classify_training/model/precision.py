@@ -1,4 +1,4 @@
-"""In which number format a model is trained."""
+"""The number format in which a model is trained."""
 
 from pathlib import Path
 from typing import Final
@@ -14,9 +14,9 @@ _FIRST_GPU_WITH_BFLOAT16: Final = (8, 0)
 def choose_policy(precision: Precision) -> str:
     """Name of Keras' dtype policy for a precision: `float32`, `mixed_bfloat16` or `mixed_float16`.
 
-    `auto` is the fastest that trains as well: on NVIDIA GPUs bfloat16 from compute capability 8.0 and float16
-    before, on processors that multiply bfloat16 (AVX512-BF16, AMX) bfloat16, otherwise float32. Variables, the
-    logits and the loss are float32 in all of them (Micikevicius et al., "Mixed Precision Training", 2018).
+    `auto` chooses the fastest format that trains equally well: on NVIDIA GPUs bfloat16 from compute capability 8.0 on
+    and float16 below, on CPUs with bfloat16 multiplication (AVX512-BF16, AMX) bfloat16, otherwise float32. Variables,
+    logits and the loss are always float32 (Micikevicius et al., "Mixed Precision Training", 2018).
     """
     if precision == "auto":
         precision = _fastest()
@@ -32,7 +32,7 @@ def _fastest() -> Precision:
 
 
 def processor_flags(path: Path = Path("/proc/cpuinfo")) -> set[str]:
-    """What Linux says the processor can do, such as `avx512_bf16`; empty where it says nothing."""
+    """Features of the CPU as Linux lists them, such as `avx512_bf16`; empty if there is no such list."""
     try:
         lines = path.read_text().splitlines()
     except OSError:

@@ -1,0 +1,224 @@
+"""The embedding map as a picture, `map.png`, and as a page that can be zoomed, `map.html`."""
+
+import colorsys
+import hashlib
+import io
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from classify_serving.contract.images import ImageError, decode_thumbnail
+from classify_serving.contract.text import error_reason
+from classify_serving.exchange.embeddings import EmbeddedImage, EmbeddingsError, read_embeddings
+from classify_serving.files import replace_file, replacing
+from classify_training.embedding_map.layout import choose, lay_out
+from classify_training.errors import MapError
+from classify_training.progress import track_in_threads
+
+PICTURE: Final = "map.png"
+PAGE: Final = "map.html"
+
+_PACKAGE: Final = "classify_training.embedding_map"
+_TILE: Final = 40
+"""Side of a thumbnail in the sheet, in pixels."""
+_COLOURS: Final = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8a7500", "#7f7f7f")
+"""Okabe and Ito's colours, which colour-blind people can tell apart, then others."""
+
+
+def draw_embedding_map(results: Path, max_images: int, seed: int) -> int:
+    """Write `map.png` and `map.html` into a client's output folder that holds embeddings.
+
+    Args:
+        results: output folder of classify-client.
+        max_images: largest number of images to draw; misclassified ones are chosen first.
+        seed: random seed of the choice and of the layout.
+
+    Returns:
+        The number of images drawn.
+
+    Raises:
+        MapError: there are no embeddings, or the files cannot be written.
+    """
+    try:
+        vectors, index = read_embeddings(results)
+    except EmbeddingsError as error:
+        raise MapError(str(error)) from error
+    chosen = choose(index, max_images, seed)
+    shown = [index[place] for place in chosen]
+    places = lay_out(vectors[chosen], seed)
+    try:
+        _write(results, places, shown, len(index))
+    except OSError as error:
+        raise MapError(
+            f"cannot write to {results} ({error_reason(error)}): free disk space, or check permissions"
+        ) from error
+    return len(shown)
+
+
+def _write(folder: Path, places: NDArray[np.float32], index: Sequence[EmbeddedImage], total: int) -> None:
+    counts = Counter(entry.true_class for entry in index)
+    names = sorted(counts)
+    colours = class_colours(names)
+    misses = sum(entry.is_miss for entry in index)
+    some = f"{len(index)} of {total}" if len(index) < total else f"{total}"
+    title = f"Map of {some} images, {misses} of them misses"
+    with replacing(folder / PICTURE) as temporary:
+        draw_map(places, index, colours, title, temporary)
+    page = render_page(places, index, {name: (colours[name], counts[name]) for name in names}, title)
+    replace_file(folder / PAGE, page.encode("utf-8", "backslashreplace"))
+
+
+def class_colours(names: Sequence[str]) -> dict[str, str]:
+    """Choose a colour for each class: name -> `#rrggbb`."""
+    hues = ((number * 0.618034) % 1 for number in range(len(names)))
+    if len(names) <= len(_COLOURS):
+        return dict(zip(names, _COLOURS, strict=False))
+    return {
+        name: _hsl(hue, 0.45 if number % 2 else 0.58)
+        for number, (name, hue) in enumerate(zip(names, hues, strict=True))
+    }
+
+
+def _hsl(hue: float, lightness: float) -> str:
+    return to_hex(colorsys.hls_to_rgb(hue, lightness, 0.65))
+
+
+def draw_map(
+    places: NDArray[np.float32], index: Sequence[EmbeddedImage], colours: Mapping[str, str], title: str, path: Path
+) -> None:
+    """Draw the map as a PNG file: the colour is the true class, black rings are misclassified images.
+
+    Args:
+        places: float32 [N,2], positions in 0-1.
+        index: the N images.
+        colours: colour of each class; images without a class are grey.
+        title: title of the figure.
+        path: file to write.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    figure = Figure(figsize=(11, 9), layout="constrained")
+    axes = figure.subplots()
+    size = float(np.clip(20_000 / max(1, len(index)), 6, 60))
+    names = np.array([entry.true_class for entry in index], dtype=object)
+    for name in sorted(set(names.tolist())):
+        chosen = names == name
+        # Matplotlib reads a dollar sign as a formula, and leaves names with a leading underscore out of the legend.
+        label = (name or "no label").replace("$", r"\$").lstrip("_") or "?"
+        axes.scatter(
+            places[chosen, 0], places[chosen, 1], s=size, color=colours.get(name, "#aaaaaa"), label=label, linewidths=0
+        )
+    wrong = np.array([entry.is_miss for entry in index], bool)
+    if wrong.any():
+        axes.scatter(
+            places[wrong, 0],
+            places[wrong, 1],
+            s=2.2 * size,
+            facecolors="none",
+            edgecolors="black",
+            linewidths=1.2,
+            label="miss",
+        )
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_title(title)
+    columns = 1 + len(set(names.tolist())) // 30
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9, ncols=columns)
+    figure.savefig(path, dpi=120, format="png")
+
+
+def thumbnail_sheet(files: Sequence[Path]) -> tuple[str, int]:
+    """Draw all thumbnails into one image.
+
+    Returns:
+        The image as `data:` URI, and the number of thumbnails in a row; a file that cannot be read stays grey.
+    """
+    columns = max(1, int(np.ceil(np.sqrt(len(files)))))
+    rows = max(1, -(-len(files) // columns))
+    sheet = Image.new("RGB", (columns * _TILE, rows * _TILE), (136, 136, 136))
+    for number, tile in enumerate(track_in_threads(_tile, files, "Reading thumbnails")):
+        if tile is not None:
+            corner = ((number % columns) * _TILE, (number // columns) * _TILE)
+            offset = ((_TILE - tile.width) // 2, (_TILE - tile.height) // 2)
+            sheet.paste(tile, (corner[0] + offset[0], corner[1] + offset[1]))
+    stream = io.BytesIO()
+    sheet.save(stream, "WEBP", quality=72)
+    return "data:image/webp;base64," + b64encode(stream.getvalue()).decode(), columns
+
+
+def _tile(file: Path) -> Image.Image | None:
+    try:
+        image = Image.fromarray(decode_thumbnail(file, _TILE))
+    except ImageError:
+        return None
+    # Small images are enlarged to the size of a tile.
+    scale = _TILE / max(image.size)
+    return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
+
+
+def render_page(
+    places: NDArray[np.float32], index: Sequence[EmbeddedImage], classes: dict[str, tuple[str, int]], title: str
+) -> str:
+    """Make the page as HTML that needs no other file.
+
+    Args:
+        places: float32 [N,2], positions in 0-1.
+        index: the N images.
+        classes: name -> colour and number of images.
+        title: title of the page.
+    """
+    sheet, columns = thumbnail_sheet([entry.file for entry in index])
+    numbers = {name: number for number, name in enumerate(classes)}
+    points = [_point(entry, numbers, place) for entry, place in zip(index, places.tolist(), strict=True)]
+    data = {
+        "points": points,
+        "classes": list(classes),
+        "colours": [colour for colour, _ in classes.values()],
+        "tile": _TILE,
+        "columns": columns,
+    }
+    script = _part("map.js")
+    environment = Environment(loader=PackageLoader(_PACKAGE, "page"), autoescape=True, undefined=StrictUndefined)
+    return environment.get_template("map.html.j2").render(
+        title=title,
+        note="Images that are similar to the model lie close together; rings are misclassified images. Zoom in to see"
+        " the images. Distances between groups that are far apart have no meaning.",
+        count=len(index),
+        misses=sum(entry.is_miss for entry in index),
+        classes=[(name, colour, number) for name, (colour, number) in classes.items()],
+        tile=_TILE,
+        data=data,
+        sheet=sheet,
+        # Our own files, without any text from the run.
+        style=Markup(_part("map.css")),
+        script=Markup(script),
+        script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def _point(entry: EmbeddedImage, numbers: dict[str, int], place: Sequence[float]) -> dict[str, Any]:
+    return {
+        "x": round(place[0], 4),
+        "y": round(place[1], 4),
+        "c": numbers[entry.true_class],
+        "m": entry.is_miss,
+        "s": entry.predicted,
+        "q": round(entry.probability, 3),
+        "p": entry.path,
+    }
+
+
+def _part(name: str) -> str:
+    return resources.files(_PACKAGE).joinpath("page", name).read_text(encoding="utf-8")

@@ -1,0 +1,156 @@
+"""The model that is trained: a backbone and a classification head."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import keras
+import numpy as np
+
+from classify_serving.contract.model import EMBEDDING_WIDTH
+from classify_training.config import OutputInit
+from classify_training.model.backbone import Backbone
+from classify_training.model.vgg16 import VGG16
+
+_OUTPUT_INITS: Final[Mapping[OutputInit, type[keras.initializers.Initializer]]] = {
+    "glorot_uniform": keras.initializers.GlorotUniform,
+    "random_uniform": keras.initializers.RandomUniform,
+}
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """The model and its parts, which share their layers.
+
+    Attributes:
+        model: float32 [N,S,S,3] RGB in 0-255 -> float32 [N,C] logits.
+        backbone: preprocessed images -> feature maps.
+        head: feature maps -> logits.
+        network: facts about the backbone.
+    """
+
+    model: keras.Model
+    backbone: keras.Model
+    head: keras.Sequential
+    network: Backbone = VGG16
+
+    @property
+    def embedding(self) -> keras.Model:
+        """Feature maps -> float32 [N,512], the layer before dropout and logits."""
+        return keras.Model(self.head.inputs, self.head.get_layer("embedding").output)
+
+
+def build_classifier(
+    classes: int,
+    size: int,
+    weights: str,
+    *,
+    network: Backbone = VGG16,
+    dropout: float = 0.5,
+    output_init: OutputInit = "glorot_uniform",
+    policy: str = "float32",
+    seed: int = 1,
+) -> Classifier:
+    """Build backbone + Flatten + Dense 512 ReLU + Dropout + one logit for each class.
+
+    The backbone's preprocessing is inside the model. The 512-wide layer is named `embedding`. Variables and logits
+    are float32 whatever the policy.
+
+    Args:
+        classes: number of outputs C.
+        size: side S of the images in pixels, at least the backbone's minimum.
+        weights: of the backbone: `imagenet`, `random`, or a path to a file.
+        network: the backbone.
+        dropout: fraction of the embedding dropped while training.
+        output_init: how the output layer is initialised.
+        policy: Keras' dtype policy of the layers.
+        seed: of random weights and dropout.
+
+    Raises:
+        WeightsError: the weights cannot be downloaded or read, or do not fit the backbone.
+    """
+    with _policy(policy):
+        backbone = network.build(size, weights, seed)
+        head = _head(backbone.output_shape[1:], classes, dropout, output_init, seed)
+        images = keras.Input((size, size, 3), name="images", dtype="float32")
+        return Classifier(keras.Model(images, head(backbone(network.preprocess(images)))), backbone, head, network)
+
+
+def _head(
+    features: tuple[int, ...], classes: int, dropout: float, output_init: OutputInit, seed: int
+) -> keras.Sequential:
+    """The layers after the backbone, for feature maps of a shape without the batch."""
+    logits = _OUTPUT_INITS[output_init](seed=seed)
+    return keras.Sequential(
+        [
+            keras.Input(features),
+            keras.layers.Flatten(),
+            keras.layers.Dense(
+                EMBEDDING_WIDTH,
+                activation="relu",
+                kernel_initializer=keras.initializers.HeNormal(seed),
+                name="embedding",
+            ),
+            keras.layers.Dropout(dropout, seed=seed, name="dropout"),
+            keras.layers.Dense(classes, kernel_initializer=logits, dtype="float32", name="logits"),
+        ],
+        name="head",
+    )
+
+
+@contextmanager
+def _policy(name: str) -> Iterator[None]:
+    # Keras' own networks take no policy as an argument.
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def in_float32(classifier: Classifier) -> Classifier:
+    """Build a classifier of the same weights that computes in float32, whatever it was trained in."""
+    (classes,), size = classifier.model.output_shape[1:], classifier.model.input_shape[1]
+    copy = build_classifier(classes, size, "random", network=classifier.network)
+    copy.model.set_weights(classifier.model.get_weights())
+    return copy
+
+
+def reseed_dropout(classifier: Classifier, seed: Sequence[int]) -> None:
+    """Set the state of dropout's random generator; equal numbers give equal draws."""
+    state = classifier.head.get_layer("dropout").seed_generator.state
+    state.assign(np.random.SeedSequence(seed).generate_state(2, np.uint32).astype(state.dtype))
+
+
+def set_trainable(classifier: Classifier, unfreeze: str) -> None:
+    """Make the backbone trainable from a stage on, and freeze the stages before.
+
+    Args:
+        classifier: the model.
+        unfreeze: one of the backbone's `unfreeze_choices`.
+    """
+    first, number = classifier.network.first_trained_stage(unfreeze), 1
+    ends = {stage.output for stage in classifier.network.stages}
+    classifier.backbone.trainable = True
+    for layer in classifier.backbone.layers:
+        layer.trainable = number >= first
+        number += layer.name in ends
+
+
+def stages_as_model(classifier: Classifier, first: int, beyond: int) -> keras.Model:
+    """Stages `first` to `beyond` - 1 as a model that shares its layers with the classifier.
+
+    From stage 1 it takes images, float32 [N,S,S,3] RGB in 0-255, otherwise the output of the stage before. Its output
+    is that of the last stage, in the policy's compute dtype, or the head's logits if `beyond` is greater than
+    `classifier.network.head`.
+    """
+    network, backbone = classifier.network, classifier.backbone
+    ends = [backbone.get_layer(stage.output).output for stage in network.stages]
+    last = ends[min(beyond, network.head) - 2]
+    if first > 1:
+        return keras.Model(ends[first - 2], classifier.head(last) if beyond > network.head else last)
+    images = keras.Input(classifier.model.input_shape[1:], dtype="float32")
+    features = keras.Model(backbone.inputs, last)(network.preprocess(images))
+    return keras.Model(images, classifier.head(features) if beyond > network.head else features)
