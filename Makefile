@@ -20,7 +20,7 @@ help:  ## show this list
 demo: $(VENV)/.installed  ## sample data -> train -> serve -> classify -> misses, on this machine
 	$(BIN)/classify-train sample ./dataset --images ./images --needed-for "$(MODEL)"
 	$(BIN)/classify-train train ./dataset --output "$(MODEL)" --if-none
-	$(BIN)/classify-client ./images --embedded "$(MODEL)" --overwrite
+	$(BIN)/classify-client ./images --local-server "$(MODEL)" --overwrite
 
 test: $(VENV)/.developing  ## all tests
 	$(BIN)/python -m pytest
@@ -61,13 +61,13 @@ bench: $(VENV)/.installed  ## measure the client's start
 bench-train: $(VENV)/.installed  ## compare recipes, balancing and erasing on DATA= from WEIGHTS=
 	$(BIN)/python bench/training.py "$(DATA)" --weights "$(WEIGHTS)" $(ARGS)
 
-bench-mistakes: $(VENV)/.installed  ## how many wrong labels the review surfaces, and what mending them gains
+bench-mistakes: $(VENV)/.installed  ## how many wrong labels the review finds, and what fixing them gains
 	$(BIN)/python bench/mistakes.py $(ARGS)
 
-bench-serve: $(VENV)/.installed  ## throughput and latency of the embedded server
+bench-serve: $(VENV)/.installed  ## throughput and latency of the local server
 	$(BIN)/python bench/serving.py
 
-bench-client: $(VENV)/.installed  ## the client against bare decoding, the bare model and the usual way
+bench-client: $(VENV)/.installed  ## compare the client with decoding alone, the model alone and a simple client
 	$(BIN)/python bench/client.py $(ARGS)
 
 clean:  ## remove .venv and caches; data, models and results stay

@@ -42,8 +42,8 @@ LAYERS: Final = {
         "corrections embedding_map",
         "data",
         "settings progress",
-        "config",
-        "errors",
+        "config csv_files",
+        "errors interrupts",
     ),
     "classify_serving": (
         "__init__",

@@ -1,58 +1,46 @@
-"""Command-line options that were renamed: the old names still work, and only the new one is shown."""
+"""Command-line options that were renamed: the old names still work, and help shows only the new ones."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
 
 class RenamedOption(click.Option):
-    """An option that is also accepted under old names.
+    """An option that may have an old name, such as `--explain`, and an old environment variable.
 
     Args:
-        param_decls: as of `click.Option`; the first name is the new one.
-        old_names: names that are accepted but not shown, such as `--explain`.
-        old_envvars: environment variables that are read if the new one is not set.
-        attrs: as of `click.Option`.
+        args: as of `click.Option`.
+        old: the old name.
+        kwargs: as of `click.Option`.
     """
 
-    def __init__(
-        self, param_decls: Sequence[str], old_names: Sequence[str], old_envvars: Sequence[str] = (), **attrs: Any
-    ) -> None:
-        name = next((each for each in param_decls if each.isidentifier()), None)
-        name = name or param_decls[0].lstrip("-").replace("-", "_")
-        flags = [each for each in param_decls if not each.isidentifier()]
-        super().__init__([name, *flags, *old_names], **attrs)
-        self._old_names, self._old_envvars = frozenset(old_names), tuple(old_envvars)
+    def __init__(self, *args: Any, old: str | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._old = [old] if old else []
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        """Make the parser accept the old name too; the option's own list, which help shows, keeps the new one."""
+        current, self.opts = self.opts, [*self.opts, *self._old]
+        try:
+            super().add_to_parser(parser, ctx)
+        finally:
+            self.opts = current
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
-        """The value in the environment, under the new name or else an old one."""
+        """The value of the new environment variable, or else of an old one."""
         value = super().resolve_envvar_value(ctx)
-        return value or next((found for each in self._old_envvars if (found := os.environ.get(each))), None)
+        if value is not None:
+            return value
+        return next((os.environ[name] for name in self.old_variables(ctx) if os.environ.get(name)), None)
 
-    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """The option's lines in the help, with its new name only."""
-        with self._shown_names():
-            return super().get_help_record(ctx)
-
-    def get_error_hint(self, ctx: click.Context | None) -> str:
-        """The option's name in error messages."""
-        with self._shown_names():
-            return super().get_error_hint(ctx)
-
-    def _shown_names(self) -> "_Names":
-        return _Names(self, [name for name in self.opts if name not in self._old_names])
+    def old_variables(self, ctx: click.Context) -> Iterator[str]:
+        """Names of the old environment variables."""
+        if ctx.auto_envvar_prefix:
+            yield from (variable_name(ctx.auto_envvar_prefix, name) for name in self._old)
 
 
-class _Names:
-    """Gives an option other names while a block runs."""
-
-    def __init__(self, option: click.Option, names: list[str]) -> None:
-        self._option, self._names, self._all = option, names, option.opts
-
-    def __enter__(self) -> None:
-        self._option.opts = self._names
-
-    def __exit__(self, *error: object) -> None:
-        self._option.opts = self._all
+def variable_name(prefix: str, option: str) -> str:
+    """The environment variable of an option: `CLASSIFY`, `--batch-size` -> `CLASSIFY_BATCH_SIZE`."""
+    return f"{prefix}_{option.removeprefix('--').replace('-', '_').upper()}"

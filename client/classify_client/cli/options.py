@@ -21,10 +21,7 @@ _PATH: Final = click.Path(path_type=Path)
 _PROBABILITY: Final = click.FloatRange(0, 1)
 
 
-def _renamed(new: str, old: str, **attrs: Any) -> Callable[[F], F]:
-    """An option that is also accepted under its old name, and under the old name's environment variable."""
-    envvar = f"CLASSIFY_{old.lstrip('-').replace('-', '_').upper()}"
-    return click.option(new, cls=RenamedOption, old_names=[old], old_envvars=[envvar], **attrs)
+_renamed: Final = partial(click.option, cls=RenamedOption)
 
 
 _INPUTS: Final = [
@@ -102,7 +99,7 @@ _SERVER: Final = [
     click.option("--model", default="classifier", help="Name of the model on the server."),
     _renamed(
         "--local-server",
-        "--embedded",
+        old="--embedded",
         type=_PATH,
         metavar="MODEL",
         help="Serve the model in this folder for the run, instead of --server.",
@@ -125,7 +122,7 @@ _SERVER: Final = [
     click.option("--timeout", type=Duration(), default="60s", help="Deadline of one attempt of a request."),
     _renamed(
         "--retry-timeout",
-        "--patience",
+        old="--patience",
         type=Duration(),
         show_default="20s at the start, then 5m",
         help="How long to keep trying without an answer from any server, such as 90s, 5m or 1h.",
@@ -152,14 +149,14 @@ _PIPELINE: Final = [
 _ANALYSIS: Final = [
     _renamed(
         "--gradcam",
-        "--explain",
+        old="--explain",
         is_flag=True,
         help="Draw a heat map of each miss: the regions that decided (Grad-CAM).",
     ),
     click.option("--embed", is_flag=True, help="Save each image's embedding, for classify-train map."),
     _renamed(
         "--train-manifest",
-        "--trained-on",
+        old="--trained-on",
         type=_PATH,
         metavar="FILE",
         help="Images that the model was trained on: its folder, or train_manifest.csv. They are scored separately."
@@ -167,7 +164,7 @@ _ANALYSIS: Final = [
     ),
     _renamed(
         "--train-embeddings",
-        "--index",
+        old="--index",
         type=_PATH,
         metavar="FILE",
         help="Embeddings of the training images: a run's folder, or train_embeddings.npz. Finds near-duplicates and"

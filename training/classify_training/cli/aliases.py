@@ -1,48 +1,29 @@
 """Names of release 0.1 that are still accepted: of commands, options and environment variables. Help hides them."""
 
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
-from itertools import product
-from typing import Any, Final
+from typing import Final
 
 import click
+
+from classify_serving.renamed_option import RenamedOption, variable_name
 
 OLD_COMMANDS: Final[Mapping[str, str]] = {"export": "train"}
 """Old name -> current name."""
 
 _OLD_PREFIXES: Final[Mapping[str, str]] = {"train": "CLASSIFY_TRAIN_EXPORT"}
-"""Current name of a command -> what the names of its environment variables began with."""
+"""Current name of a command -> the old prefix of its environment variables."""
 
 
-class Option(click.Option):
-    """An option that may have an old name, such as `--size`.
+class Option(RenamedOption):
+    """An option whose environment variable may have the old prefix of its command."""
 
-    Its value is also taken from the environment variables of release 0.1 if the current variable is not set.
-    """
-
-    def __init__(self, *args: Any, old: str | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._old = [old] if old else []
-
-    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
-        """Make the parser accept the old name too; the option's own list, which help shows, keeps the current ones."""
-        current, self.opts = self.opts, [*self.opts, *self._old]
-        try:
-            super().add_to_parser(parser, ctx)
-        finally:
-            self.opts = current
-
-    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
-        """Look for the current variable first, then for the old ones."""
-        value = super().resolve_envvar_value(ctx)
-        if value is not None:
-            return value
-        names = [self.name or "", *(name.removeprefix("--").replace("-", "_") for name in self._old)]
-        prefixes = [ctx.auto_envvar_prefix, _OLD_PREFIXES.get(ctx.command.name or "")]
-        variables = (f"{prefix}_{name.upper()}" for prefix, name in product(prefixes, names) if prefix)
-        return next((os.environ[variable] for variable in variables if os.environ.get(variable)), None)
+    def old_variables(self, ctx: click.Context) -> Iterator[str]:
+        """Names of the old environment variables."""
+        yield from super().old_variables(ctx)
+        if prefix := _OLD_PREFIXES.get(ctx.command.name or ""):
+            yield from (variable_name(prefix, name) for name in (self.name or "", *self._old))
 
 
 option: Final = partial(click.option, cls=Option)
-"""Like `click.option`, with the argument `old`."""
+"""Like `click.option`, with the argument `old` for an old name."""
