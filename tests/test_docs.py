@@ -22,6 +22,7 @@ COMMANDS: dict[str, click.Command] = {
 
 PAGES = [
     "README.md",
+    "CONTRIBUTING.md",
     "docs/client.md",
     "docs/contract.md",
     "docs/mistakes.md",
