@@ -129,6 +129,8 @@ class _Analysis:
 
     def __init__(self, summary: dict[str, Any], context: AnalysisContext, model_client: ModelClient | None) -> None:
         options, self._context = context.options, context
+        # The server may have a new version since the run began, which takes other images.
+        self._model = model_client.current if model_client else context.metadata
         self.results = Results(context.folder, summary)
         self._comparator = Comparator(read_previous(context.folder))
         self._seen = SeenImages(context.manifest) if context.manifest else None
@@ -136,7 +138,7 @@ class _Analysis:
         self._train_embeddings = context.train_embeddings
         wants_vectors = options.embed or context.train_embeddings is not None
         self._embed = ModelQuery(
-            model_client if wants_vectors else None, contract.EMBED, contract.EMBEDDING, "No embeddings"
+            model_client if wants_vectors else None, self._model, contract.EMBED, contract.EMBEDDING, "No embeddings"
         )
         self._gradcam = model_client if options.gradcam else None
         self._digests: dict[str, str] = {}
@@ -148,7 +150,7 @@ class _Analysis:
         """Read the results once; images that are not misses are opened only if all images are wanted."""
         others = self._other_answers()
         if self._seen or self._embeddings is not None:
-            reader = ImageReader(self._context.metadata if self._embeddings is not None else None)
+            reader = ImageReader(self._model if self._embeddings is not None else None)
             for batch in open_images(others, reader, _EMBEDDING_BATCH):
                 self._count_and_embed(batch)
         else:
@@ -171,9 +173,10 @@ class _Analysis:
         misses, context = self.results.misses, self._context
         drawn = [item.row.path for item in pictured(self.results)]
         copies = sum(item.copy is not None for item in misses)
-        explain = ModelQuery(self._gradcam, contract.EXPLAIN, contract.HEATMAP, f"No heat maps of {copies} misses")
+        missing = f"No heat maps of {copies} misses"
+        explain = ModelQuery(self._gradcam, self._model, contract.EXPLAIN, contract.HEATMAP, missing)
         folder = HeatmapFolder(context.folder, misses)
-        model = context.metadata if self._embed or explain else None
+        model = self._model if self._embed or explain else None
         reader = ImageReader(model, bool(explain), thumbnail, frozenset(drawn))
         thumbnails: dict[str, str] = {}
         heatmaps: dict[str, str] = {}
@@ -208,7 +211,7 @@ class _Analysis:
 
         context, results = self._context, self.results
         evidence = Evidence(self._digests, context.manifest, self._nearest, context.confirmed)
-        issues = update_review(results, evidence, context.metadata.train_counts_before)
+        issues = update_review(results, evidence, self._model.train_counts_before)
         if self._embeddings is not None:
             self._embeddings.write(context.folder)
         if self._seen:

@@ -128,6 +128,8 @@ class _Run:
                 for results in pipeline.run(self._unanswered(sources, shutdown)):
                     self._write(results)
                     bar.update(task, completed=self._counts.images)
+            except OutputError:
+                raise
             except ClassifyError as error:
                 failure = error
             finally:

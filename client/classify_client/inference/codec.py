@@ -11,6 +11,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
+from classify_client.inference.validation import AnswerError, check_shape
 from classify_serving.contract.tensors import TensorError, from_tensor, to_tensor
 from classify_serving.contract.wire_pb2 import ModelSpec, PredictRequest, PredictResponse
 
@@ -69,8 +70,10 @@ class PredictCodec:
         """As the protocol says."""
         try:
             response = PredictResponse.FromString(content)
+            for name in outputs:
+                check_shape(response.outputs[name])
             arrays = {name: from_tensor(response.outputs[name]) for name in outputs}
-        except (DecodeError, TensorError) as error:
+        except (AnswerError, DecodeError, TensorError) as error:
             raise CodecError(str(error)) from error
         return Answer(arrays, response.model_spec.version.value)
 

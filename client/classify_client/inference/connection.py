@@ -11,6 +11,7 @@ from typing import Final
 import grpc
 
 from classify_client.errors import SettingsError
+from classify_client.inference.validation import MAX_MESSAGE_BYTES
 from classify_serving.contract.text import error_reason
 
 TOKEN_VARIABLE: Final = "CLASSIFY_TOKEN"
@@ -34,7 +35,7 @@ _SERVICE_CONFIG: Final = {
 }
 _OPTIONS: Final[tuple[tuple[str, str | int], ...]] = (
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
-    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", -1),
     # gRPC drops a request from its retry buffer above this size, and images are larger than its 256 KiB.
     ("grpc.per_rpc_retry_buffer_size", 64 * 1024 * 1024),

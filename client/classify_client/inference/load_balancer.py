@@ -89,6 +89,7 @@ class LoadBalancer:
             Stopped: `finish` or `close` was called while it waited.
         """
         since, timeout = time.monotonic(), self._timeout
+        failed: float | None = None
         while True:
             server = self._acquire()
             try:
@@ -96,7 +97,8 @@ class LoadBalancer:
             except grpc.RpcError as error:
                 action = retry_action(error.code(), error.details() or "", starting=self._answered is None)
                 self._release(server, action)
-                self._raise_unless_retried(error, action, server, since)
+                failed = failed or time.monotonic()
+                self._raise_unless_retried(error, action, server, since, failed)
                 timeout *= 2 if action is RetryAction.EXTEND_DEADLINE else 1
             except ValueError:
                 # gRPC raises this when the channel was closed in the meantime.
@@ -134,15 +136,18 @@ class LoadBalancer:
                 self._answered, self._warned = now, False
                 self._changed.notify_all()
 
-    def _raise_unless_retried(self, error: grpc.RpcError, action: RetryAction, server: _Server, since: float) -> None:
+    def _raise_unless_retried(
+        self, error: grpc.RpcError, action: RetryAction, server: _Server, since: float, failed: float
+    ) -> None:
+        """Raise unless the request is sent again; `since` it was sent first, and `failed` first."""
         if self._finishing:
             raise Stopped from error
         if action in (RetryAction.SPLIT, RetryAction.BISECT, RetryAction.FAIL_REQUEST):
             raise RequestRefused(f"{error.code().name}: {' '.join((error.details() or '').split())}", action)
         waited, limit = time.monotonic() - since, self._limit(error)
         if action is RetryAction.ABORT or waited >= limit:
-            if action is not RetryAction.ABORT and self._answered is not None and self._answered > since:
-                # Other requests were answered in the meantime, so the cause is this request.
+            if action is not RetryAction.ABORT and self._answered is not None and self._answered > failed:
+                # Other requests were answered after this one failed, so the cause is this request.
                 raise RequestRefused(f"not answered within {_duration(limit)}: {short_reason(error)}", action)
             address = self.addresses if action is RetryAction.RETRY else server.address
             raise ServiceError(error_message(error, address)) from error

@@ -16,6 +16,7 @@ from classify_client.inference.connection import Connection
 from classify_client.inference.exceptions import ModelChanged, RequestRefused
 from classify_client.inference.load_balancer import LoadBalancer, RetryTimeout
 from classify_client.inference.retry_policy import RetryAction
+from classify_client.inference.validation import AnswerError, check_metadata, check_predictions
 from classify_serving.contract import model as contract
 from classify_serving.contract.model import ContractError, ModelMetadata
 
@@ -96,10 +97,11 @@ class ModelClient:
         try:
             content = {contract.REQUEST: np.array([b""], dtype=np.object_)}
             answer = self._request(contract.METADATA, content, contract.JSON)
-            metadata = ModelMetadata.from_json(answer.outputs[contract.JSON][0])
+            metadata = ModelMetadata.from_json(answer.outputs[contract.JSON].ravel()[0])
+            check_metadata(metadata)
         except RequestRefused as refusal:
             raise ServiceError(f"{where} has no metadata ({refusal}): export it with classify-train") from refusal
-        except (ContractError, CodecError, IndexError) as error:
+        except (ContractError, CodecError, IndexError, TypeError) as error:
             raise ServiceError(
                 f"{where} has metadata that cannot be used ({error}): export it with classify-train"
             ) from error
@@ -141,29 +143,34 @@ class ModelClient:
             for prediction in self._classify(images, model)
         ]
 
-    def output(self, signature: str, images: NDArray[np.uint8], name: str) -> NDArray[np.float32]:
+    def output(self, signature: str, images: NDArray[np.uint8], name: str, model: ModelMetadata) -> NDArray[np.float32]:
         """One output of another signature.
 
         Args:
             signature: its name.
-            images: uint8 [N,S,S,3], RGB, 0-255.
+            images: uint8 [N,S,S,3], RGB, 0-255, decoded for this model.
             name: of the output.
+            model: the metadata they were decoded for.
 
         Returns:
             float32 [N, ...].
 
         Raises:
             ServiceError: no server answers.
-            RequestRefused: the model has no such signature, or refuses the images.
+            RequestRefused: the model has no such signature, refuses the images, or is another version.
             Stopped: `close` or `finish` was called.
         """
         try:
-            values = self._request(signature, {contract.IMAGES: images}, name).outputs[name].astype(np.float32)
+            answer = self._request(signature, {contract.IMAGES: images}, name)
+            values = answer.outputs[name].astype(np.float32)
         except CodecError as error:
             message = f"the answer to {signature} cannot be read: {error}"
             raise RequestRefused(message, RetryAction.FAIL_REQUEST) from error
         if values.ndim < 2 or len(values) != len(images):
             message = f"{signature} answers with shape {values.shape} for {len(images)} images"
+            raise RequestRefused(message, RetryAction.FAIL_REQUEST)
+        if answer.version not in (0, model.model_version):
+            message = f"version {answer.version} answers now instead of {model.model_version}; run again"
             raise RequestRefused(message, RetryAction.FAIL_REQUEST)
         return values
 
@@ -182,7 +189,7 @@ class ModelClient:
                 contract.TOP_PROBABILITIES,
             )
             return _predictions(answer, len(images))
-        except CodecError as error:
+        except (AnswerError, CodecError) as error:
             return [Prediction(error=f"the server's answer cannot be read: {error}")] * len(images)
         except RequestRefused as refusal:
             if refusal.action is RetryAction.BISECT and not part:
@@ -216,13 +223,12 @@ class ModelClient:
 
 
 def _predictions(answer: Answer, count: int) -> list[Prediction]:
-    labels = answer.outputs[contract.TOP_LABELS]
-    probabilities = answer.outputs[contract.TOP_PROBABILITIES].astype(np.float32)
-    if labels.ndim != 2 or labels.shape != probabilities.shape or len(labels) != count or not labels.size:
-        raise CodecError(f"{labels.shape} labels and {probabilities.shape} probabilities for {count} images")
+    labels, probabilities = answer.outputs[contract.TOP_LABELS], answer.outputs[contract.TOP_PROBABILITIES]
+    check_predictions(labels, probabilities, count)
+    values = np.clip(probabilities.astype(np.float32), 0, 1)
     return [
         Prediction(
             tuple(zip((name.decode("utf-8", "backslashreplace") for name in names), row, strict=True)), answer.version
         )
-        for names, row in zip(labels, probabilities.tolist(), strict=True)
+        for names, row in zip(labels, values.tolist(), strict=True)
     ]

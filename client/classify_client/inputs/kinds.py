@@ -109,6 +109,10 @@ class Folder(InputKind):
     def matches(self, given: str) -> bool:
         return Path(given).is_dir()
 
+    def check(self, given: str) -> None:
+        if holds_results(Path(given)):
+            raise InputError(f"{given} is the output folder of a run: give a folder of images")
+
     def list(self, given: str, listing: Listing) -> Iterator[Source]:
         root = Path(given)
         for image in walk_images(root, listing.skips):

@@ -10,6 +10,7 @@ from classify_client.errors import ServiceError
 from classify_client.inference.exceptions import RequestRefused, Stopped
 from classify_client.inference.model_client import ModelClient
 from classify_client.mistakes.batches import OpenedImage
+from classify_serving.contract.model import ModelMetadata
 
 log = logging.getLogger(__name__)
 
@@ -19,13 +20,17 @@ class ModelQuery:
 
     Args:
         model_client: None for a query that is not wanted.
+        model: the metadata that images are decoded for.
         signature: name of the signature.
         output: name of the output.
         missing: what is missing after a failure, for the warning.
     """
 
-    def __init__(self, model_client: ModelClient | None, signature: str, output: str, missing: str) -> None:
-        self._model_client, self._signature, self._output, self._missing = model_client, signature, output, missing
+    def __init__(
+        self, model_client: ModelClient | None, model: ModelMetadata, signature: str, output: str, missing: str
+    ) -> None:
+        self._model_client, self._model = model_client, model
+        self._signature, self._output, self._missing = signature, output, missing
 
     def __bool__(self) -> bool:
         return self._model_client is not None
@@ -37,7 +42,7 @@ class ModelQuery:
             return None
         pixels = np.stack([image.pixels for image in images if image.pixels is not None])
         try:
-            return images, self._model_client.output(self._signature, pixels, self._output)
+            return images, self._model_client.output(self._signature, pixels, self._output, self._model)
         except (ServiceError, RequestRefused, Stopped) as error:
             log.warning("%s: %s", self._missing, error)
             self._model_client = None

@@ -48,8 +48,7 @@ class ImageCopies:
         )
 
     def _is_uncertain(self, row: Row) -> bool:
-        # Written so that it also holds for NaN.
-        return self._review_below is not None and row.is_answered and not row.probability >= self._review_below
+        return self._review_below is not None and row.is_answered and row.probability < self._review_below
 
     def remove(self, name: str) -> None:
         """Remove a copy of an earlier run, named by its path in the output folder."""

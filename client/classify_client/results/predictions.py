@@ -1,10 +1,13 @@
 """The results file of a run, written row by row, so that a killed run can be continued."""
 
+import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from classify_client.errors import OutputError
 from classify_client.inputs.source import Source
 from classify_client.output_folder import FORMATS, predictions_path
 from classify_client.results.formats import append_rows, read_rows, write_rows
@@ -107,15 +110,28 @@ class Predictions:
     def _write(self, rows: Sequence[Row]) -> None:
         append_rows(self._file, self._journal.suffix, rows, self._top_k)
         self._file.flush()
+        self._check_file()
         for row in rows:
             self._index.put(row)
             self._index.note_copies(*row.copies, current=True)
+
+    def _check_file(self) -> None:
+        """A file that was deleted can still be written to, so that all rows would be lost without an error.
+
+        Raises:
+            OutputError: the results file was deleted or replaced.
+        """
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(self._file.fileno()), self._journal.stat()):
+                return
+        raise OutputError(f"{self._journal} was deleted or replaced during the run: run again")
 
     def finish(self) -> None:
         """Put the rows into the order of this run, without images that are no longer among the inputs.
 
         To be called only when the run has seen all of its images.
         """
+        self._check_file()
         self._file.close()
         for name in self._index.outdated_copies():
             self._remove_copy(name)

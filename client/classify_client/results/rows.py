@@ -177,8 +177,13 @@ def from_record(record: Mapping[str, Any]) -> Row:
         ValueError: these are not the values of a row.
     """
     check_columns(record)
-    top = [(record.get(name) or "", record.get(probability)) for name, probability in _RANKS]
-    values = {**record, "top": [entry for entry in top if entry[1] is not None]}
+    ranked = [
+        (record.get(name) or "", record[probability])
+        for name, probability in _RANKS
+        if record.get(probability) is not None
+    ]
+    # Release 0.1 stored NaN if a server sent it: such an answer counts as missing.
+    values = {**record, "top": ranked if all(0 <= probability <= 1 for _, probability in ranked) else []}
     cells = (values.get(name) for name in Row.__struct_fields__)
     return msgspec.convert([e if c is None else c for c, e in zip(cells, _EMPTY, strict=True)], Row)
 

@@ -1,14 +1,17 @@
 """Retry rules, load balancing over several servers, and servers that stop and restart."""
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from client_support import Client, Start
 from grpc import StatusCode
+from numpy.typing import NDArray
 from server_support import FailingModel, start_server
 from support import BrightnessModel, make_metadata, write_picture
 
@@ -17,6 +20,7 @@ from classify_client.inference.connection import Connection
 from classify_client.inference.load_balancer import RetryTimeout
 from classify_client.inference.model_client import ModelClient
 from classify_client.inference.retry_policy import RetryAction, pause, retry_action
+from classify_serving.contract import model as contract
 
 IMAGES = np.full((4, 8, 8, 3), 250, np.uint8)
 
@@ -225,6 +229,49 @@ def test_a_run_ends_at_the_retry_timeout_and_resumes(
     with start_server(blocked_model, server.address):
         assert client.run().exit_code == 0
     assert len(client.rows()) == 24
+
+
+class OneAnswerModel(BrightnessModel):
+    """Answers the batch of black images when four batches have arrived; the others wait for `released`."""
+
+    def __init__(self) -> None:
+        super().__init__(make_metadata())
+        self.arrived = threading.Semaphore(0)
+        self.released = threading.Event()
+
+    def predict(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        if signature != contract.METADATA:
+            self.arrived.release()
+            if inputs[contract.IMAGES].mean() > 100:
+                self.released.wait(60)
+            else:
+                for _ in range(4):
+                    self.arrived.acquire(timeout=30)
+        return super().predict(signature, inputs)
+
+
+def test_images_that_only_waited_are_no_errors_when_the_server_never_returns(pictures: Path, tmp_path: Path) -> None:
+    model = OneAnswerModel()
+    server = start_server(model)
+    client = Client(model, server.address, pictures, tmp_path / "out")
+    for number in range(2):
+        write_picture(pictures / f"black/{number}.png", 0)
+
+    def stop() -> None:
+        # Black images are the first batch, so its answer is written at once.
+        for _ in range(1200):
+            if (client.output / "predictions.csv").exists() and client.rows():
+                break
+            time.sleep(0.05)
+        server.stop(grace=0)
+        model.released.set()
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    result = client.run("--batch-size", "2", "--in-flight", "4", "--retry-timeout", "200ms")
+    thread.join()
+    assert result.exit_code == 3, result.output
+    assert [row["status"] for row in client.rows()] == ["ok"] * 2
 
 
 def test_the_servers_can_be_set_by_an_environment_variable(
