@@ -69,7 +69,7 @@ def check_predictions(labels: NDArray[np.generic], probabilities: NDArray[np.gen
         raise AnswerError(f"{labels.shape[1]} classes for each image")
     if labels.dtype != np.object_ or not np.issubdtype(probabilities.dtype, np.floating):
         raise AnswerError(f"labels of type {labels.dtype} and probabilities of type {probabilities.dtype}")
-    if max(map(len, labels.ravel())) > _MAX_LABEL_BYTES:
+    if max(len(label) for label in labels.ravel().tolist()) > _MAX_LABEL_BYTES:
         raise AnswerError("a label that is too long")
     values = probabilities.astype(np.float64)
     # Written so that NaN fails.

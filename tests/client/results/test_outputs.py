@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -222,3 +224,29 @@ def test_options_can_be_set_by_environment_variables(client: Client, monkeypatch
     assert CliRunner().invoke(main, command).exit_code == 0
     assert "miss/black_to_white/2.png" in files(client.output)
     assert "predictions.jsonl" in files(client.output)
+
+
+def test_an_output_folder_that_is_deleted_during_the_run_ends_it(client: Client) -> None:
+    client.model.gate.clear()
+
+    def delete_output() -> None:
+        client.model.asked.wait(30)
+        shutil.rmtree(client.output)
+        client.model.gate.set()
+
+    thread = threading.Thread(target=delete_output)
+    thread.start()
+    result = client.run("--batch-size", "2", "--in-flight", "1")
+    thread.join()
+    assert result.exit_code == 2, result.output
+    (line,) = result.stderr.splitlines()
+    assert "predictions.csv was deleted or replaced during the run: run again" in line
+    assert client.run().exit_code == 0
+    assert len(client.rows()) == 6
+
+
+def test_an_output_folder_is_no_input(client: Client, tmp_path: Path) -> None:
+    client.run()
+    result = CliRunner().invoke(main, [str(client.output), "--output", str(tmp_path / "other")])
+    assert result.exit_code == 2
+    assert "is the output folder of a run: give a folder of images" in result.stderr
