@@ -25,6 +25,7 @@ _SUFFIXES: Final = (".zip", *_TAR)
 CONTENT_LIMIT: Final = 256 * 1024**2
 """Maximum bytes of one unpacked image: a larger one is a decompression bomb, not a picture."""
 _SPOOL: Final = 64 * 1024**2
+_CHUNK: Final = 1024**2
 
 
 class Stamp(NamedTuple):
@@ -153,15 +154,20 @@ def _tar_members(path: Path, in_order: bool) -> Iterator[Member]:
                     span = info.offset_data, info.size
                     content = spool.put(archive, info) if compressed else partial(_read_span, path, info.name, *span)
                 yield Member(info.name, _stem(path), content, stamp)
-        _check_end(archive)
+        _check_end(archive, compressed)
 
 
-def _check_end(archive: tarfile.TarFile) -> None:
-    """Check that a tar really ends here: `tarfile` takes everything that is not a header for the end."""
+def _check_end(archive: tarfile.TarFile, compressed: bool) -> None:
+    """Check that a tar really ends here: `tarfile` takes everything that is not a header for the end.
+
+    A compressed tar is read to its last byte, because only then its checksum is compared.
+    """
     assert archive.fileobj is not None
     archive.fileobj.seek(archive.offset)
     if archive.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
         raise EOFError("unexpected content")
+    while compressed and archive.fileobj.read(_CHUNK):
+        pass
 
 
 class _Spool:

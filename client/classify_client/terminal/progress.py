@@ -1,8 +1,11 @@
-"""The progress bar on stderr, shown only on a terminal and without --quiet."""
+"""Progress on stderr, without --quiet: a bar on a terminal, elsewhere a line every 30 seconds."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, Final
 
+import click
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -10,6 +13,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -17,15 +21,42 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
+LINE_SECONDS: Final = 30.0
+
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:.0f} images/s" if task.speed else "")
 
 
+class Lines(Progress):
+    """Progress that prints a line with the count and the rate at most every 30 seconds.
+
+    Args:
+        clock: gives seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(disable=True)
+        self._clock = clock
+        self._start = self._printed = clock()
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        """Change a task, and print its state if the last line is old enough."""
+        super().update(task_id, **changes)
+        now = self._clock()
+        if now - self._printed >= LINE_SECONDS:
+            self._printed = now
+            task = self._tasks[task_id]
+            rate = task.completed / (now - self._start)
+            click.echo(f"{task.description}: {task.completed:.0f} images, {rate:.0f} images/s", err=True)
+
+
 def progress_bar(quiet: bool) -> Progress:
-    """A progress bar with count, rate, elapsed and remaining time; nothing is drawn unless stderr is a terminal."""
+    """Progress with count, rate, elapsed and remaining time: a bar on a terminal, lines elsewhere, nothing if quiet."""
     console = Console(stderr=True)
+    if not quiet and not console.is_terminal:
+        return Lines()
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -35,7 +66,7 @@ def progress_bar(quiet: bool) -> Progress:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=quiet or not console.is_terminal,
+        disable=quiet,
     )
 
 

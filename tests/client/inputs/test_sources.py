@@ -296,3 +296,16 @@ def test_a_missing_input_is_named_in_the_error(folder: Path, given: str) -> None
     with pytest.raises(InputError) as raised:
         list_names(given)
     assert given.lstrip("@") in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.tar.bz2", "a.tar.xz"])
+def test_a_changed_byte_in_a_compressed_archive_is_noticed(folder: Path, name: str) -> None:
+    pack(folder / name, {"1.png": b"x" * 1000})
+    content = bytearray((folder / name).read_bytes())
+    # The checksum of gzip is in its last eight bytes; bzip2 and xz have theirs near the end too.
+    content[-6] ^= 1
+    (folder / name).write_bytes(content)
+    *_, last = list_sources(Selection((name,)))
+    assert last.name == name
+    with pytest.raises(ImageError, match="archive broken after 1 images"):
+        last.decode(8, "stretch")
