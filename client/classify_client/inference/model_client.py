@@ -22,6 +22,8 @@ from classify_serving.contract.model import ContractError, ModelMetadata
 
 _LARGEST_REQUEST: Final = 1 << 30
 """Bytes; protobuf cannot write a message of 2 GiB."""
+_MAX_REFUSED: Final = 64
+"""Images that are refused before the run ends, if none was answered."""
 _METADATA_ATTEMPTS: Final = 5
 """How often several servers are asked for the version that one of them answered with."""
 
@@ -76,6 +78,7 @@ class ModelClient:
         self._lock = threading.Lock()
         self._models: dict[int, ModelMetadata] = {}
         self._current: ModelMetadata | None = None
+        self._refused, self._has_answered = 0, False
 
     @property
     def throttled(self) -> int:
@@ -134,7 +137,7 @@ class ModelClient:
             model: the metadata they were decoded for.
 
         Raises:
-            ServiceError: no server answers; the run ends.
+            ServiceError: no server answers, or the model refuses all images; the run ends.
             ModelChanged: another version answers, which needs other images; it is `current` now.
             Stopped: `close` or `finish` was called.
         """
@@ -188,7 +191,9 @@ class ModelClient:
                 contract.TOP_LABELS,
                 contract.TOP_PROBABILITIES,
             )
-            return _predictions(answer, len(images))
+            predictions = _predictions(answer, len(images))
+            self._has_answered = True
+            return predictions
         except (AnswerError, CodecError) as error:
             return [Prediction(error=f"the server's answer cannot be read: {error}")] * len(images)
         except RequestRefused as refusal:
@@ -199,7 +204,22 @@ class ModelClient:
                 if refusal.action is RetryAction.SPLIT:
                     self.largest_batch = min(self.largest_batch or len(images), (len(images) + 1) // 2)
                 return self._in_halves(images, model)
+            self._check_refusals(refusal, len(images))
             return [Prediction(error=str(refusal))] * len(images)
+
+    def _check_refusals(self, refusal: RequestRefused, images: int) -> None:
+        """End the run if the model has refused many images and answered none: then no image is the cause.
+
+        Raises:
+            ServiceError: it has.
+        """
+        with self._lock:
+            self._refused += images
+        if not self._has_answered and self._refused >= _MAX_REFUSED:
+            raise ServiceError(
+                f"the model {self.model} at {self._balancer.addresses} has refused the first {self._refused} images"
+                f" ({refusal}): check the server's log"
+            )
 
     def _in_halves(self, images: NDArray[np.uint8], model: ModelMetadata) -> list[Prediction]:
         half = (len(images) + 1) // 2

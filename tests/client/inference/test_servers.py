@@ -231,6 +231,17 @@ def test_a_run_ends_at_the_retry_timeout_and_resumes(
     assert len(client.rows()) == 24
 
 
+def test_a_model_that_refuses_every_image_ends_the_run(start: Start, tmp_path: Path) -> None:
+    client = start(FailingModel(*[server_error("Internal", "out of order")] * 10_000))
+    for index in range(300):
+        write_picture(client.images / f"white/{index}.png", 250)
+    result = client.run("--batch-size", "8")
+    assert result.exit_code == 3
+    assert "INTERNAL: out of order" in result.stderr
+    assert "check the server's log" in result.stderr
+    assert 0 < client.model.images + len(client.rows()) < 200
+
+
 class OneAnswerModel(BrightnessModel):
     """Answers the batch of black images when four batches have arrived; the others wait for `released`."""
 
