@@ -107,6 +107,12 @@ def test_an_unusable_dataset_is_one_sentence_and_exit_2(tmp_path: Path, kind: st
         assert result.stderr.startswith("Error: ")
 
 
+def test_a_merge_into_a_class_that_does_not_exist_is_reported_as_renaming(dataset: Path) -> None:
+    result = CliRunner().invoke(main, ["inspect", str(dataset), "--merge", "x=ex", "--min-images", "0", "--quiet"])
+    assert result.exit_code == 0, result.output
+    assert "not merged but renamed, because there is no other folder ex: x" in result.stderr
+
+
 def test_a_merge_must_be_of_the_form_folder_class(dataset: Path) -> None:
     result = run("inspect", dataset, "--merge", "cat")
     assert result.exit_code == 2

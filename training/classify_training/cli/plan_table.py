@@ -37,6 +37,10 @@ def _remarks(plan: Plan, min_images: int) -> Iterator[str]:
     dataset, counts = plan.dataset, plan.folder_counts("train")
     if not plan.merges and max(counts.values()) < min_images:
         yield f"nothing merged: every class has fewer than {min_images} training images"
+    for target in set(plan.merges.values()) - set(counts):
+        sources = [folder for folder, name in plan.merges.items() if name == target]
+        if len(sources) == 1:
+            yield f"not merged but renamed, because there is no other folder {target}: {sources[0]}"
     for label, count in counts.items():
         if not count:
             yield f"not a class of the model, because none of its images can be trained on: {label}"

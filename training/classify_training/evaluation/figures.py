@@ -29,7 +29,7 @@ def draw_curves(history: Sequence[Epoch], path: Path) -> None:
     Raises:
         RunError: the file cannot be written.
     """
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     _curves(loss, "loss", [epoch.loss for epoch in history], [epoch.val_loss for epoch in history])
     if any(epoch.val_loss_calibrated is not None for epoch in history):
@@ -40,7 +40,8 @@ def draw_curves(history: Sequence[Epoch], path: Path) -> None:
     accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
     for axes in (loss, accuracy):
         _mark_phases(axes, [epoch.phase for epoch in history])
-        axes.legend(loc="best")
+        # Below the axes, where it covers no curve.
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False, fontsize=8)
     _save(figure, path)
 
 
