@@ -1,4 +1,4 @@
-"""A signal ends the work where it can stop, and a second one at once; what was published is said."""
+"""A signal ends the work where it can stop, and a second one at once."""
 
 import signal
 import subprocess
@@ -59,23 +59,6 @@ def test_a_command_that_does_not_train_ends_at_once(tmp_path: Path, number: sign
         [sys.executable, "-c", code, "inspect", str(tmp_path / "data")], capture_output=True, text=True, check=False
     )
     assert (result.returncode, result.stderr) == (130, "Interrupted.\n")
-
-
-def test_an_interruption_after_publishing_says_which_version(tmp_path: Path) -> None:
-    from classify_training.interrupts import Interrupted
-    from classify_training.runs import Run
-    from classify_training.train import saying_what_is_published
-
-    run = Run(tmp_path / "run")
-    with pytest.raises(KeyboardInterrupt) as before, saying_what_is_published(tmp_path / "m/3", run):
-        raise KeyboardInterrupt
-    assert not str(before.value)
-    (tmp_path / "m/3").mkdir(parents=True)
-    with (
-        pytest.raises(Interrupted, match=r"version 3 was published to .*/m/3"),
-        saying_what_is_published(tmp_path / "m/3", run),
-    ):
-        raise KeyboardInterrupt
 
 
 def test_a_signal_after_the_work_is_done_changes_nothing() -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -146,3 +147,48 @@ def test_an_interrupted_training_says_how_to_go_on(dataset: Path, tmp_path: Path
     assert process.returncode == 130
     assert lines[-1].startswith("Interrupted")
     assert not list((tmp_path / "m").glob("*"))
+
+
+def test_a_repeated_command_after_a_kill_just_past_publishing_publishes_nothing_twice(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = shutil.rmtree
+
+    def killed(path: Any, *arguments: Any, **options: Any) -> None:
+        if Path(path).name == "checkpoint":
+            raise SystemExit(-9)
+        remove(path, *arguments, **options)
+
+    options = [
+        "--weights",
+        "random",
+        "--epochs",
+        "1",
+        "--output",
+        str(tmp_path / "m"),
+        "--runs",
+        str(tmp_path / "runs"),
+    ]
+    arguments = ["train", str(dataset), *options, *OPTIONS]
+    with monkeypatch.context() as context:
+        context.setattr(shutil, "rmtree", killed)
+        assert CliRunner().invoke(main, arguments).exit_code == -9
+    assert [path.name for path in (tmp_path / "m").iterdir()] == ["1"]
+    (run,) = (tmp_path / "runs").iterdir()
+    assert load(run / "metrics.json")["version"] == 1
+    again = CliRunner().invoke(main, arguments)
+    assert again.exit_code == 0, again.output
+    assert f"had exported {tmp_path / 'm/1'}" in again.stdout
+    assert [path.name for path in (tmp_path / "m").iterdir()] == ["1"]
+    assert not (run / "checkpoint").exists()
+
+
+def test_trainings_that_end_together_get_different_versions(dataset: Path, tmp_path: Path) -> None:
+    folders = ["--output", str(tmp_path / "m"), "--runs", str(tmp_path / "runs")]
+    options = ["--weights", "random", "--epochs", "1", "--quiet", *folders, *OPTIONS]
+    train = [sys.executable, "-m", "classify_training", "train", str(dataset), *options]
+    processes = [subprocess.Popen([*train, "--seed", seed], stdout=subprocess.PIPE, text=True) for seed in ("1", "2")]
+    outputs = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["1", "2"]
+    assert {line.split()[3] for output in outputs for line in output.splitlines() if "Exported" in line} == {"1", "2"}

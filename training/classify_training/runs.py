@@ -4,15 +4,16 @@ import glob
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import astuple, fields
+from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 
 from classify_serving.contract.text import error_reason
+from classify_serving.contract.versions import SAVED_MODEL
 from classify_serving.exchange.misses import MissFolder
 from classify_serving.exchange.train_embeddings import TRAIN_EMBEDDINGS_FILE
 from classify_serving.files import locked, replace_file
@@ -30,6 +31,26 @@ from classify_training.settings import parse_settings, settings_json
 CONFIG: Final = "config.json"
 _CHECKPOINT: Final = "checkpoint"
 _FINGERPRINT: Final = "dataset"
+_PUBLISHING: Final = "publishing.json"
+
+
+@dataclass(frozen=True)
+class _Publishing:
+    """The version that a run is about to publish; size and time of change identify its SavedModel."""
+
+    version: int
+    size: int
+    modified: int
+
+    @classmethod
+    def of(cls, folder: Path, version: int) -> Self:
+        """Describe the SavedModel in a version's folder.
+
+        Raises:
+            OSError: there is none.
+        """
+        status = (folder / SAVED_MODEL).stat()
+        return cls(version, status.st_size, status.st_mtime_ns)
 
 
 class Run:
@@ -106,6 +127,27 @@ class Run:
         with _writing(self.folder / "left_out.csv") as path:
             write_csv(path, [("path", "reason"), *rows])
 
+    def note_publishing(self, version: int, written: Path) -> None:
+        """Remember that this version will be published next, so that no repetition publishes it again.
+
+        Args:
+            version: its number.
+            written: the complete version, not yet renamed.
+
+        Raises:
+            RunError: the note cannot be written.
+        """
+        with _writing(self.folder / _CHECKPOINT / _PUBLISHING) as path:
+            replace_file(path, msgspec.json.encode(_Publishing.of(written, version)))
+
+    def published(self, output: Path) -> Path | None:
+        """The version that this run has published, if it was killed right after that; else None."""
+        with suppress(OSError, msgspec.DecodeError):
+            noted = msgspec.json.decode((self.folder / _CHECKPOINT / _PUBLISHING).read_bytes(), type=_Publishing)
+            path = output / str(noted.version)
+            return path if _Publishing.of(path, noted.version) == noted else None
+        return None
+
     def finish(self) -> None:
         """Remove the checkpoint, which only an unfinished run needs."""
         shutil.rmtree(self.folder / _CHECKPOINT, ignore_errors=True)
@@ -122,21 +164,40 @@ def open_run(config: TrainConfig, fingerprint: str) -> Iterator[Run]:
     Raises:
         RunError: the folder cannot be created or written.
     """
-    settings = settings_json(config)
-    name = config.output.resolve().name
     with ExitStack() as stack:
         with _writing(config.runs) as runs:
             runs.mkdir(parents=True, exist_ok=True)
-            found = sorted(runs.glob(f"*-{glob.escape(name)}"), reverse=True) if config.resume else []
-            unfinished = (folder for folder in found if _matches(folder, settings, fingerprint))
+            unfinished = _unfinished(config, fingerprint) if config.resume else ()
             folder = next((folder for folder in unfinished if _hold(folder, stack)), None)
             if folder is None:
-                folder = _new_folder(runs, name)
+                folder = _new_folder(runs, config.output.resolve().name)
                 _hold(folder, stack)
-                (folder / CONFIG).write_bytes(settings)
+                (folder / CONFIG).write_bytes(settings_json(config))
                 (folder / _CHECKPOINT).mkdir()
                 (folder / _CHECKPOINT / _FINGERPRINT).write_text(fingerprint)
         yield Run(folder)
+
+
+def complete_published_run(config: TrainConfig, fingerprint: str) -> Path | None:
+    """Finish the newest run of this configuration and dataset that was killed after it had published its version.
+
+    Returns:
+        The version's folder; None if there is no such run.
+    """
+    with ExitStack() as stack:
+        for folder in _unfinished(config, fingerprint) if config.resume else ():
+            run = Run(folder) if _hold(folder, stack) else None
+            if run and (version := run.published(config.output)):
+                run.finish()
+                return version
+    return None
+
+
+def _unfinished(config: TrainConfig, fingerprint: str) -> Iterator[Path]:
+    """The folders of unfinished runs of this configuration and dataset, the newest first."""
+    settings, name = settings_json(config), config.output.resolve().name
+    found = sorted(config.runs.glob(f"*-{glob.escape(name)}"), reverse=True)
+    return (folder for folder in found if _matches(folder, settings, fingerprint))
 
 
 def _matches(folder: Path, settings: bytes, fingerprint: str) -> bool:

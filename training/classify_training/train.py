@@ -15,11 +15,14 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from classify_serving.contract.model import SCHEMA_VERSION, ModelMetadata
+from classify_serving.contract.text import error_reason
 from classify_serving.contract.versions import newest_version
 from classify_serving.exchange.train_manifest import TRAIN_MANIFEST_FILE, train_manifest_csv
+from classify_serving.files import locked
 from classify_training import interrupts
 from classify_training.config import TrainConfig
 from classify_training.data.plan import Plan
+from classify_training.errors import ExportError
 from classify_training.evaluation.evaluate import Evaluation, evaluate
 from classify_training.export.saved_model import export, remove_leftovers
 from classify_training.fitting.checkpoint import State
@@ -52,7 +55,8 @@ def train(plan: Plan, config: TrainConfig) -> Trained:
     """Fit a model to the plan, evaluate it and export it as the next version below `config.output`.
 
     A killed run of the same configuration and dataset is resumed. The exported model computes in float32, whatever
-    it was trained in, so that it gives the same answers on every machine; this model is the one that is evaluated.
+    it was trained in, so that it gives the same answers on every machine; this model is the one that is evaluated. The
+    version appears last, when all files of the run are written.
 
     Raises:
         CacheError: features of frozen layers cannot be stored.
@@ -60,7 +64,7 @@ def train(plan: Plan, config: TrainConfig) -> Trained:
         RunError: the run's folder cannot be written.
         WeightsError: the pretrained weights cannot be downloaded, read or used.
         ExportError: the version cannot be written, or differs from the trained model.
-        Interrupted: a signal arrived; the message says so if the version was published before.
+        Interrupted: a signal arrived before the version was published.
     """
     start = time.monotonic()
     keras.utils.set_random_seed(config.data.seed)
@@ -76,36 +80,20 @@ def train(plan: Plan, config: TrainConfig) -> Trained:
             with interrupts.deferred():
                 state = fit(classifier, plan, config, run.checkpoint)
         seconds = {"epochs": sum(epoch.seconds for epoch in state.history), "fit": time.monotonic() - start}
-        version = newest_version(config.output) + 1
-        with interrupts.deferred(), saying_what_is_published(config.output / str(version), run):
+        with interrupts.deferred():
             run.write_history(state.history)
             final = classifier if policy == "float32" else in_float32(classifier)
-            trained = _publish(final, plan, config, run, version)
+            evaluation = evaluate(final.model, plan, config.fit.batch_size, config.quiet)
             run.write_train_embeddings(final, plan, config.quiet)
             seconds["total"] = time.monotonic() - start
-            run.write_evaluation(trained.evaluation, plan, _about(trained.metadata, policy, state, seconds))
+            trained = _publish(final, plan, config, run, evaluation, _about(policy, state, seconds))
             run.finish()
     return trained
 
 
-@contextlib.contextmanager
-def saying_what_is_published(path: Path, run: Run) -> Iterator[None]:
-    """Let an interruption say so if the version is published already."""
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        if path.is_dir():
-            raise interrupts.Interrupted(
-                f"version {path.name} was published to {path}, but the files about it in {run.folder} are incomplete"
-            ) from error
-        raise
-
-
-def _about(metadata: ModelMetadata, policy: str, state: State, seconds: Mapping[str, float]) -> dict[str, Any]:
-    """What `metrics.json` says besides the evaluation; the seconds of the epochs include processes that were killed."""
+def _about(policy: str, state: State, seconds: Mapping[str, float]) -> dict[str, Any]:
+    """Other entries of `metrics.json`; the seconds of the epochs include processes that were killed."""
     return {
-        "model": metadata.model_name,
-        "version": metadata.model_version,
         "precision": policy,
         "epochs": len(state.history),
         "kept": {"phase": state.history[-1].phase if state.history else None, "epoch": state.best_epoch},
@@ -132,12 +120,40 @@ def _strategy() -> contextlib.AbstractContextManager[object]:
     return scope
 
 
-def _publish(classifier: Classifier, plan: Plan, config: TrainConfig, run: Run, version: int) -> Trained:
-    evaluation = evaluate(classifier.model, plan, config.fit.batch_size, config.quiet)
-    metadata = _metadata(plan, config, evaluation, version)
-    extras = {TRAIN_MANIFEST_FILE: _train_manifest(plan)}
-    path = export(classifier, metadata, _verification_images(plan), config.output, extras)
+def _publish(
+    classifier: Classifier,
+    plan: Plan,
+    config: TrainConfig,
+    run: Run,
+    evaluation: Evaluation,
+    about: Mapping[str, Any],
+) -> Trained:
+    """Export the next version, one training at a time, so that two that end together get different numbers."""
+    with _model_folder(config.output) as folder:
+        metadata = _metadata(plan, config, evaluation, newest_version(folder) + 1)
+        model = {"model": metadata.model_name, "version": metadata.model_version}
+
+        def complete_run(written: Path) -> None:
+            run.write_evaluation(evaluation, plan, {**model, **about})
+            run.note_publishing(metadata.model_version, written)
+
+        extras = {TRAIN_MANIFEST_FILE: _train_manifest(plan)}
+        path = export(classifier, metadata, _verification_images(plan), folder, extras, complete_run)
     return Trained(path, run.folder, metadata, evaluation)
+
+
+@contextlib.contextmanager
+def _model_folder(folder: Path) -> Iterator[Path]:
+    """Create a model's folder if needed, and keep other trainings from exporting to it."""
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(folder, wait=True))
+        except OSError as error:
+            raise ExportError(
+                f"cannot write to {folder} ({error_reason(error)}): check permissions, or choose another --output"
+            ) from error
+        yield folder
 
 
 def _metadata(plan: Plan, config: TrainConfig, evaluation: Evaluation, version: int) -> ModelMetadata:

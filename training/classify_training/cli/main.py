@@ -169,8 +169,12 @@ def train(output: Path, runs: Path, resume: bool, if_none: bool, dry_run: bool, 
     if dry_run:
         return
     _import_tensorflow()
+    from classify_training.runs import complete_published_run
     from classify_training.train import train as fit_and_export
 
+    if published := complete_published_run(config, plan.fingerprint):
+        click.echo(f"nothing to train: the last run was killed after it had exported {published}")
+        return
     with interrupts.deferred():
         trained = fit_and_export(plan, config)
         interrupts.ignore()

@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -41,6 +41,7 @@ def export(
     images: NDArray[np.uint8],
     folder: Path,
     extras: Mapping[str, bytes] | None = None,
+    before_publishing: Callable[[Path], None] = lambda written: None,
 ) -> Path:
     """Write version `metadata.model_version` of a model below `folder`, and return its path.
 
@@ -53,6 +54,7 @@ def export(
         images: uint8 [N,S,S,3] RGB, N >= 1, real images for verification and for warm-up requests.
         folder: the model's folder, created if needed.
         extras: additional files, path in the version's folder -> content.
+        before_publishing: called with the complete and verified version just before it is renamed.
 
     Raises:
         ExportError: the folder cannot be written to, or the reloaded model differs from the trained one.
@@ -73,6 +75,7 @@ def export(
             _verify(written, classifier.model, metadata, images[:16])
             # The server may run as another user than the training.
             written.chmod(0o755)
+            before_publishing(written)
             interrupts.check()
             os.rename(written, target)
     except (OSError, tf.errors.OpError) as error:
