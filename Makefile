@@ -21,6 +21,7 @@ demo: $(VENV)/.installed  ## sample data -> train -> serve -> classify -> misses
 	$(BIN)/classify-train sample ./dataset --images ./images --needed-for "$(MODEL)"
 	$(BIN)/classify-train train ./dataset --output "$(MODEL)" --if-none
 	$(BIN)/classify-client ./images --local-server "$(MODEL)" --overwrite
+	@echo "To type the commands yourself: source $(BIN)/activate"
 
 test: $(VENV)/.developing  ## all tests
 	$(BIN)/python -m pytest

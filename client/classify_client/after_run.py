@@ -4,11 +4,14 @@ The results are read once, and each miss is opened once, whatever is wanted of i
 """
 
 import logging
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from classify_client.config import AnalysisOptions, RunConfig
 from classify_client.errors import InputError
@@ -37,8 +40,6 @@ from classify_serving.exchange.train_manifest import (
 )
 
 log = logging.getLogger(__name__)
-
-_EMBEDDING_BATCH: Final = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +117,8 @@ def analyse_mistakes(
         OutputError: the results or an earlier review cannot be read.
         OSError: a file cannot be written.
     """
+    # Before anything that takes time: a kill must not leave the summary of an earlier run beside these results.
+    write_summary(context.folder, summary)
     with waiting("Analysing the misses", context.quiet):
         analysis = _Analysis(summary, context, model_client)
         analysis.read_results()
@@ -138,7 +141,11 @@ class _Analysis:
         self._train_embeddings = context.train_embeddings
         wants_vectors = options.embed or context.train_embeddings is not None
         self._embed = ModelQuery(
-            model_client if wants_vectors else None, self._model, contract.EMBED, contract.EMBEDDING, "No embeddings"
+            model_client if wants_vectors else None,
+            self._model,
+            contract.EMBED,
+            contract.EMBEDDING,
+            lambda answered: "No embeddings" if not answered else "No more embeddings",
         )
         self._gradcam = model_client if options.gradcam else None
         self._digests: dict[str, str] = {}
@@ -151,10 +158,14 @@ class _Analysis:
         others = self._other_answers()
         if self._seen or self._embeddings is not None:
             reader = ImageReader(self._model if self._embeddings is not None else None)
-            for batch in open_images(others, reader, _EMBEDDING_BATCH):
+            for batch in open_images(others, reader):
                 self._count_and_embed(batch)
-        else:
-            deque(others, maxlen=0)
+                if not self._seen and not self._embed:
+                    # The model gives no embeddings: the other images need not be opened.
+                    break
+        for _ in others:
+            # Only collects the rows.
+            pass
 
     def _other_answers(self) -> Iterator[Item]:
         """Collect all rows; yield the answered images that are not misses, which `open_misses` opens."""
@@ -167,29 +178,37 @@ class _Analysis:
     def open_misses(self) -> None:
         """Open each miss once: hash, thumbnail, embedding, nearest training image, heat map."""
         # Late: no answer should wait for the import of modules that only the report needs.
-        from classify_client.report.thumbnails import thumbnail
+        from classify_client.report.thumbnails import small, thumbnail
         from classify_client.report.view import pictured
 
         misses, context = self.results.misses, self._context
         drawn = [item.row.path for item in pictured(self.results)]
         copies = sum(item.copy is not None for item in misses)
-        missing = f"No heat maps of {copies} misses"
-        explain = ModelQuery(self._gradcam, self._model, contract.EXPLAIN, contract.HEATMAP, missing)
+        explain = ModelQuery(
+            self._gradcam,
+            self._model,
+            contract.EXPLAIN,
+            contract.HEATMAP,
+            lambda answered: f"No heat maps of {copies - answered} misses",
+        )
         folder = HeatmapFolder(context.folder, misses)
         model = self._model if self._embed or explain else None
-        reader = ImageReader(model, bool(explain), thumbnail, frozenset(drawn))
+        wanted = frozenset(drawn)
+        reader = ImageReader(model, bool(explain), thumbnail, wanted, misses_only=True)
         thumbnails: dict[str, str] = {}
         heatmaps: dict[str, str] = {}
         for batch in open_images((*misses, *self.results.uncertain), reader):
-            thumbnails |= {image.item.row.path: image.thumbnail for image in batch}
+            thumbnails |= {image.item.row.path: image.thumbnail for image in batch if image.thumbnail}
             opened = [image for image in batch if image.item.row.is_miss]
             self._digests |= {image.item.row.path: image.digest for image in opened}
-            self._count_and_embed(opened)
-            heatmaps |= _draw_heatmaps(opened, explain, folder)
-        self._thumbnails = {path: thumbnails[path] for path in drawn if thumbnails.get(path)}
+            self._count_and_embed(opened, are_misses=True)
+            for path, picture in _draw_heatmaps(opened, explain, folder):
+                if path in wanted:
+                    heatmaps[path] = small(picture)
+        self._thumbnails = {path: thumbnails[path] for path in drawn if path in thumbnails}
         self._heatmaps = {path: heatmaps[path] for path in drawn if path in heatmaps}
 
-    def _count_and_embed(self, batch: Sequence[OpenedImage]) -> None:
+    def _count_and_embed(self, batch: Sequence[OpenedImage], are_misses: bool = False) -> None:
         if self._seen:
             for image in batch:
                 self._seen.add(image.item, image.digest)
@@ -198,15 +217,21 @@ class _Analysis:
         images, vectors = answer
         if self._embeddings is not None:
             self._embeddings.add(images, vectors)
-        if self._train_embeddings and (width := self._train_embeddings.vectors.shape[1]) != vectors.shape[1]:
+        if are_misses and self._train_embeddings:
+            self._find_nearest(images, vectors, self._train_embeddings)
+
+    def _find_nearest(
+        self, images: Sequence[OpenedImage], vectors: NDArray[np.float32], train: TrainEmbeddings
+    ) -> None:
+        if (width := train.vectors.shape[1]) != vectors.shape[1]:
             log.warning("The training embeddings are of another model: %d numbers, not %d", width, vectors.shape[1])
             self._train_embeddings = None
-        if self._train_embeddings:
-            self._nearest |= nearest_in_training(images, vectors, self._train_embeddings)
+            return
+        self._nearest |= nearest_in_training(images, vectors, train)
 
     def write(self) -> None:
         """Write review, embeddings, summary and report."""
-        # Late, as above.
+        # Late: no answer should wait for the import of the report's templates.
         from classify_client.report.write import Pictures, write_report
 
         context, results = self._context, self.results
@@ -214,22 +239,20 @@ class _Analysis:
         issues = update_review(results, evidence, self._model.train_counts_before)
         if self._embeddings is not None:
             self._embeddings.write(context.folder)
-        if self._seen:
-            results.summary |= self._seen.summary()
-        write_summary(context.folder, results.summary)
+        if self._seen and (accuracies := self._seen.summary()):
+            results.summary |= accuracies
+            write_summary(context.folder, results.summary)
         pictures = Pictures(self._thumbnails, self._heatmaps)
         write_report(results, issues, pictures, self._comparator.result())
 
 
-def _draw_heatmaps(batch: Sequence[OpenedImage], explain: ModelQuery, folder: HeatmapFolder) -> dict[str, str]:
-    """Write the heat maps of misses that have a copy; gives them small, as data URIs, by path."""
-    from classify_client.report.thumbnails import small
-
-    drawn: dict[str, str] = {}
+def _draw_heatmaps(
+    batch: Sequence[OpenedImage], explain: ModelQuery, folder: HeatmapFolder
+) -> Iterator[tuple[str, Image.Image]]:
+    """Write the heat maps of misses that have a copy; gives path and heat map of each."""
     answer = explain.ask([image for image in batch if image.preview is not None])
     for image, heat in zip(*answer, strict=True) if answer else ():
         assert image.preview is not None
         picture = overlay(image.preview, heat)
         folder.write(image.item, picture)
-        drawn[image.item.row.path] = small(picture)
-    return drawn
+        yield image.item.row.path, picture

@@ -3,6 +3,7 @@
 ClassifyError
 ├── InputError        there is nothing to classify, or a path does not exist
 ├── OutputError       the output folder cannot be used
+│   └── OutputGone    it was deleted during the run
 ├── SettingsError     options contradict each other, or a key or token file cannot be used
 └── ServiceError      no server answers, or the model is missing or of another kind
 """
@@ -24,6 +25,10 @@ class OutputError(ClassifyError):
     """Results cannot be written."""
 
     exit_code = 2
+
+
+class OutputGone(OutputError):
+    """The results file was deleted or replaced during the run, so there is nothing to analyse."""
 
 
 class SettingsError(ClassifyError):

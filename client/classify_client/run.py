@@ -10,7 +10,7 @@ from typing import Any
 
 from classify_client.after_run import AnalysisContext, analyse_mistakes
 from classify_client.config import RunConfig, ServerOptions
-from classify_client.errors import ClassifyError, InputError, OutputError
+from classify_client.errors import ClassifyError, InputError, OutputError, OutputGone
 from classify_client.inference.batch import Result
 from classify_client.inference.connection import Connection
 from classify_client.inference.load_balancer import RetryTimeout
@@ -128,7 +128,7 @@ class _Run:
                 for results in pipeline.run(self._unanswered(sources, shutdown)):
                     self._write(results)
                     bar.update(task, completed=self._counts.images)
-            except OutputError:
+            except OutputGone:
                 raise
             except ClassifyError as error:
                 failure = error

@@ -178,7 +178,7 @@ def test_a_repeated_command_after_a_kill_just_past_publishing_publishes_nothing_
     assert load(run / "metrics.json")["version"] == 1
     again = CliRunner().invoke(main, arguments)
     assert again.exit_code == 0, again.output
-    assert f"had exported {tmp_path / 'm/1'}" in again.stdout
+    assert f"already trained: {tmp_path / 'm/1'}" in again.stdout
     assert [path.name for path in (tmp_path / "m").iterdir()] == ["1"]
     assert not (run / "checkpoint").exists()
 

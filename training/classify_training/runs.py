@@ -99,8 +99,9 @@ class Run:
             for index, true, predicted in zip(
                 evaluation.indices.tolist(), evaluation.targets, evaluation.predicted, strict=True
             ):
-                if true != predicted:
-                    path = plan.dataset.examples[index].file.path
+                path = plan.dataset.examples[index].file.path
+                # An image that was deleted during the training has no copy.
+                if true != predicted and path.is_file():
                     misses.add(path, plan.class_names[true], plan.class_names[predicted])
 
     def write_train_embeddings(self, classifier: Classifier, plan: Plan, quiet: bool) -> None:
@@ -127,8 +128,8 @@ class Run:
         with _writing(self.folder / "left_out.csv") as path:
             write_csv(path, [("path", "reason"), *rows])
 
-    def note_publishing(self, version: int, written: Path) -> None:
-        """Remember that this version will be published next, so that no repetition publishes it again.
+    def record_publishing(self, version: int, written: Path) -> None:
+        """Record that this version will be published next, so that a repeated command does not publish it again.
 
         Args:
             version: its number.
@@ -233,5 +234,6 @@ def _writing(path: Path) -> Iterator[Path]:
         yield path
     except OSError as error:
         raise RunError(
-            f"cannot write {path} ({error_reason(error)}): free disk space, check permissions, or choose other --runs"
+            f"cannot write {error.filename2 or path} ({error_reason(error)}): free disk space, check permissions,"
+            " or choose other --runs"
         ) from error

@@ -85,8 +85,7 @@ def train(plan: Plan, config: TrainConfig) -> Trained:
             final = classifier if policy == "float32" else in_float32(classifier)
             evaluation = evaluate(final.model, plan, config.fit.batch_size, config.quiet)
             run.write_train_embeddings(final, plan, config.quiet)
-            seconds["total"] = time.monotonic() - start
-            trained = _publish(final, plan, config, run, evaluation, _about(policy, state, seconds))
+            trained = _publish(final, plan, config, run, evaluation, _about(policy, state, seconds), start)
             run.finish()
     return trained
 
@@ -127,15 +126,20 @@ def _publish(
     run: Run,
     evaluation: Evaluation,
     about: Mapping[str, Any],
+    start: float,
 ) -> Trained:
-    """Export the next version, one training at a time, so that two that end together get different numbers."""
+    """Export the next version, one training at a time, so that two that end together get different numbers.
+
+    The files about the run are completed just before the version appears; `start` is the time when the training began.
+    """
     with _model_folder(config.output) as folder:
         metadata = _metadata(plan, config, evaluation, newest_version(folder) + 1)
         model = {"model": metadata.model_name, "version": metadata.model_version}
 
         def complete_run(written: Path) -> None:
-            run.write_evaluation(evaluation, plan, {**model, **about})
-            run.note_publishing(metadata.model_version, written)
+            seconds = {**about["seconds"], "total": time.monotonic() - start}
+            run.write_evaluation(evaluation, plan, {**model, **about, "seconds": seconds})
+            run.record_publishing(metadata.model_version, written)
 
         extras = {TRAIN_MANIFEST_FILE: _train_manifest(plan)}
         path = export(classifier, metadata, _verification_images(plan), folder, extras, complete_run)
@@ -148,7 +152,12 @@ def _model_folder(folder: Path) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(folder, wait=True))
+            try:
+                stack.enter_context(locked(folder))
+            except BlockingIOError:
+                _log.info("waiting for another training that exports to %s", folder)
+                with interrupts.at_once():
+                    stack.enter_context(locked(folder, wait=True))
         except OSError as error:
             raise ExportError(
                 f"cannot write to {folder} ({error_reason(error)}): check permissions, or choose another --output"

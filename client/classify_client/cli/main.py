@@ -86,7 +86,7 @@ def main(max_failures: int, fail_under: float | None, as_json: bool, dry_run: bo
         click.echo(f"Error: {terminal_text(str(error))}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        click.echo("Stopped. Results so far are complete; run again to continue.", err=True)
+        click.echo("Stopped. Results so far are kept; run again to resume.", err=True)
         sys.exit(EXIT_INTERRUPTED)
     _report(outcome, options["output"], as_json)
     sys.exit(_exit_code(outcome, max_failures, fail_under))
@@ -154,7 +154,7 @@ def _report(outcome: "Outcome", output: Path, as_json: bool) -> None:
         failed = f"{summary['failed']} of {summary['images']} images failed"
         click.echo(f"{failed}: see the column error in {path}", err=True)
     if outcome.interrupted:
-        click.echo("Interrupted. Results so far are complete; run again to continue.", err=True)
+        click.echo("Interrupted. Results so far are kept; run again to resume.", err=True)
 
 
 def _exit_code(outcome: "Outcome", max_failures: int, fail_under: float | None) -> int:
@@ -171,4 +171,7 @@ def _exit_code(outcome: "Outcome", max_failures: int, fail_under: float | None) 
             err=True,
         )
         return InputError.exit_code
-    return EXIT_FAILED if accuracy < fail_under else 0
+    if accuracy < fail_under:
+        click.echo(f"Error: the accuracy {accuracy:.4f} is below --fail-under {fail_under:g}", err=True)
+        return EXIT_FAILED
+    return 0

@@ -24,7 +24,7 @@ def summary_lines(summary: Mapping[str, Any], output: Path) -> Iterator[tuple[st
     if summary.get("seen"):
         yield "Seen", seen_line(summary["seen"], summary["unseen"])
     if summary["misses"]:
-        yield "Worst", _worst(summary)
+        yield "Worst recall", _worst(summary)
         yield "Confused", _confusions(summary)
     if summary["images_per_second"] is not None:
         waited = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in summary["waited_seconds"].items())
@@ -34,7 +34,7 @@ def summary_lines(summary: Mapping[str, Any], output: Path) -> Iterator[tuple[st
         yield (
             "Requests",
             f"{requests['batch_size']} images each, {requests['in_flight']} in flight"
-            + ("" if requests["settled"] else "  (search not finished)"),
+            + ("" if requests["settled"] else "  (still searching for the fastest setting)"),
         )
     model = summary["model"]
     yield "Model", f"{model['name']} version {', '.join(model['versions']) or '-'}"

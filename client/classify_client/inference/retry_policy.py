@@ -115,7 +115,10 @@ def error_message(error: grpc.RpcError, address: str) -> str:
         case StatusCode.DEADLINE_EXCEEDED:
             return f"the server at {address} did not answer in time: raise --timeout, or lower --batch-size"
         case StatusCode.NOT_FOUND:
-            return f"the server at {address} does not have this model ({_details(error)}): correct --model"
+            return (
+                f"the server at {address} does not have this model ({_details(error)}): correct --model, which is the"
+                " name of the model's folder"
+            )
         case StatusCode.UNIMPLEMENTED:
             return f"the server at {address} is not TensorFlow Serving: correct --server"
         case StatusCode.UNAUTHENTICATED | StatusCode.PERMISSION_DENIED:

@@ -21,7 +21,7 @@ def count_sources(selection: Selection, output: Path, bar: Progress, task: TaskI
         A function that stops the counting.
     """
     stopped = threading.Event()
-    if bar.disable or selection.shuffle is not None or not all(kind_of(i).is_countable for i in selection.inputs):
+    if bar.disable or selection.shuffle is not None or not all(kind_of(i).is_countable(i) for i in selection.inputs):
         return stopped.set
 
     def count() -> None:

@@ -40,10 +40,14 @@ class InputKind(ABC):
     """One kind of input.
 
     Attributes:
-        is_countable: whether listing twice is possible and cheap, so that a progress bar can show the total.
+        is_list: whether it is a list of paths.
     """
 
-    is_countable: ClassVar[bool] = False
+    is_list: ClassVar[bool] = False
+
+    def is_countable(self, given: str) -> bool:
+        """Whether listing twice is possible and cheap, so that a progress bar can show the total."""
+        return False
 
     @abstractmethod
     def matches(self, given: str) -> bool:
@@ -68,6 +72,8 @@ class InputKind(ABC):
 class StandardInput(InputKind):
     """`-`: a list of paths on standard input."""
 
+    is_list = True
+
     def matches(self, given: str) -> bool:
         return given == "-"
 
@@ -77,6 +83,8 @@ class StandardInput(InputKind):
 
 class ListFile(InputKind):
     """`@FILE`: a file with a list of paths."""
+
+    is_list = True
 
     def matches(self, given: str) -> bool:
         return given.startswith("@")
@@ -104,14 +112,17 @@ class ObjectStore(InputKind):
 class Folder(InputKind):
     """A local folder, with everything below it."""
 
-    is_countable = True
+    def is_countable(self, given: str) -> bool:
+        return True
 
     def matches(self, given: str) -> bool:
         return Path(given).is_dir()
 
     def check(self, given: str) -> None:
         if holds_results(Path(given)):
-            raise InputError(f"{given} is the output folder of a run: give a folder of images")
+            raise InputError(
+                f"{given} is the output folder of a run: give a folder of images, or {given}/miss for its misses"
+            )
 
     def list(self, given: str, listing: Listing) -> Iterator[Source]:
         root = Path(given)
@@ -140,7 +151,8 @@ class Archive(InputKind):
 class File(InputKind):
     """A local file, whatever its name is; one that does not exist becomes a row with an error."""
 
-    is_countable = True
+    def is_countable(self, given: str) -> bool:
+        return True
 
     def matches(self, given: str) -> bool:
         return os.path.lexists(given)
@@ -153,7 +165,8 @@ class File(InputKind):
 class Pattern(InputKind):
     """A quoted pattern such as `'images/**/*.jpg'`, which the shell did not expand."""
 
-    is_countable = True
+    def is_countable(self, given: str) -> bool:
+        return not is_archive(given)
 
     def matches(self, given: str) -> bool:
         return has_wildcards(given)

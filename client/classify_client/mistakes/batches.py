@@ -18,7 +18,7 @@ from classify_client.results.reader import Item
 from classify_serving.contract.images import ImageError, decode_image, decode_thumbnail
 from classify_serving.contract.model import ModelMetadata
 
-BATCH: Final = 16
+BATCH: Final = 32
 PREVIEW_SIDE: Final = 320
 """Pixels."""
 
@@ -51,12 +51,14 @@ class ImageReader:
         previews: whether to make previews of misses that have a copy.
         draw: makes a thumbnail, as `data:` URI, from an image file's content; raises ImageError.
         drawn: the paths of the images that get a thumbnail.
+        misses_only: whether only misses are decoded for the model.
     """
 
     model: ModelMetadata | None = None
     previews: bool = False
     draw: Callable[[BytesIO], str] | None = None
     drawn: frozenset[str] = frozenset()
+    misses_only: bool = False
 
     def read(self, item: Item) -> OpenedImage | None:
         """Open an image; None if it has gone."""
@@ -65,7 +67,7 @@ class ImageReader:
             return None
         pixels = preview = None
         thumbnail = ""
-        if self.model:
+        if self.model and (item.row.is_miss or not self.misses_only):
             with suppress(ImageError):
                 pixels = decode_image(BytesIO(content), self.model.image_size, self.model.resize)
         if self.model and self.previews and item.copy:
@@ -101,14 +103,16 @@ def _read_ahead(items: Iterable[Item], reader: ImageReader) -> Iterator[OpenedIm
 
 
 def _content(item: Item) -> bytes | None:
-    for place in item.places:
+    for path in item.candidate_paths:
         with suppress(OSError):
-            return place.read_bytes()
+            # Another kind of file, such as a pipe, would be waited for.
+            if path.is_file():
+                return path.read_bytes()
     return None
 
 
 def _preview(content: bytes, model: ModelMetadata) -> NDArray[np.uint8]:
-    """A stretched image whole, else the square that the model sees."""
+    """The whole image if the model stretches it, otherwise the square that it sees."""
     if model.resize == "stretch":
         return decode_thumbnail(BytesIO(content), PREVIEW_SIDE)
     return decode_image(BytesIO(content), PREVIEW_SIDE, model.resize)

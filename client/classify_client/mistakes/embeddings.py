@@ -48,7 +48,7 @@ class Embeddings:
 
 def _line(item: Item) -> tuple[str, ...]:
     row = item.row
-    file = next((place for place in item.places if place.is_file()), item.file)
+    file = next((path for path in item.candidate_paths if path.is_file()), item.file)
     return row.path, row.true_class, row.predicted, f"{row.probability:.6f}", printable(str(file.absolute()))
 
 

@@ -16,7 +16,7 @@ CONFIRMED: Final = "confirmed"
 ISSUE_TYPES: Final[Mapping[str, str]] = {
     WRONG_LABEL: "likely wrong label",
     DUPLICATE: "trained on under another label",
-    OUTLIER: "unlike all training images",
+    OUTLIER: "outlier: no similar training image",
     CONFUSION: "confusion",
     CONFIRMED: "label confirmed",
 }
@@ -104,9 +104,9 @@ def _by_neighbour(row: Row, nearest: Nearest | None) -> LabelIssue | None:
     if nearest is None:
         return None
     if nearest.is_outlier:
-        return LabelIssue(OUTLIER, f"no training image is similar; the nearest is {nearest.label}")
+        return LabelIssue(OUTLIER, f"no other training image is similar; the nearest one is labelled {nearest.label}")
     if nearest.is_near_duplicate and nearest.label != row.true_label:
-        return LabelIssue(DUPLICATE, f"nearly the same picture was trained on as {nearest.label}", nearest.label)
+        return LabelIssue(DUPLICATE, f"very similar to a training image labelled {nearest.label}", nearest.label)
     return None
 
 
@@ -115,7 +115,7 @@ def _by_probability(row: Row, thresholds: Mapping[str, float]) -> LabelIssue:
     usual = thresholds.get(row.predicted, 1.0)
     reason = f"{row.probability:.1%} {row.predicted}, {given:.1%} {row.true_class}"
     if row.probability >= usual and row.probability - given >= MARGIN:
-        return LabelIssue(WRONG_LABEL, f"{reason}; {row.predicted} usually gets {usual:.1%}")
+        return LabelIssue(WRONG_LABEL, f"{reason}; images of {row.predicted} get {usual:.1%} on average")
     return LabelIssue(CONFUSION, reason)
 
 

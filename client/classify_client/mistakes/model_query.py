@@ -1,7 +1,7 @@
 """Ask the model again about images of the results, for embeddings and heat maps; the results are complete without."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,14 +23,20 @@ class ModelQuery:
         model: the metadata that images are decoded for.
         signature: name of the signature.
         output: name of the output.
-        missing: what is missing after a failure, for the warning.
+        warning: from the number of images that were answered before, what is missing after a failure.
     """
 
     def __init__(
-        self, model_client: ModelClient | None, model: ModelMetadata, signature: str, output: str, missing: str
+        self,
+        model_client: ModelClient | None,
+        model: ModelMetadata,
+        signature: str,
+        output: str,
+        warning: Callable[[int], str],
     ) -> None:
         self._model_client, self._model = model_client, model
-        self._signature, self._output, self._missing = signature, output, missing
+        self._signature, self._output, self._warning = signature, output, warning
+        self._answered = 0
 
     def __bool__(self) -> bool:
         return self._model_client is not None
@@ -42,8 +48,10 @@ class ModelQuery:
             return None
         pixels = np.stack([image.pixels for image in images if image.pixels is not None])
         try:
-            return images, self._model_client.output(self._signature, pixels, self._output, self._model)
+            output = self._model_client.output(self._signature, pixels, self._output, self._model)
         except (ServiceError, RequestRefused, Stopped) as error:
-            log.warning("%s: %s", self._missing, error)
+            log.warning("%s: %s", self._warning(self._answered), error)
             self._model_client = None
             return None
+        self._answered += len(images)
+        return images, output

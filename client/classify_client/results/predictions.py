@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from classify_client.errors import OutputError
+from classify_client.errors import OutputGone
 from classify_client.inputs.source import Source
 from classify_client.output_folder import FORMATS, predictions_path
 from classify_client.results.formats import append_rows, read_rows, write_rows
@@ -62,6 +62,8 @@ class Predictions:
             if path != self._journal:
                 path.unlink(missing_ok=True)
         self._file = self._journal.open("a", encoding="utf-8", newline="")
+        # Some network file systems give a file another number each time.
+        self._has_stable_numbers = self._is_opened_file()
         self._kept = 0
         self._in_order, self._any_new, self._finished = True, False, False
 
@@ -119,12 +121,16 @@ class Predictions:
         """A file that was deleted can still be written to, so that all rows would be lost without an error.
 
         Raises:
-            OutputError: the results file was deleted or replaced.
+            OutputGone: the results file was deleted or replaced.
         """
         with suppress(OSError):
-            if os.path.samestat(os.fstat(self._file.fileno()), self._journal.stat()):
+            self._journal.stat()
+            if not self._has_stable_numbers or self._is_opened_file():
                 return
-        raise OutputError(f"{self._journal} was deleted or replaced during the run: run again")
+        raise OutputGone(f"{self._journal} was deleted or replaced during the run: run again")
+
+    def _is_opened_file(self) -> bool:
+        return os.path.samestat(os.fstat(self._file.fileno()), self._journal.stat())
 
     def finish(self) -> None:
         """Put the rows into the order of this run, without images that are no longer among the inputs.

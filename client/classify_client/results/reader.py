@@ -40,7 +40,7 @@ class Item:
     position: int = 0
 
     @property
-    def places(self) -> tuple[Path, ...]:
+    def candidate_paths(self) -> tuple[Path, ...]:
         """Where to look for the image: first the copy, which has the content that was classified."""
         return (self.copy, self.file) if self.copy else (self.file,)
 

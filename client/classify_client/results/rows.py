@@ -46,8 +46,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     @classmethod
     def of(cls, result: Result[Source], metadata: ModelMetadata, labels: bool) -> Self:
         """The row for a result; it has a true label only if `labels` is true."""
-        row = cls(
+        label, true_class = _truth(result.source, metadata, labels)
+        return cls(
             path=result.source.name,
+            true_label=label,
+            true_class=true_class,
             top=tuple((name, round(probability, _DECIMALS)) for name, probability in result.top[:TOP_K]),
             error=result.error,
             model=metadata.model_name,
@@ -56,13 +59,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
             size=result.source.stamp.size,
             modified=result.source.stamp.modified,
         )
-        return row.with_truth(result.source, metadata, labels)
 
     def with_truth(self, source: Source, metadata: ModelMetadata, labels: bool) -> Self:
         """The same row with the true label that the file's folders give it now."""
-        truths = ((folder, metadata.true_class(folder)) for folder in source.folders if labels)
-        label, true_class = next((truth for truth in truths if truth[1] is not None), ("", None))
-        return msgspec.structs.replace(self, true_label=label, true_class=true_class or "")
+        label, true_class = _truth(source, metadata, labels)
+        if (label, true_class) == (self.true_label, self.true_class):
+            return self
+        return msgspec.structs.replace(self, true_label=label, true_class=true_class)
 
     @property
     def is_answered(self) -> bool:
@@ -111,6 +114,12 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
         return tuple(f"{folder}/{name}" for folder, name in ((MISS, self.miss), (REVIEW, self.review)) if name)
 
 
+def _truth(source: Source, metadata: ModelMetadata, labels: bool) -> tuple[str, str]:
+    """The true label that the folders of a source give it, and its class; empty without one."""
+    truths = ((folder, metadata.true_class(folder)) for folder in source.folders if labels)
+    return next(((folder, name) for folder, name in truths if name is not None), ("", ""))
+
+
 _RANKS: Final = tuple(
     ("predicted" if rank == 1 else f"top_{rank}", "probability" if rank == 1 else f"top_{rank}_probability")
     for rank in range(1, TOP_K + 1)
@@ -133,6 +142,9 @@ _TYPES: Final[Mapping[str, type]] = {
     "miss": str,
     "review": str,
 }
+
+
+_REQUIRED: Final = frozenset(("path", "status", "model", "model_version", "model_created"))
 
 
 def column_types(top_k: int = TOP_K) -> dict[str, type]:
@@ -166,8 +178,8 @@ def to_values(row: Row, top_k: int = TOP_K) -> list[Any]:
 
 def check_columns(columns: Collection[str]) -> None:
     """Raise ValueError if these are not the columns of results."""
-    if not {"path", "status"} <= set(columns):
-        raise ValueError("no columns path and status")
+    if not set(columns) >= _REQUIRED:
+        raise ValueError(f"no columns {', '.join(sorted(_REQUIRED))}")
 
 
 def from_record(record: Mapping[str, Any]) -> Row:

@@ -10,9 +10,14 @@ class ServableError(Exception):
     """A folder has no model that can be served; the message names the folder and what to do."""
 
 
+def is_version(folder: Path) -> bool:
+    """Whether a folder has the name of a version: a number."""
+    return folder.name.isdecimal()
+
+
 def version_folders(model: Path) -> list[Path]:
     """The numbered folders of a model, the highest number first; empty if `model` does not exist."""
-    numbered = [path for path in model.glob("*") if path.name.isdecimal() and path.is_dir()]
+    numbered = [path for path in model.glob("*") if is_version(path) and path.is_dir()]
     return sorted(numbered, key=lambda path: int(path.name), reverse=True)
 
 
@@ -29,7 +34,7 @@ def find_version(folder: Path) -> Path:
     """
     if not folder.is_dir():
         raise ServableError(f"no model folder {folder}: train one with classify-train train, or correct the path")
-    if folder.name.isdecimal() and _is_servable(folder):
+    if is_version(folder) and _is_servable(folder):
         return folder
     if version := _newest_servable(folder):
         return version

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 from zipfile import BadZipFile
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classify_serving.contract.text import error_reason
+from classify_serving.files import replacing
 
 TRAIN_EMBEDDINGS_FILE: Final = "train_embeddings.npz"
 """In the folder of a training run."""
@@ -55,8 +57,7 @@ class TrainEmbeddings:
         Returns:
             For each of the M images: cosine similarity and label of the nearest training image.
         """
-        own = {digest: place for place, digest in enumerate(self.digests)}
-        found = []
+        own, found = self._places, []
         for start in range(0, len(vectors), _CHUNK):
             similarities = normalise(vectors[start : start + _CHUNK]) @ self.vectors.T
             for row, digest in zip(similarities, digests[start : start + _CHUNK], strict=True):
@@ -65,6 +66,10 @@ class TrainEmbeddings:
                 best = int(row.argmax())
                 found.append((float(row[best]), self.labels[best]))
         return found
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {digest: place for place, digest in enumerate(self.digests)}
 
 
 def make_train_embeddings(
@@ -94,13 +99,13 @@ def normalise(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def write_train_embeddings(path: Path, embeddings: TrainEmbeddings) -> None:
-    """Write embeddings as a compressed `.npz` file; the vectors are stored as float16.
+    """Write embeddings as a compressed `.npz` file, whole or not at all; the vectors are stored as float16.
 
     Raises:
         OSError: the file cannot be written.
     """
     labels = [label.encode("utf-8", "backslashreplace").decode() for label in embeddings.labels]
-    with path.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
             vectors=embeddings.vectors.astype(np.float16),

@@ -57,10 +57,10 @@ def test_a_first_training_is_only_done_where_there_is_none(tmp_path: Path) -> No
     sample = ("sample", dataset, "--images", images, "--needed-for", model)
     assert "828 labelled images" in run(*sample).stdout
     assert [path.name for path in images.iterdir() if not path.name.startswith(".")] == ["mine.jpg"]
-    assert "no sample needed" in run(*sample).stdout
+    assert "no sample written" in run(*sample).stdout
     shutil.rmtree(dataset)
     (model / "3").mkdir(parents=True)
-    assert "no sample needed" in run(*sample).stdout
+    assert "no sample written" in run(*sample).stdout
     assert not dataset.exists()
     write_picture(dataset / "cat/1.png", 1)
     assert "has version 3" in run("train", dataset, "--output", model, "--if-none").stdout

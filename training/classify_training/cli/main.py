@@ -63,7 +63,7 @@ def sample(dataset: Path, images: Path, needed_for: Path | None) -> None:
     from classify_training.data.sample import holds_something, write_sample
 
     if needed_for and (holds_something(dataset) or newest_version(needed_for)):
-        click.echo(f"no sample needed: {dataset if holds_something(dataset) else needed_for} is there")
+        click.echo(f"no sample written: {dataset if holds_something(dataset) else needed_for} exists already")
         return
     keep_images = needed_for is not None and holds_something(images)
     train, held_out = write_sample(dataset, None if keep_images else images)
@@ -81,7 +81,7 @@ def inspect(quiet: bool, **options: Any) -> None:
     """
     data = data_config(options)
     _make_and_print_plan(data, quiet)
-    click.echo(f"Train:  classify-train train {quote(str(data.dataset))}")
+    click.echo(f"Train:  classify-train train {quote(str(data.dataset))} --output models/NAME")
 
 
 @main.command()
@@ -173,7 +173,7 @@ def train(output: Path, runs: Path, resume: bool, if_none: bool, dry_run: bool, 
     from classify_training.train import train as fit_and_export
 
     if published := complete_published_run(config, plan.fingerprint):
-        click.echo(f"nothing to train: the last run was killed after it had exported {published}")
+        click.echo(f"already trained: {published} was exported by a run that was killed afterwards")
         return
     with interrupts.deferred():
         trained = fit_and_export(plan, config)
@@ -192,7 +192,7 @@ def _report(trained: "Trained") -> None:
         low, high = report["accuracy_interval"]
         click.echo(
             f"On {report['images']} test images: accuracy {report['accuracy']:.1%}"
-            f" (95% interval {low:.0%} to {high:.0%})  macro_f1 {report['macro_f1']:.1%}"
+            f" (95% interval {low:.0%} to {high:.0%})  macro F1 {report['macro_f1']:.1%}"
         )
     else:
         click.echo("No test images to evaluate it on.")

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from classify_serving.contract.text import error_reason
+from classify_serving.files import replacing
 from classify_training.errors import RunError
 from classify_training.fitting.checkpoint import Epoch
 
@@ -148,7 +149,8 @@ def _shortened(name: str) -> str:
 
 def _save(figure: Figure, path: Path) -> None:
     try:
-        figure.savefig(path, dpi=_DPI, format="png")
+        with replacing(path) as temporary:
+            figure.savefig(temporary, dpi=_DPI, format="png")
     except OSError as error:
         raise RunError(
             f"cannot write {path} ({error_reason(error)}): free disk space, check permissions, or choose another path"
