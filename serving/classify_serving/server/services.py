@@ -1,9 +1,10 @@
 """The gRPC services `PredictionService` and `ModelService`, based on the classes of tensorflow-serving-api."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
+from google.protobuf.message import DecodeError
 from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest, GetModelMetadataResponse
 from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest, GetModelStatusResponse
 from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceServicer
@@ -61,3 +62,26 @@ def _answer(
         return handler(servable, request)
     except RequestError as error:
         context.abort(error.code, str(error))
+
+
+class MalformedMessages(grpc.ServerInterceptor):
+    """Answers INVALID_ARGUMENT to bytes that are no message of the method; gRPC would print a traceback for each."""
+
+    def intercept_service(
+        self, continuation: Callable[[grpc.HandlerCallDetails], Any], details: grpc.HandlerCallDetails
+    ) -> Any:
+        """Let the method's handler take bytes, and parse them here."""
+        handler = continuation(details)
+        if handler is None or handler.request_streaming or handler.response_streaming:
+            return handler
+
+        def parse_and_answer(content: bytes, context: grpc.ServicerContext) -> Any:
+            try:
+                request = handler.request_deserializer(content)
+            except DecodeError:
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"the message is not a request to {details.method}")
+            return handler.unary_unary(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(
+            parse_and_answer, request_deserializer=None, response_serializer=handler.response_serializer
+        )
