@@ -13,7 +13,7 @@ from typing import Final
 
 import grpc
 
-from classify_serving.contract.text import printable
+from classify_serving.contract.text import error_reason, printable
 
 _MESSAGE_LENGTH: Final = 500
 
@@ -59,3 +59,8 @@ def _one_line(message: str) -> str:
 def invalid_argument(message: str) -> RequestError:
     """The error for a request that does not fit the model or the protocol."""
     return RequestError(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def internal_error(error: Exception) -> RequestError:
+    """The error for a request on which the model or the server itself fails in an unexpected way."""
+    return RequestError(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error_reason(error)}")

@@ -1,5 +1,6 @@
 """The gRPC services `PredictionService` and `ModelService`, based on the classes of tensorflow-serving-api."""
 
+import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,12 +12,13 @@ from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceServicer
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceServicer
 
-from classify_serving.server.errors import RequestError
+from classify_serving.server.errors import RequestError, internal_error
 from classify_serving.server.requests import model_metadata, model_status, predict
 from classify_serving.server.servable import Servable, Servables
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
+_log = logging.getLogger(__name__)
 
 
 class PredictionService(PredictionServiceServicer):  # type: ignore[misc]  # untyped generated code
@@ -62,6 +64,11 @@ def _answer(
         return handler(servable, request)
     except RequestError as error:
         context.abort(error.code, str(error))
+    except Exception as error:
+        # gRPC would answer UNKNOWN and print a traceback.
+        failure = internal_error(error)
+        _log.error("a request failed: %s", failure)
+        context.abort(failure.code, str(failure))
 
 
 class MalformedMessages(grpc.ServerInterceptor):

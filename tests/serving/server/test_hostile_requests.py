@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 import tensorflow as tf
-from server_support import servable_of
+from server_support import FailingModel, servable_of, start_server
 from support import BrightnessModel, make_metadata, serving
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
@@ -120,6 +121,20 @@ def test_bytes_that_are_no_message_are_an_invalid_argument(
         assert raised.value.code() == INVALID
     assert not caplog.records
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("error", [ValueError("first line\nsecond line"), MemoryError(), KeyError("x")])
+def test_an_unexpected_error_of_the_model_is_internal(
+    error: Exception, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    content = np.zeros((1, 8, 8, 3), np.uint8).tobytes()
+    with start_server(FailingModel(error)) as server, grpc.insecure_channel(server.address) as channel:
+        code, message = refusal(channel, images(1, 8, 8, 3, tensor_content=content))
+    assert code == grpc.StatusCode.INTERNAL
+    assert message.startswith(type(error).__name__)
+    assert "\n" not in message
+    assert [record.exc_info for record in caplog.records] == [None]
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_request_over_the_size_limit_is_refused() -> None:
