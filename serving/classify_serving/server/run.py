@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from classify_serving.server.batching import read_batching
-from classify_serving.server.rest import RestServer
+from classify_serving.server.rest.server import RestServer
 from classify_serving.server.servable import load_servable
 from classify_serving.server.server import ModelServer
 from classify_serving.server.tls import read_credentials
@@ -85,7 +85,8 @@ def run_server(config: ServeConfig, on_ready: Callable[[RunningServer], None]) -
         )
         rest_address = None
         if config.rest_port is not None:
-            rest_address = stack.enter_context(RestServer(server.servables, config.host, config.rest_port)).address
+            rest = RestServer(server.servables, config.host, config.rest_port, config.threads, config.max_request_mb)
+            rest_address = stack.enter_context(rest).address
         if config.watch and not config.model.name.isdecimal():
             stack.enter_context(Watcher(server.servables, config.model, batching))
         on_ready(
