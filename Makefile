@@ -12,7 +12,7 @@ PARTS := --editable ./serving[embedded] --editable ./training --editable ./clien
 PYPROJECTS := serving/pyproject.toml training/pyproject.toml client/pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-containers lint layers hooks format train-export install wire bench bench-train bench-mistakes bench-serve bench-client clean
+.PHONY: help demo test coverage fuzz test-containers lint layers hooks format train-export install wire bench bench-train bench-mistakes bench-serve bench-client clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 16
@@ -28,6 +28,9 @@ test: $(VENV)/.developing  ## all tests
 
 coverage: $(VENV)/.developing  ## all tests, and how much of the code they reach
 	$(BIN)/python -m pytest --cov --cov-report term:skip-covered
+
+fuzz: $(VENV)/.developing  ## many random requests to the local server, new ones in each run
+	FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest tests/serving/server/test_fuzz.py --timeout 3600
 
 test-containers: $(VENV)/.developing  ## docker compose from nothing to results, for real; needs Docker
 	$(BIN)/python -m pytest tests/containers -m containers --timeout 3600

@@ -30,6 +30,12 @@ _CLIENT_DEFAULT_MODEL = "classifier"
 @click.option("--name", help="Name of the model in requests.  [default: name of the model's folder]")
 @click.option("--threads", type=click.IntRange(1), default=4, help="Number of requests processed at the same time.")
 @click.option(
+    "--max-request-mb",
+    type=click.IntRange(1, 2047),
+    default=128,
+    help="Largest request accepted, in megabytes.",
+)
+@click.option(
     "--batching-parameters-file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Merge concurrent requests into batches, configured by this file in TensorFlow Serving's format.",

@@ -32,6 +32,17 @@ IMAGE_SUFFIXES: Final = frozenset(
 """File name endings, in lower case, that are treated as images. HEIC cannot be decoded; it is listed so that such a
 file is reported as unreadable and not skipped silently."""
 
+MAX_PIXELS: Final = 178_956_970
+"""Larger images are refused before they are decoded: Pillow's limit against decompression bombs."""
+
+MAX_ENCODED_PIXELS: Final = 2**25
+"""The same limit for the signature `encoded`: 33,554,432 pixels, enough for a photograph of 33 megapixels.
+
+It is lower than MAX_PIXELS because a server decodes images for several clients at the same time. TensorFlow needs up to
+22 bytes for each pixel of a PNG (measured), so a request needs up to 740 MB for decoding, whatever the number of its
+images, which are decoded one after the other.
+"""
+
 # An explicit list, because Pillow would also open PostScript, by running Ghostscript on the file.
 _FORMATS: Final = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "ICO", "TGA", "PCX",
                    "JPEG2000", "AVIF")  # fmt: skip
@@ -138,7 +149,7 @@ def _decode(
             prepare(image)
             return np.asarray(fit(_to_rgb(_upright(image))), dtype=np.uint8)
     except Image.DecompressionBombError:
-        raise ImageError(path, "too many pixels (more than 178,956,970): scale it down") from None
+        raise ImageError(path, f"too many pixels (more than {MAX_PIXELS:,}): scale it down") from None
     except FileNotFoundError:
         raise ImageError(path, "no such file") from None
     except UnidentifiedImageError:

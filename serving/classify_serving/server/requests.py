@@ -4,7 +4,7 @@ Checks, status codes and messages are TensorFlow Serving's: tensorflow_serving/s
 get_model_metadata_impl.cc, model_servers/server_core.cc and get_model_status_impl.cc.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
 import grpc
@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow.core.framework.tensor_pb2 import TensorProto
-from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow_serving.apis.get_model_metadata_pb2 import (
     GetModelMetadataRequest,
     GetModelMetadataResponse,
@@ -28,6 +28,7 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 
 from classify_serving.contract.model import SERVING_DEFAULT
 from classify_serving.server.errors import RequestError, invalid_argument
+from classify_serving.server.input_tensors import read_inputs
 from classify_serving.server.servable import Servable
 
 _SIGNATURE_DEF: Final = "signature_def"
@@ -42,7 +43,7 @@ def predict(servable: Servable, request: PredictRequest) -> PredictResponse:
     spec = _resolve_model(servable, request)
     spec.signature_name = request.model_spec.signature_name or SERVING_DEFAULT
     signature = find_signature(servable, spec.signature_name)
-    inputs = _read_inputs(request.inputs, signature)
+    inputs = read_inputs(request.inputs, signature, servable.max_batch_size)
     wanted = _select_outputs(request.output_filter, signature)
     try:
         outputs = servable.predict(spec.signature_name, inputs)
@@ -114,43 +115,6 @@ def _resolve_model(servable: Servable, request: Any) -> ModelSpec:
     resolved = ModelSpec(name=servable.name)
     resolved.version.value = servable.version
     return resolved
-
-
-def _read_inputs(tensors: Mapping[str, TensorProto], signature: SignatureDef) -> dict[str, NDArray[np.generic]]:
-    sent, required = set(tensors), set(signature.inputs)
-    if sent != required:
-        raise invalid_argument(
-            f"input size does not match signature: {len(sent)}!={len(required)}"
-            f" len({{{','.join(sorted(sent))}}}) != len({{{','.join(sorted(required))}}})."
-            f" Sent extra: {{{','.join(sorted(sent - required))}}}."
-            f" Missing but required: {{{','.join(sorted(required - sent))}}}."
-        )
-    return {alias: _read_input(alias, tensors[alias], signature.inputs[alias]) for alias in required}
-
-
-def _read_input(alias: str, tensor: TensorProto, info: TensorInfo) -> NDArray[np.generic]:
-    if tensor.dtype != info.dtype:
-        sent, expected = (_dtype_name(enum) for enum in (tensor.dtype, info.dtype))
-        raise invalid_argument(f"input {alias} is of type {sent}, the signature expects {expected}")
-    shape = [dim.size for dim in tensor.tensor_shape.dim]
-    expected_shape = [dim.size for dim in info.tensor_shape.dim]
-    fits = len(shape) == len(expected_shape) and all(
-        expected in (-1, size) for size, expected in zip(shape, expected_shape, strict=True)
-    )
-    if not fits and not info.tensor_shape.unknown_rank:
-        raise invalid_argument(f"input {alias} has shape {shape}, the signature expects {expected_shape}")
-    try:
-        array: NDArray[np.generic] = tf.make_ndarray(tensor)
-    except (ValueError, TypeError) as error:
-        raise invalid_argument(f"tensor parsing error: {alias}") from error
-    return array
-
-
-def _dtype_name(enum: int) -> str:
-    try:
-        return str(tf.dtypes.as_dtype(enum).name)
-    except TypeError:
-        return f"number {enum}"
 
 
 def _select_outputs(output_filter: Iterable[str], signature: SignatureDef) -> list[str]:

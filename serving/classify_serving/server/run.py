@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from classify_serving.server.batching import read_batching
-from classify_serving.server.rest import RestServer
+from classify_serving.server.rest.server import RestServer
 from classify_serving.server.servable import load_servable
 from classify_serving.server.server import ModelServer
 from classify_serving.server.tls import read_credentials
@@ -31,6 +31,7 @@ class ServeConfig:
         ssl_config_file: keys and certificates for TLS; None means no encryption.
         watch: whether to serve new versions when they appear; never if `model` is a version's folder.
         until_stdin_closes: whether to stop when standard input ends.
+        max_request_mb: larger requests are refused, in megabytes of 2**20 bytes.
     """
 
     model: Path
@@ -43,6 +44,7 @@ class ServeConfig:
     ssl_config_file: Path | None
     watch: bool
     until_stdin_closes: bool
+    max_request_mb: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +80,13 @@ def run_server(config: ServeConfig, on_ready: Callable[[RunningServer], None]) -
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     with ExitStack() as stack:
-        server = stack.enter_context(ModelServer(servable, config.host, config.port, config.threads, credentials))
+        server = stack.enter_context(
+            ModelServer(servable, config.host, config.port, config.threads, credentials, config.max_request_mb)
+        )
         rest_address = None
         if config.rest_port is not None:
-            rest_address = stack.enter_context(RestServer(server.servables, config.host, config.rest_port)).address
+            rest = RestServer(server.servables, config.host, config.rest_port, config.threads, config.max_request_mb)
+            rest_address = stack.enter_context(rest).address
         if config.watch and not config.model.name.isdecimal():
             stack.enter_context(Watcher(server.servables, config.model, batching))
         on_ready(

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import tensorflow as tf
@@ -22,6 +22,9 @@ from classify_serving.server.batching import Batching, batched
 Arrays = Mapping[str, NDArray[np.generic]]
 Predict = Callable[[str, Arrays], Arrays]
 
+DEFAULT_BATCH_SIZE: Final = 1000
+"""Most images in one request if batching is off: the default of TensorFlow Serving's `max_batch_size`."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -34,12 +37,14 @@ class Servable:
         version: the version's number.
         signatures: inputs and outputs of each signature, by the signature's name.
         predict: takes a signature's name and its inputs, returns its outputs; inputs must fit the signature.
+        max_batch_size: most images in one request.
     """
 
     name: str
     version: int
     signatures: Mapping[str, SignatureDef]
     predict: Predict
+    max_batch_size: int = DEFAULT_BATCH_SIZE
 
 
 class Servables:
@@ -75,6 +80,7 @@ def load_servable(folder: Path, name: str | None = None, batching: Batching | No
             version=int(version.name),
             signatures=signatures,
             predict=_predictor(loaded, signatures, batching),
+            max_batch_size=batching.max_batch_size if batching else DEFAULT_BATCH_SIZE,
         )
         _warm_up(servable, version / WARMUP_FILE)
     except (DecodeError, OSError, ValueError, KeyError, tf.errors.OpError) as error:

@@ -15,11 +15,12 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import add_PredictionSe
 
 from classify_serving.server.errors import AddressError
 from classify_serving.server.servable import Servable, Servables
-from classify_serving.server.services import ModelService, PredictionService
+from classify_serving.server.services import MalformedMessages, ModelService, PredictionService
+
+DEFAULT_MAX_REQUEST_MB: Final = 128
+"""Most megabytes (2**20 bytes) of a request: 128 images of 512 x 512 pixels are 96 MB."""
 
 _OPTIONS: Final = (
-    # No limit on the size of a message, as in TensorFlow Serving.
-    ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     # By default, a second server could listen on the same port without an error and would get half of the requests.
     ("grpc.so_reuseport", 0),
@@ -39,6 +40,7 @@ class ModelServer:
         threads: number of requests processed at the same time. TensorFlow uses all cores for each request; with
             batching, requests are merged only while each of them occupies a thread.
         credentials: for TLS; None means no encryption.
+        max_request_mb: larger messages are refused (RESOURCE_EXHAUSTED), in megabytes of 2**20 bytes.
 
     Attributes:
         servables: the version that answers requests.
@@ -55,9 +57,14 @@ class ModelServer:
         port: int = 0,
         threads: int = 4,
         credentials: grpc.ServerCredentials | None = None,
+        max_request_mb: int = DEFAULT_MAX_REQUEST_MB,
     ) -> None:
         self.servables = Servables(servable)
-        self._server = grpc.server(ThreadPoolExecutor(threads, "grpc"), options=_OPTIONS)
+        self._server = grpc.server(
+            ThreadPoolExecutor(threads, "grpc"),
+            interceptors=[MalformedMessages()],
+            options=[*_OPTIONS, ("grpc.max_receive_message_length", max_request_mb * 2**20)],
+        )
         add_PredictionServiceServicer_to_server(PredictionService(self.servables), self._server)
         add_ModelServiceServicer_to_server(ModelService(self.servables), self._server)
         self._health = health.HealthServicer()

@@ -12,7 +12,7 @@ import pytest
 from saved_models import save_model
 
 from classify_serving.server.errors import AddressError
-from classify_serving.server.rest import RestServer
+from classify_serving.server.rest.server import RestServer
 from classify_serving.server.servable import Servables, load_servable
 
 

@@ -81,6 +81,13 @@ def test_encoded_lays_transparency_on_white(loaded: Any) -> None:
     np.testing.assert_allclose(answer["probabilities"], white["probabilities"], atol=1e-5)
 
 
+def test_encoded_refuses_an_image_with_too_many_pixels(loaded: Any) -> None:
+    small = encoded(PICTURES[:1], "PNG")[0]
+    bomb = small[:16] + (20_000).to_bytes(4, "big") * 2 + small[24:]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="more than 33554432 pixels"):
+        ask(loaded, "encoded", image_bytes=[small, bomb])
+
+
 def test_embed_and_explain_have_the_contracts_shapes(loaded: Any) -> None:
     assert ask(loaded, "embed", images=PICTURES)["embedding"].shape == (3, 512)
     answer = ask(loaded, "explain", images=PICTURES)

@@ -1,18 +1,17 @@
 """The five signatures of an exported model, as TensorFlow functions of a trained classifier."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from classify_serving.contract import model as contract
-from classify_serving.contract.images import Resize
 from classify_serving.contract.model import ModelMetadata
+from classify_training.export.encoded_images import decode_images
 from classify_training.model.classifier import Classifier
 
 Tensors = dict[str, tf.Tensor]
-_PNG_START: Final = b"\x89PNG"
 
 
 class Signatures(tf.Module):  # type: ignore[misc]  # TensorFlow is untyped
@@ -48,12 +47,7 @@ class Signatures(tf.Module):  # type: ignore[misc]  # TensorFlow is untyped
 
     def classify_encoded(self, image_bytes: tf.Tensor) -> Tensors:
         """JPEG, PNG, GIF or BMP files, string [N] -> the same outputs as `classify`."""
-        size, resize = self._metadata.image_size, self._metadata.resize
-        images = tf.map_fn(
-            lambda content: _decode(content, size, resize),
-            image_bytes,
-            fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8),
-        )
+        images = decode_images(image_bytes, self._metadata.image_size, self._metadata.resize)
         return self.classify(images)
 
     def embed(self, images: tf.Tensor) -> Tensors:
@@ -98,34 +92,3 @@ class Signatures(tf.Module):  # type: ignore[misc]  # TensorFlow is untyped
 
 def _traced(function: Callable[..., Tensors], spec: tf.TensorSpec) -> Any:
     return tf.function(function, input_signature=[spec])
-
-
-def _decode(content: tf.Tensor, size: int, resize: Resize) -> tf.Tensor:
-    """Decode one image file to uint8 [S,S,3] in the graph, as `classify_serving.contract.images` does outside of it.
-
-    TensorFlow's decoders ignore the EXIF orientation and the transparency of palettes; clients that need these send
-    `images`.
-    """
-    is_png = tf.strings.substr(content, 0, len(_PNG_START)) == _PNG_START
-    image = tf.cond(
-        is_png,
-        lambda: _on_white(tf.io.decode_png(content, channels=4)),
-        lambda: tf.cast(tf.io.decode_image(content, channels=3, expand_animations=False), tf.float32),
-    )
-    image = tf.ensure_shape(image, [None, None, 3])
-    image = _make_square(image, resize)
-    image = tf.image.resize(image, (size, size), "bilinear", antialias=True)
-    return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
-
-
-def _on_white(rgba: tf.Tensor) -> tf.Tensor:
-    colours, opacity = tf.cast(rgba[..., :3], tf.float32), tf.cast(rgba[..., 3:], tf.float32) / 255
-    return colours * opacity + 255 * (1 - opacity)
-
-
-def _make_square(image: tf.Tensor, resize: Resize) -> tf.Tensor:
-    height, width = tf.shape(image)[0], tf.shape(image)[1]
-    if resize == "stretch":
-        return image
-    side = tf.maximum(height, width) if resize == "pad" else tf.minimum(height, width)
-    return tf.image.resize_with_crop_or_pad(image, side, side)

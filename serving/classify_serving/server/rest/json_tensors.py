@@ -64,7 +64,7 @@ def _named(value: Any, aliases: list[str]) -> Mapping[str, Any]:
 def _encode(alias: str, value: Any, dtype: tf.DType) -> TensorProto:
     try:
         return tf.make_tensor_proto(_decode_base64(value) if dtype == tf.string else value, dtype)
-    except (TypeError, ValueError, OverflowError, binascii.Error) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError, binascii.Error) as error:
         reason = " ".join(str(error).split())[:200]
         raise invalid_argument(f"input {alias} cannot be converted to a {dtype.name} tensor: {reason}") from error
 

@@ -1,0 +1,145 @@
+"""Malformed gRPC requests are refused with TensorFlow Serving's status before they take any memory."""
+
+import tracemalloc
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from server_support import FailingModel, servable_of, start_server
+from support import BrightnessModel, make_metadata, serving
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
+from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
+
+from classify_serving.server.errors import RequestError
+from classify_serving.server.requests import predict
+from classify_serving.server.server import ModelServer
+
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+UINT8, STRING = 4, 7
+HUGE = 2**40
+
+
+@pytest.fixture(scope="module")
+def channel() -> Iterator[grpc.Channel]:
+    with serving(BrightnessModel(make_metadata())) as address, grpc.insecure_channel(address) as opened:
+        yield opened
+
+
+def images(*shape: int, **fields: Any) -> PredictRequest:
+    tensor = {"dtype": UINT8, "tensor_shape": {"dim": [{"size": size} for size in shape]}} | fields
+    return PredictRequest(model_spec={"name": "classifier"}, inputs={"images": tensor})
+
+
+def texts(*shape: int, **fields: Any) -> PredictRequest:
+    tensor = {"dtype": STRING, "tensor_shape": {"dim": [{"size": size} for size in shape]}} | fields
+    return PredictRequest(model_spec={"name": "classifier", "signature_name": "metadata"}, inputs={"request": tensor})
+
+
+def refusal(channel: grpc.Channel, request: PredictRequest) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.RpcError) as raised:
+        PredictionServiceStub(channel).Predict(request, timeout=20)
+    return raised.value.code(), raised.value.details() or ""
+
+
+PARSING = "tensor parsing error"
+TOO_MANY = "is larger than maximum input batch size 1000"
+
+
+@pytest.mark.parametrize(
+    ("request_", "details"),
+    [
+        (images(-1, 8, 8, 3), PARSING),
+        (images(-1, 8, 8, 3, int_val=[1]), PARSING),
+        (images(-(2**62), 8, 8, 3, tensor_content=b"\0"), PARSING),
+        (images(HUGE, 8, 8, 3), TOO_MANY),
+        (images(HUGE, 8, 8, 3, int_val=[1]), TOO_MANY),
+        (images(2**63 - 1, 8, 8, 3, tensor_content=b"\0"), TOO_MANY),
+        (images(1001, 8, 8, 3, int_val=[1]), TOO_MANY),
+        (images(2, 8, 8, 3, tensor_content=b"\0"), PARSING),
+        (images(1, 8, 8, 3, int_val=[0] * 193), PARSING),
+        (images(1, 8, 8, 3, int_val=[300]), PARSING),
+        (images(1, 8, 8, 3, int_val=[-1]), PARSING),
+        (images(*[1] * 5000), "has shape [1, 1, 1"),
+        (images(1, 8, 8, 3, tensor_shape={"unknown_rank": True}), "has shape []"),
+        (texts(-1), PARSING),
+        (texts(HUGE), TOO_MANY),
+        (texts(HUGE, string_val=[b"x"]), TOO_MANY),
+        (texts(1, string_val=[b"x", b"y"]), PARSING),
+        (texts(1, tensor_content=b"\1x"), PARSING),
+        (texts(1000, string_val=[b"x" * 70_000]), "repeated values may need up to 67108864 bytes"),
+    ],
+)
+def test_a_malformed_tensor_is_an_invalid_argument(
+    channel: grpc.Channel, request_: PredictRequest, details: str
+) -> None:
+    code, message = refusal(channel, request_)
+    assert code == INVALID
+    assert details in message
+
+
+def test_repeated_numbers_are_bounded_too() -> None:
+    servable = servable_of(BrightnessModel(make_metadata(image_size=512)))
+    with pytest.raises(RequestError, match="repeated values may need up to 67108864 bytes"):
+        predict(servable, images(1000, 512, 512, 3, int_val=[1]))
+
+
+def test_no_memory_is_taken_for_what_is_refused() -> None:
+    servable = servable_of(BrightnessModel(make_metadata(image_size=512)))
+    tracemalloc.start()
+    for request in (images(1000, 512, 512, 3, int_val=[1]), images(HUGE, 512, 512, 3, int_val=[1]), texts(HUGE)):
+        with pytest.raises(RequestError):
+            predict(servable, request)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
+def test_the_last_value_is_repeated_within_the_bound(channel: grpc.Channel) -> None:
+    response = PredictionServiceStub(channel).Predict(images(3, 8, 8, 3, int_val=[250]), timeout=20)
+    assert tf.make_ndarray(response.outputs["top_labels"])[:, 0].tolist() == [b"white"] * 3
+
+
+def test_a_long_name_is_shortened_in_the_answer(channel: grpc.Channel) -> None:
+    request = images(1, 8, 8, 3)
+    request.inputs["n" * 100_000].dtype = UINT8
+    code, message = refusal(channel, request)
+    assert code == INVALID
+    assert len(message) < 600
+
+
+def test_bytes_that_are_no_message_are_an_invalid_argument(
+    channel: grpc.Channel, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    service = "tensorflow.serving.PredictionService"
+    for method in (f"/{service}/Predict", f"/{service}/GetModelMetadata", "/grpc.health.v1.Health/Check"):
+        ask: Any = channel.unary_unary(method)
+        with pytest.raises(grpc.RpcError) as raised:
+            ask(b"\xff" * 40, timeout=20)
+        assert raised.value.code() == INVALID
+    assert not caplog.records
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("error", [ValueError("first line\nsecond line"), MemoryError(), KeyError("x")])
+def test_an_unexpected_error_of_the_model_is_internal(
+    error: Exception, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    content = np.zeros((1, 8, 8, 3), np.uint8).tobytes()
+    with start_server(FailingModel(error)) as server, grpc.insecure_channel(server.address) as channel:
+        code, message = refusal(channel, images(1, 8, 8, 3, tensor_content=content))
+    assert code == grpc.StatusCode.INTERNAL
+    assert message.startswith(type(error).__name__)
+    assert "\n" not in message
+    assert [record.exc_info for record in caplog.records] == [None]
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_request_over_the_size_limit_is_refused() -> None:
+    server = ModelServer(servable_of(BrightnessModel(make_metadata())), max_request_mb=1)
+    with server, grpc.insecure_channel(server.address) as channel:
+        code, message = refusal(channel, images(1, 8, 8, 3, tensor_content=bytes(2**20 + 1)))
+    assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "larger than max" in message
