@@ -54,14 +54,15 @@ def run(config: RunConfig) -> Outcome:
     if output.resolve() in {Path(given).resolve() for given in config.selection.inputs}:
         raise InputError(f"the input {output} is also the output folder: choose another --output")
     check_format(config.output.file_format)
-    sources = list_sources(config.selection, output)
+    counts = RunCounts()
+    sources = list_sources(config.selection, output, counts.skip)
     with ExitStack() as stack:
         model_client = stack.enter_context(_connect(config.server, config.quiet, stack))
         metadata = model_client.metadata()
         try:
             output.mkdir(parents=True, exist_ok=True)
             stack.enter_context(_locked(output))
-            return _Run(config, model_client, metadata).classify(sources)
+            return _Run(config, model_client, metadata, counts).classify(sources)
         except OSError as error:
             # An error of copying names two files; the second one is the copy.
             where = error.filename2 or error.filename or output
@@ -97,10 +98,12 @@ def _locked(output: Path) -> Iterator[None]:
 class _Run:
     """The state of one run: its results file, its copies, its counts."""
 
-    def __init__(self, config: RunConfig, model_client: ModelClient, metadata: ModelMetadata) -> None:
+    def __init__(
+        self, config: RunConfig, model_client: ModelClient, metadata: ModelMetadata, counts: RunCounts
+    ) -> None:
         self._config, self._model_client, self._metadata = config, model_client, metadata
         self._labels = config.output.labels
-        self._counts, self._times = RunCounts(), Times()
+        self._counts, self._times = counts, Times()
         pipeline, output = config.pipeline, config.output
         image_bytes = 3 * metadata.image_size**2
         self._tuner = Tuner(pipeline.batch_size, pipeline.in_flight, model_client.servers, image_bytes)

@@ -108,16 +108,17 @@ def _report_ready(server: "RunningServer", config: "ServeConfig") -> None:
     click.echo(f"Serving {server.name} version {server.version} on {server.address}")
     sys.stdout.flush()
     if not config.until_stdin_closes:
-        click.echo(f"Classify: {client_command(server, tls=config.ssl_config_file is not None)}", err=True)
+        click.echo(f"Classify: {client_command(server, config.ssl_config_file)}", err=True)
 
 
-def client_command(server: "RunningServer", tls: bool) -> str:
-    """A `classify-client` command for this server; with `tls`, it names the files that serving/tls/make-tls writes."""
+def client_command(server: "RunningServer", ssl_config_file: Path | None) -> str:
+    """A `classify-client` command for this server; with TLS, it names the files that make-tls writes beside it."""
     words = ["classify-client", "./images", "--server", server.address.replace("0.0.0.0:", "localhost:")]
     if server.name != _CLIENT_DEFAULT_MODEL:
         words += ["--model", server.name]
-    if tls:
-        words += ["--ca", "ca.crt", "--cert", "client.crt", "--key", "client.key"]
+    if ssl_config_file:
+        for option, name in (("--ca", "ca.crt"), ("--cert", "client.crt"), ("--key", "client.key")):
+            words += [option, str(ssl_config_file.with_name(name))]
     return shlex.join(words)
 
 

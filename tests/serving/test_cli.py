@@ -80,9 +80,9 @@ def test_when_ready_it_prints_the_address_and_the_next_step(tmp_path: Path, by_p
 
 def test_the_next_step_fits_the_server() -> None:
     server = RunningServer(name="classifier", version=1, address="0.0.0.0:8500", rest_address=None)
-    assert client_command(server, tls=False) == "classify-client ./images --server localhost:8500"
+    assert client_command(server, None) == "classify-client ./images --server localhost:8500"
     named = RunningServer(name="my model", version=1, address="gpu-box:8500", rest_address=None)
-    assert client_command(named, tls=True) == (
+    assert client_command(named, Path("tls/ssl.config")) == (
         "classify-client ./images --server gpu-box:8500 --model 'my model'"
-        " --ca ca.crt --cert client.crt --key client.key"
+        " --ca tls/ca.crt --cert tls/client.crt --key tls/client.key"
     )

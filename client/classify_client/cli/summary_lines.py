@@ -65,6 +65,8 @@ def _images(summary: Mapping[str, Any]) -> str:
     parts = [f"{summary['failed']} failed"] if summary["failed"] else []
     if summary["reused"]:
         parts.append(f"{summary['reused']} answered before, not sent again")
+    if summary.get("skipped"):
+        parts.append(f"{summary['skipped']} other files skipped")
     return f"{summary['images']}" + (f"  ({', '.join(parts)})" if parts else "")
 
 

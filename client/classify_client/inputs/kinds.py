@@ -3,8 +3,8 @@
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -25,11 +25,13 @@ class Listing:
         output: the output folder, resolved, which is skipped; None for none.
         in_order: whether the images are read in the order in which they are listed.
         single: whether there is only one input: then names in the results are relative to it.
+        on_other: called for each file in a folder that is left out because its name is not that of an image.
     """
 
     output: Path | None = None
     in_order: bool = True
     single: bool = False
+    on_other: Callable[[], None] = lambda: None
 
     def skips(self, folder: Path) -> bool:
         """Whether a folder holds results of a run, so that no copy of a miss is classified again."""
@@ -126,7 +128,7 @@ class Folder(InputKind):
 
     def list(self, given: str, listing: Listing) -> Iterator[Source]:
         root = Path(given)
-        for image in walk_images(root, listing.skips):
+        for image in walk_images(root, listing.skips, listing.on_other):
             inner = image.relative_to(root)
             folders = (*reversed(inner.parent.parts), root.name or root.resolve().name)
             yield local_source(image, inner if listing.single else image, folders)
@@ -208,7 +210,7 @@ def kind_of(given: str) -> InputKind:
 
 def _list_paths(paths: Iterator[str], listing: Listing) -> Iterator[Source]:
     """List the images of paths from a list or a pattern: URLs, folders, archives, and files, missing ones included."""
-    among_others = Listing(listing.output, listing.in_order)
+    among_others = replace(listing, single=False)
     for path in paths:
         kind = next((kind for kind in _IN_LISTS if kind.matches(path)), _FILE)
         yield from kind.list(path, among_others)

@@ -1,6 +1,6 @@
 """From the inputs on the command line to a stream of images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -11,13 +11,16 @@ from classify_client.inputs.source import Source
 from classify_serving.contract.text import error_reason
 
 
-def list_sources(selection: Selection, output: Path | None = None) -> Iterator[Source]:
+def list_sources(
+    selection: Selection, output: Path | None = None, on_other: Callable[[], None] = lambda: None
+) -> Iterator[Source]:
     """List the selected images of all inputs lazily, in the order given and sorted within each folder.
 
     Args:
         selection: the inputs, and which of their images to take; `kinds.py` has the kinds of inputs.
         output: the output folder; it and those of other runs are skipped, so that no copy of a miss is classified
             again.
+        on_other: called for each file in a folder that is left out because its name is not that of an image.
 
     Raises:
         InputError: an input does not exist or cannot be listed, or there is no image at all.
@@ -25,7 +28,7 @@ def list_sources(selection: Selection, output: Path | None = None) -> Iterator[S
     inputs = [(given, kind_of(given)) for given in selection.inputs]
     for given, kind in inputs:
         kind.check(given)
-    listing = Listing(output and output.resolve(), selection.shuffle is None, len(inputs) == 1)
+    listing = Listing(output and output.resolve(), selection.shuffle is None, len(inputs) == 1, on_other)
     stream = select(_list_all(inputs, listing), selection)
     first = next(stream, None)
     if first is None:

@@ -21,11 +21,12 @@ _OTHER_UNKNOWN: Final = "(more labels)"
 
 @dataclass
 class RunCounts:
-    """Counts over the rows of a run, added one by one."""
+    """Counts over the rows of a run, added one by one, and the files in its folders that are not images."""
 
     answered: int = 0
     failed: int = 0
     reused: int = 0
+    skipped: int = 0
     to_review: int = 0
     pairs: Counter[tuple[str, str]] = field(default_factory=Counter)
     versions: set[str] = field(default_factory=set)
@@ -41,6 +42,10 @@ class RunCounts:
         self.versions.add("" if row.model_version is None else str(row.model_version))
         if row.is_labelled:
             self.pairs[row.true_class, row.predicted] += 1
+
+    def skip(self) -> None:
+        """Count a file whose name is not that of an image."""
+        self.skipped += 1
 
     @property
     def images(self) -> int:
@@ -114,6 +119,7 @@ def summarise(
         "answered": counts.answered,
         "failed": counts.failed,
         "reused": counts.reused,
+        "skipped": counts.skipped,
         "labelled": counts.labelled,
         "correct": counts.correct,
         "misses": counts.labelled - counts.correct,

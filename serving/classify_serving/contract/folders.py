@@ -9,7 +9,9 @@ from classify_serving.contract.images import is_image_name
 from classify_serving.contract.text import printable
 
 
-def walk_images(root: Path, skip: Callable[[Path], bool] = lambda folder: False) -> Iterator[Path]:
+def walk_images(
+    root: Path, skip: Callable[[Path], bool] = lambda folder: False, on_other: Callable[[], None] = lambda: None
+) -> Iterator[Path]:
     """Yield the image files below `root` one by one, sorted by name within each folder, files before folders.
 
     Hidden files and folders are skipped, and so are pipes, sockets and devices. Symbolic links are followed; a folder
@@ -18,14 +20,17 @@ def walk_images(root: Path, skip: Callable[[Path], bool] = lambda folder: False)
     Args:
         root: the folder to list.
         skip: called with each folder below `root`; true leaves the folder out.
+        on_other: called for each file that is left out because its name does not end like that of an image.
 
     Raises:
         OSError: a folder cannot be listed.
     """
-    yield from _walk(os.fspath(root), skip, ())
+    yield from _walk(os.fspath(root), skip, on_other, ())
 
 
-def _walk(folder: str, skip: Callable[[Path], bool], ancestors: tuple[str, ...]) -> Iterator[Path]:
+def _walk(
+    folder: str, skip: Callable[[Path], bool], on_other: Callable[[], None], ancestors: tuple[str, ...]
+) -> Iterator[Path]:
     real = os.path.realpath(folder)
     if real in ancestors or (ancestors and skip(Path(folder))):
         return
@@ -35,14 +40,18 @@ def _walk(folder: str, skip: Callable[[Path], bool], ancestors: tuple[str, ...])
         for entry in entries:
             if is_image_name(entry.name) and may_be_read(entry):
                 images.append(entry.name)
-            elif not entry.name.startswith(".") and is_folder(entry):
+            elif entry.name.startswith("."):
+                continue
+            elif is_folder(entry):
                 folders.append(entry.name)
+            elif may_be_read(entry):
+                on_other()
     images.sort()
     for name in images:
         yield Path(folder, name)
     images.clear()
     for name in sorted(folders):
-        yield from _walk(f"{folder}{os.sep}{name}", skip, (*ancestors, real))
+        yield from _walk(f"{folder}{os.sep}{name}", skip, on_other, (*ancestors, real))
 
 
 def may_be_read(entry: "os.DirEntry[str]") -> bool:

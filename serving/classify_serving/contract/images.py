@@ -32,6 +32,9 @@ IMAGE_SUFFIXES: Final = frozenset(
 """File name endings, in lower case, that are treated as images. HEIC cannot be decoded; it is listed so that such a
 file is reported as unreadable and not skipped silently."""
 
+_HEIC: Final = frozenset({".heic", ".heif"})
+_UNKNOWN: Final = "not an image, or in a format that cannot be read"
+
 MAX_PIXELS: Final = 178_956_970
 """Larger images are refused before they are decoded: Pillow's limit against decompression bombs."""
 
@@ -153,7 +156,8 @@ def _decode(
     except FileNotFoundError:
         raise ImageError(path, "no such file") from None
     except UnidentifiedImageError:
-        raise ImageError(path, "not an image, or in a format that cannot be read") from None
+        reason = "HEIC cannot be read: convert it to JPEG" if PurePath(path).suffix.lower() in _HEIC else _UNKNOWN
+        raise ImageError(path, reason) from None
     except Exception as error:
         # For broken files, Pillow's parsers raise nearly any exception: struct.error, KeyError, SyntaxError ...
         raise ImageError(path, error_reason(error)) from error

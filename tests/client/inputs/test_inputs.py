@@ -115,3 +115,13 @@ def test_the_total_of_the_progress_bar_is_counted_in_the_background(client: Clie
             time.sleep(0.01)
         stop()
         assert progress.tasks[task].total == 6
+
+
+def test_files_that_are_no_images_are_counted_and_heic_gets_a_hint(client: Client) -> None:
+    for name in ("notes.txt", "black/list.csv", ".hidden"):
+        (client.images / name).write_text("text")
+    (client.images / "black/phone.heic").write_bytes(b"heic")
+    result = client.run("--max-failures", "1")
+    assert "7  (1 failed, 2 other files skipped)" in result.stdout
+    assert client.summary()["skipped"] == 2
+    assert "HEIC cannot be read: convert it to JPEG" in [row["error"] for row in client.rows()]
