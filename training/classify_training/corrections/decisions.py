@@ -99,7 +99,8 @@ def _read(review: Path, accepted: Collection[str]) -> Iterator[Decision]:
 def _check_contradictions(review: Path, same: Sequence[Decision]) -> None:
     """Check the decisions about one content.
 
-    All copies that stay need one label, each copy has one action, and a label that a copy moves to loses no copy.
+    All copies that stay need one label, each copy has one action, and a label that a copy moves to does not lose the
+    copies that it has, unless one of them is kept.
 
     Raises:
         CorrectionError: two of them contradict each other.
@@ -107,6 +108,7 @@ def _check_contradictions(review: Path, same: Sequence[Decision]) -> None:
     places: dict[tuple[str, str], Decision] = {}
     staying: Decision | None = None
     moved_to: dict[str, Decision] = {}
+    kept: set[str] = set()
     for decision in same:
         place = decision.label, decision.row.file or decision.row.path
         if places.setdefault(place, decision).wanted != decision.wanted:
@@ -116,8 +118,10 @@ def _check_contradictions(review: Path, same: Sequence[Decision]) -> None:
         staying = staying or decision
         if staying.wanted != decision.wanted:
             raise contradiction(review, staying, decision)
-        if decision.wanted != decision.label:
+        if decision.wanted == decision.label:
+            kept.add(decision.label)
+        else:
             moved_to[decision.wanted] = decision
     for decision in same:
-        if decision.wanted is None and decision.label in moved_to:
+        if decision.wanted is None and decision.label in moved_to and decision.label not in kept:
             raise contradiction(review, moved_to[decision.label], decision)

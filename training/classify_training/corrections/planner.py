@@ -1,13 +1,10 @@
 """Planning the changes that a review asks for; nothing is changed here."""
 
 import os
-import unicodedata
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path, PurePosixPath
-from typing import Final
 
 from classify_serving.contract.folders import folder_label
 from classify_serving.exchange.review import CONFIRMED, ReviewError, ReviewRow, read_confirmed
@@ -15,12 +12,10 @@ from classify_serving.files import sha256_of
 from classify_training.corrections.changes import FOLDER, TRASH, Change
 from classify_training.corrections.copies import DatasetCopies, ImageCopy, Match
 from classify_training.corrections.decisions import Decision, contradiction, read_decisions
+from classify_training.corrections.free_paths import FreePaths
 from classify_training.data.dataset import scan
 from classify_training.data.examples import ImageFile
 from classify_training.errors import CorrectionError
-
-_MAX_NAME: Final = 255
-"""Bytes that common file systems allow in a file's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,11 +86,13 @@ def plan_corrections(
         planner = _Planner(config, name, files, copies)
     except ReviewError as error:
         raise CorrectionError(str(error)) from error
-    for decision, match in zip(decisions, copies.match(decisions), strict=True):
-        if decision.action is None:
-            planner.corrections.undecided += 1
-        else:
-            planner.plan(decision, match)
+    matches = copies.match(decisions)
+    decided = [(d, match) for d, match in zip(decisions, matches, strict=True) if d.action]
+    planner.corrections.undecided = len(decisions) - len(decided)
+    for decision, match in decided:
+        planner.decide(decision, match)
+    for decision, match in decided:
+        planner.plan(decision, match)
     return planner.corrections
 
 
@@ -114,7 +111,7 @@ def _check_labels(config: CorrectionConfig, decisions: Sequence[Decision], files
 
 
 class _Planner:
-    """Collects the changes for one row after another."""
+    """Collects the changes: first `decide` for every row, then `plan` for every row."""
 
     def __init__(self, config: CorrectionConfig, name: str, files: Sequence[ImageFile], copies: DatasetCopies) -> None:
         self.corrections = CorrectionPlan()
@@ -122,24 +119,32 @@ class _Planner:
         self._folders = {file.label: _label_folder(config.dataset, file) for file in reversed(files)}
         self._confirmed = set(read_confirmed(config.dataset / CONFIRMED))
         self._has_splits = any(file.split for file in files)
-        self._taken: set[str] = set()
+        self._free = FreePaths(config.dataset)
         self._decided: dict[ImageCopy, Decision] = {}
         self._arriving: dict[tuple[str, str], str] = {}
         """(SHA-256, label) -> path of the first copy that is moved or added there."""
+
+    def decide(self, decision: Decision, match: Match) -> None:
+        """Note the decision for the files that a row is about.
+
+        Raises:
+            CorrectionError: another row has another decision for the same file.
+        """
+        for copy in match.copies:
+            first = self._decided.setdefault(copy, decision)
+            if first.wanted != decision.wanted:
+                raise contradiction(self._config.review, first, decision)
 
     def plan(self, decision: Decision, match: Match) -> None:
         """Add the changes for one row.
 
         Raises:
-            CorrectionError: another row has another decision for the same file; or the image has changed.
+            CorrectionError: an image outside of the dataset has changed since it was classified.
         """
         before = self._size()
         digest, label = decision.row.sha256, decision.wanted
         for copy in match.copies:
-            first = self._decided.setdefault(copy, decision)
-            if first.wanted != label:
-                raise contradiction(self._config.review, first, decision)
-            if first is decision:
+            if self._decided[copy] is decision:
                 self._plan_copy(copy, digest, label)
         if not match.copies and not (label is not None and self._kept(digest, label)):
             self._plan_without_copy(decision, match)
@@ -160,7 +165,7 @@ class _Planner:
             target = f"{FOLDER}/{TRASH}/{self._name}/{copy.path}"
         else:
             target = self._relabelled(copy, label)
-        free = self._free(target, digest)
+        free = self._free.take(target, digest)
         self.corrections.changes.append(Change("move", digest, free, copy.path))
         if kept:
             self.corrections.duplicates[copy.path] = kept
@@ -168,12 +173,13 @@ class _Planner:
             self._arriving[digest, label] = free
 
     def _kept(self, digest: str, label: str) -> str:
-        """The path of a copy that the label has after all changes planned so far; empty if there is none.
+        """The path of a copy that stays in or has come to a label; empty if there is none."""
+        present = (copy for copy in self._copies.of(digest) if copy.label == label)
+        staying = (copy.path for copy in present if self._is_staying(copy))
+        return next(staying, self._arriving.get((digest, label), ""))
 
-        No copy leaves a label that another one moves to: this would be a contradiction.
-        """
-        present = (copy.path for copy in self._copies.of(digest) if copy.label == label)
-        return next(present, self._arriving.get((digest, label), ""))
+    def _is_staying(self, copy: ImageCopy) -> bool:
+        return copy not in self._decided or self._decided[copy].wanted == copy.label
 
     def _plan_without_copy(self, decision: Decision, match: Match) -> None:
         row, label, others = decision.row, decision.wanted, self._copies.of(decision.row.sha256)
@@ -186,7 +192,7 @@ class _Planner:
             self.corrections.other_label.append((row, others[0].path))
         elif exists and self._config.add:
             folder = self._folders.get(label) or (f"train/{label}" if self._has_splits else label)
-            target = self._free(f"{folder}/{Path(row.file).name}", row.sha256)
+            target = self._free.take(f"{folder}/{Path(row.file).name}", row.sha256)
             self.corrections.changes.append(Change("add", row.sha256, target, row.file))
             self._arriving[row.sha256, label] = target
         elif exists and decision.action and decision.action.verb == "relabel":
@@ -215,30 +221,6 @@ class _Planner:
         known = self._folders.get(label)
         name = PurePosixPath(known).name if known else label
         return str(PurePosixPath(*parts[:place], name, *parts[place + 1 :]))
-
-    def _free(self, target: str, digest: str) -> str:
-        """The target path; if another file has that path, with a hash of the content in its name."""
-        free = next(path for path in _names(PurePosixPath(target), digest) if self._is_free(path))
-        self._taken.add(_comparable(free))
-        return free
-
-    def _is_free(self, path: str) -> bool:
-        return _comparable(path) not in self._taken and not os.path.lexists(self._config.dataset / path)
-
-
-def _names(path: PurePosixPath, digest: str) -> Iterator[str]:
-    yield str(path)
-    for number in count(1):
-        ending = f"_{digest[:12]}{f'_{number}' if number > 1 else ''}{path.suffix}"
-        stem = path.stem
-        while stem and len(os.fsencode(stem + ending)) > _MAX_NAME:
-            stem = stem[:-1]
-        yield str(path.with_name(stem + ending))
-
-
-def _comparable(path: str) -> str:
-    """The path as file systems compare it that ignore case and Unicode normalisation."""
-    return unicodedata.normalize("NFC", path).casefold()
 
 
 def _label_folder(dataset: Path, file: ImageFile) -> str:
