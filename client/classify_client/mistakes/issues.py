@@ -1,5 +1,6 @@
 """Issue types of misses: they say what is probably wrong, and so what to do."""
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -15,7 +16,7 @@ OUTLIER: Final = "outlier"
 CONFIRMED: Final = "confirmed"
 ISSUE_TYPES: Final[Mapping[str, str]] = {
     WRONG_LABEL: "likely wrong label",
-    DUPLICATE: "trained on under another label",
+    DUPLICATE: "same picture under another label",
     OUTLIER: "outlier: no similar training image",
     CONFUSION: "confusion",
     CONFIRMED: "label confirmed",
@@ -34,11 +35,19 @@ MARGIN: Final = 0.5
 
 @dataclass(frozen=True)
 class LabelIssue:
-    """The issue of a miss: its type, the reason in a few words, and the label that the image may deserve, if known."""
+    """The issue of a miss.
+
+    Attributes:
+        type: one of `ISSUE_TYPES`.
+        reason: why, in a few words.
+        label: the label that the image may deserve, if known.
+        is_conflict: whether the same content has two labels; the prediction cannot say which of them is right.
+    """
 
     type: str
     reason: str
     label: str = ""
+    is_conflict: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,14 +98,25 @@ def find_issues(results: Results, evidence: Evidence) -> dict[str, LabelIssue]:
     (the off-diagonal of the confident joint), and by `MARGIN` surer than of the given one.
     """
     thresholds = class_thresholds(results)
-    issues = {item.row.path: _find(item.row, evidence, thresholds) for item in results.misses}
+    labels: dict[str, set[str]] = defaultdict(set)
+    for item in results.misses:
+        labels[evidence.digests.get(item.row.path, "")].add(item.row.true_label)
+    labels.pop("", None)
+    issues = {item.row.path: _find(item.row, evidence, thresholds, labels) for item in results.misses}
     return suppress_confirmed(results, issues, evidence)
 
 
-def _find(row: Row, evidence: Evidence, thresholds: Mapping[str, float]) -> LabelIssue:
-    trained_as = evidence.manifest.label(evidence.digests.get(row.path, "")) if evidence.manifest else ""
+def _find(
+    row: Row, evidence: Evidence, thresholds: Mapping[str, float], labels: Mapping[str, Collection[str]]
+) -> LabelIssue:
+    """The issue of one miss; `labels` are those of all misses with the same content, by SHA-256."""
+    digest = evidence.digests.get(row.path, "")
+    trained_as = evidence.manifest.label(digest) if evidence.manifest else ""
     if trained_as and trained_as != row.true_label:
-        return LabelIssue(DUPLICATE, f"the same picture was trained on as {trained_as}", trained_as)
+        return LabelIssue(DUPLICATE, f"the same picture was trained on as {trained_as}", trained_as, is_conflict=True)
+    if others := sorted(set(labels.get(digest, ())) - {row.true_label}):
+        reason = f"the same picture is here as {', '.join(others)} too"
+        return LabelIssue(DUPLICATE, reason, others[0], is_conflict=True)
     return _by_neighbour(row, evidence.nearest.get(row.path)) or _by_probability(row, thresholds)
 
 

@@ -1,5 +1,6 @@
 """`review.csv`: each miss with a proposed action, for a person to decide and `classify-train apply` to carry out."""
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -87,16 +88,40 @@ def make_review(
     Arguments as of `update_review`; a miss that has gone is left out.
     """
     digests, manifest = evidence.digests, evidence.manifest
-    decided = {row.key: row for row in earlier if row.action.strip()}
+    by_key: dict[tuple[str, str], list[ReviewRow]] = defaultdict(list)
+    for row in earlier:
+        by_key[row.key].append(row)
     items = [item for item in _by_suspicion(results, issues) if item.row.path in digests]
     rows = [_row(item, issues[item.row.path], digests[item.row.path], folders) for item in items]
-    rows = [replace(row, action=decided[row.key].action if row.key in decided else "") for row in rows]
+    own = {row.path: _same_file(row, by_key[row.key]) for row in rows}
+    rows = [replace(row, action=_earlier_action(own[row.path], by_key[row.key])) for row in rows]
     rows = [row for row in rows if row.issue_type != CONFIRMED or row.action]
-    listed = {row.key for row in rows}
-    rows += [row for row in decided.values() if row.key not in listed and _exists(row)]
+    listed = {id(row) for row in own.values()}
+    rows += [row for row in earlier if row.action.strip() and id(row) not in listed and _exists(row)]
     if manifest:
         rows = [replace(row, seen=str(manifest.is_seen(row.sha256)).lower()) for row in rows]
     return rows
+
+
+def _same_file(row: ReviewRow, earlier: Sequence[ReviewRow]) -> ReviewRow | None:
+    """The earlier row of the same file, which has its path or its absolute path."""
+    for same in (lambda other: other.path == row.path, lambda other: other.file == row.file):
+        if found := next(filter(same, earlier), None):
+            return found
+    return None
+
+
+def _earlier_action(own: ReviewRow | None, earlier: Sequence[ReviewRow]) -> str:
+    """The earlier decision about a file, which it keeps when it is renamed.
+
+    Args:
+        own: its own earlier row, if it had one.
+        earlier: the earlier rows with its content and label; a copy does not take the decision of another one.
+    """
+    if own:
+        return own.action
+    actions = {row.action for row in earlier if row.action.strip() and not _exists(row)}
+    return actions.pop() if len(actions) == 1 else ""
 
 
 def _exists(row: ReviewRow) -> bool:
@@ -130,6 +155,8 @@ def _row(item: Item, issue: LabelIssue, digest: str, folders: Collection[str]) -
 
 def _proposal(predicted: str, issue: LabelIssue, folders: Collection[str]) -> str:
     """The action that is most often right for an issue type; empty where only a person can decide."""
+    if issue.is_conflict and issue.type != CONFIRMED:
+        return ""
     if issue.type in (CONFUSION, CONFIRMED):
         return "keep"
     # A class that others were merged into does not always have a folder.

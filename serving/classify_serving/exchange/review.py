@@ -1,8 +1,8 @@
 """`review.csv`: images whose label may be wrong, and the user's decision about each.
 
 The client writes it, the user fills in the column `action`, and `classify-train apply` carries the actions out. A row
-is identified by the SHA-256 of the image's content and by its label, so that decisions survive renamed files and new
-runs.
+is about the files with the SHA-256 of the image's content and with its label, so that decisions survive renamed files
+and new runs; of several such files, it is about the one with its path.
 """
 
 import csv
@@ -18,6 +18,9 @@ from classify_serving.files import replacing
 REVIEW: Final = "review.csv"
 CONFIRMED: Final = ".review/confirmed.csv"
 """In a dataset's folder: SHA-256 and label of each image whose label the user has confirmed."""
+
+ISSUE_TYPES: Final = ("wrong-label", "duplicate", "outlier", "confusion", "confirmed")
+"""Values of the column `issue_type`; docs/contract.md explains them."""
 
 Verb = Literal["keep", "relabel", "delete"]
 
@@ -46,7 +49,7 @@ class ReviewRow:
         label: its label: the name of its folder.
         predicted: the predicted class.
         probability: probability of the predicted class, 0-1.
-        issue_type: what may be wrong: `wrong-label`, `duplicate`, `outlier`, `confusion` or `confirmed`.
+        issue_type: what may be wrong, one of `ISSUE_TYPES`.
         reason: why the image has this issue type, in a few words.
         seen: `true` if the model was trained on this content, `false` if not, empty if unknown.
         proposed: the proposed action; empty if there is no proposal.
@@ -69,7 +72,7 @@ class ReviewRow:
 
     @property
     def key(self) -> tuple[str, str]:
-        """SHA-256 and label, which identify the row."""
+        """SHA-256 and label, which identify the image, whatever its path is now."""
         return self.sha256, self.label
 
 

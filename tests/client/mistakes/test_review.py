@@ -1,10 +1,13 @@
 """review.csv: one row for each miss, with a proposal; decisions are kept in the next run."""
 
+import shutil
 from dataclasses import replace
 
 from client_support import Client, Start
 from support import BrightnessModel, make_metadata, write_picture
 
+from classify_client.mistakes.issues import ISSUE_TYPES
+from classify_serving.exchange import review
 from classify_serving.exchange.review import read_review, write_review
 from classify_serving.files import sha256_of
 
@@ -89,3 +92,37 @@ def test_a_decision_is_kept_until_its_image_is_deleted(client: Client) -> None:
     (client.images / "black/2.png").unlink()
     client.run("--labels", "none")
     assert [row.path for row in read_review(path)] == ["dark grey/2.png"]
+
+
+def test_a_picture_under_two_labels_is_a_duplicate_without_a_proposal(client: Client) -> None:
+    shutil.copy(client.images / "dark grey/2.png", client.images / "black/3.png")
+    write_picture(client.images / "white/4.png", 100)
+    shutil.copy(client.images / "white/4.png", client.images / "black/4.png")
+    client.run()
+    rows = {row.path: row for row in read_review(client.output / "review.csv")}
+    both = [rows[path] for path in ("black/4.png", "white/4.png")]
+    assert [(row.issue_type, row.proposed, row.reason) for row in both] == [
+        ("duplicate", "", "the same picture is here as white too"),
+        ("duplicate", "", "the same picture is here as black too"),
+    ]
+
+
+def test_each_copy_of_a_picture_keeps_its_own_decision(client: Client) -> None:
+    for name in ("3", "4"):
+        shutil.copy(client.images / "black/2.png", client.images / f"black/{name}.png")
+    client.run()
+    path = client.output / "review.csv"
+    actions = {"black/2.png": "relabel:grey", "black/3.png": "delete"}
+    write_review(path, [replace(row, action=actions.get(row.path, "")) for row in read_review(path)])
+    (client.images / "black/3.png").rename(client.images / "black/5.png")
+    client.run()
+    assert {row.path: row.action for row in read_review(path)} == {
+        "black/2.png": "relabel:grey",
+        "black/4.png": "",
+        "black/5.png": "delete",
+        "dark grey/2.png": "",
+    }
+
+
+def test_training_knows_all_issue_types_of_the_client() -> None:
+    assert set(ISSUE_TYPES) == set(review.ISSUE_TYPES)

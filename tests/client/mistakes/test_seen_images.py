@@ -54,7 +54,7 @@ def test_an_image_trained_on_under_another_label_is_a_duplicate(client: Client, 
     assert (first.path, first.issue_type, first.proposed, first.seen) == (
         "black/2.png",
         "duplicate",
-        "relabel:white",
+        "",
         "true",
     )
     assert first.reason == "the same picture was trained on as white"

@@ -13,7 +13,8 @@ from support import write_picture
 from classify_serving.exchange.review import Action, ReviewError, ReviewRow, parse_action, read_review, write_review
 from classify_serving.files import sha256_of
 from classify_training.cli.main import main
-from classify_training.corrections.journal import Change, open_journal
+from classify_training.corrections.changes import Change
+from classify_training.corrections.journal import open_journal
 
 Tree = dict[str, bytes]
 
@@ -157,7 +158,7 @@ def write_nonsense(data: Path, rows: list[ReviewRow]) -> None:
     [
         (edit, "cat/1.png has changed since it was classified"),
         (misspell, "no class dgo"),
-        (contradict, "the same image but have different actions"),
+        (contradict, "review.csv, lines 2 and 3: 1.png (cat, relabel:dog) and 1.png (cat, delete) are the same image"),
         (leave_the_dataset, "cannot be the name"),
         (write_nonsense, "line 3: remove is no action"),
     ],

@@ -15,7 +15,7 @@ from classify_training.cli.option_types import FOLDER
 from classify_training.errors import CorrectionError
 
 if TYPE_CHECKING:
-    from classify_training.corrections.journal import Change
+    from classify_training.corrections.changes import Change
     from classify_training.corrections.planner import CorrectionPlan
 
 
@@ -38,8 +38,9 @@ def apply(dataset: Path, dry_run: bool, yes: bool, undo: bool, **options: Any) -
     """Change a dataset as REVIEW says: the review.csv of classify-client with the column action filled in.
 
     keep confirms a label, so that the image is not reported again; relabel:CLASS moves the image to another class;
-    delete moves it to the folder .review/trash of the dataset. Images are found by their content, wherever they are in
-    the dataset. All changes are shown first, and can be undone. REVIEW is classified/review.csv by default.
+    delete moves it to the folder .review/trash of the dataset. Images are found by their content and label, wherever
+    they are in the dataset; copies under other labels stay as they are. All changes are shown first, and can be undone.
+    REVIEW is classified/review.csv by default.
     """
     from classify_training.corrections.journal import open_journal
     from classify_training.corrections.planner import CorrectionConfig, plan_corrections
@@ -53,7 +54,7 @@ def apply(dataset: Path, dry_run: bool, yes: bool, undo: bool, **options: Any) -
         if not dry_run and journal.recover():
             click.echo("Finished the changes of an earlier apply that was interrupted.", err=True)
         name = journal.new_name()
-        plan = plan_corrections(CorrectionConfig(dataset=dataset, **options), name)
+        plan = plan_corrections(CorrectionConfig(dataset=dataset, **options), name, journal.moved())
         _print_plan(plan)
         if not plan.changes or dry_run:
             return
@@ -80,11 +81,16 @@ def _is_confirmed() -> bool:
 def _print_plan(plan: "CorrectionPlan") -> None:
     for change in plan.changes:
         if change.kind == "move":
-            click.echo(f"move     {terminal_text(change.source)} -> {terminal_text(change.target)}")
+            kept = plan.duplicates.get(change.source)
+            reason = f" ({terminal_text(kept)} is the same image)" if kept else ""
+            click.echo(f"move     {terminal_text(change.source)} -> {terminal_text(change.target)}{reason}")
         elif change.kind == "add":
             click.echo(f"add      {terminal_text(change.source)} -> {terminal_text(change.target)}")
     for row in plan.not_in_dataset:
-        click.echo(f"left     {row.path}: not in the dataset, --add copies it there")
+        click.echo(f"left     {terminal_text(row.path)}: not in the dataset, --add copies it there")
+    for row, path in plan.other_label:
+        label = f"not in the dataset as {terminal_text(row.label)}, but as {terminal_text(path)}"
+        click.echo(f"left     {terminal_text(row.path)}: {label}, which stays as it is")
     parts = [_count(plan.changes)] if plan.changes else ["nothing to do"]
     parts += [f"{plan.unchanged} need no change"] if plan.unchanged else []
     parts += [f"{plan.undecided} undecided"] if plan.undecided else []

@@ -1,29 +1,21 @@
 """Planning the changes that a review asks for; nothing is changed here."""
 
 import os
-from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from classify_serving.contract.folders import folder_label
-from classify_serving.exchange.review import (
-    CONFIRMED,
-    Action,
-    ReviewError,
-    ReviewRow,
-    current_issue_type,
-    parse_action,
-    read_confirmed,
-    read_review,
-)
+from classify_serving.exchange.review import CONFIRMED, ReviewError, ReviewRow, read_confirmed
 from classify_serving.files import sha256_of
-from classify_training.corrections.journal import FOLDER, TRASH, Change
+from classify_training.corrections.changes import FOLDER, TRASH, Change
+from classify_training.corrections.copies import DatasetCopies, ImageCopy, Match
+from classify_training.corrections.decisions import Decision, contradiction, read_decisions
+from classify_training.corrections.free_paths import FreePaths
 from classify_training.data.dataset import scan
 from classify_training.data.examples import ImageFile
 from classify_training.errors import CorrectionError
-from classify_training.progress import track_in_threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,77 +45,65 @@ class CorrectionPlan:
 
     Attributes:
         changes: changes of files, in the order in which to make them.
+        duplicates: source of each file that goes to the trash because its new label has the same image -> path of that.
         unchanged: number of rows whose decision is already true in the dataset.
         undecided: number of rows without an action.
         not_in_dataset: rows that relabel an image outside of the dataset; the option `add` would add it.
+        other_label: rows whose image is in the dataset only under other labels, and the path of one such file.
     """
 
     changes: list[Change] = field(default_factory=list)
+    duplicates: dict[str, str] = field(default_factory=dict)
     unchanged: int = 0
     undecided: int = 0
     not_in_dataset: list[ReviewRow] = field(default_factory=list)
+    other_label: list[tuple[ReviewRow, str]] = field(default_factory=list)
 
 
-def plan_corrections(config: CorrectionConfig, name: str) -> CorrectionPlan:
+def plan_corrections(
+    config: CorrectionConfig, name: str, moved: Collection[tuple[str, str]] = frozenset()
+) -> CorrectionPlan:
     """Plan the changes that the review asks for.
+
+    Each copy of an image has its own decision: a row is about the files with its content and label, see
+    `DatasetCopies.match`. A copy that would become the second one in its new label goes to the trash instead.
 
     Args:
         config: options of the command.
         name: name of the journal's entry, which is also the folder of deleted images in the trash.
+        moved: (SHA-256, former path) of files that earlier entries moved.
 
     Raises:
         CorrectionError: the review cannot be read, contradicts itself or names an unknown class; or a file changed
             since it was classified.
         DatasetError: the dataset cannot be listed.
     """
+    decisions = read_decisions(config.review, config.accept)
     files = scan(config.dataset)
+    _check_labels(config, decisions, files)
+    copies = DatasetCopies(config.dataset, files, moved, config.quiet)
     try:
-        decisions = list(_decisions(config))
-        planner = _Planner(config, name, files)
+        planner = _Planner(config, name, files, copies)
     except ReviewError as error:
         raise CorrectionError(str(error)) from error
-    _check_contradictions([decision for decision in decisions if decision[1]])
-    _check_labels(config, {action.label for _, action in decisions if action and action.label}, files)
-    for row, action in decisions:
-        if action is None:
-            planner.corrections.undecided += 1
-        else:
-            planner.plan(row, action)
+    matches = copies.match(decisions)
+    decided = [(d, match) for d, match in zip(decisions, matches, strict=True) if d.action]
+    planner.corrections.undecided = len(decisions) - len(decided)
+    for decision, match in decided:
+        planner.decide(decision, match)
+    for decision, match in decided:
+        planner.plan(decision, match)
     return planner.corrections
 
 
-def _decisions(config: CorrectionConfig) -> Iterator[tuple[ReviewRow, Action | None]]:
-    accepted = {current_issue_type(name) for name in config.accept}
-    for line, row in enumerate(read_review(config.review), start=2):
-        try:
-            action = parse_action(row.action)
-            if action is None and row.issue_type in accepted:
-                action = parse_action(row.proposed)
-        except ReviewError as error:
-            raise ReviewError(f"{config.review}, line {line}: {error}") from error
-        yield row, action
-
-
-def _check_contradictions(decisions: Sequence[tuple[ReviewRow, Action | None]]) -> None:
-    wanted: dict[str, tuple[ReviewRow, str | None]] = {}
-    for row, action in decisions:
-        label = _wanted_label(row, action) if action else None
-        first, other = wanted.setdefault(row.sha256, (row, label))
-        if label != other:
-            raise CorrectionError(
-                f"{first.path} and {row.path} are the same image but have different actions: give both the same action"
-            )
-
-
-def _wanted_label(row: ReviewRow, action: Action) -> str | None:
-    """The label that an image will have; None if it will be deleted."""
-    return None if action.verb == "delete" else folder_label(action.label) or row.label
-
-
-def _check_labels(config: CorrectionConfig, wanted: Collection[str], files: Sequence[ImageFile]) -> None:
-    for label in sorted(wanted):
-        if "/" in label or os.sep in label or label.startswith("."):
-            raise CorrectionError(f"{label} cannot be the name of a class folder: correct the column action")
+def _check_labels(config: CorrectionConfig, decisions: Sequence[Decision], files: Sequence[ImageFile]) -> None:
+    actions = [decision.action for decision in decisions if decision.action]
+    wanted = {action.label for action in actions if action.label}
+    kept = {decision.row.label for decision in decisions if decision.action and decision.action.verb == "keep"}
+    for label in sorted(wanted | kept):
+        if not label or "/" in label or os.sep in label or label.startswith("."):
+            name = label or "an empty text"
+            raise CorrectionError(f"{name} cannot be the name of a class folder: correct the columns action and label")
     known = {file.label for file in files}
     unknown = sorted({folder_label(label) for label in wanted} - known)
     if unknown and not config.create:
@@ -131,33 +111,92 @@ def _check_labels(config: CorrectionConfig, wanted: Collection[str], files: Sequ
 
 
 class _Planner:
-    """Collects the changes for one row after another."""
+    """Collects the changes: first `decide` for every row, then `plan` for every row."""
 
-    def __init__(self, config: CorrectionConfig, name: str, files: Sequence[ImageFile]) -> None:
+    def __init__(self, config: CorrectionConfig, name: str, files: Sequence[ImageFile], copies: DatasetCopies) -> None:
         self.corrections = CorrectionPlan()
-        self._config, self._name = config, name
-        self._files = _by_content(files, config.quiet)
+        self._config, self._name, self._copies = config, name, copies
         self._folders = {file.label: _label_folder(config.dataset, file) for file in reversed(files)}
-        self._confirmed = read_confirmed(config.dataset / CONFIRMED)
+        self._confirmed = set(read_confirmed(config.dataset / CONFIRMED))
         self._has_splits = any(file.split for file in files)
-        self._taken: set[str] = set()
+        self._free = FreePaths(config.dataset)
+        self._decided: dict[ImageCopy, Decision] = {}
+        self._arriving: dict[tuple[str, str], str] = {}
+        """(SHA-256, label) -> path of the first copy that is moved or added there."""
 
-    def plan(self, row: ReviewRow, action: Action) -> None:
-        """Add the changes for one row."""
-        before = len(self.corrections.changes), len(self.corrections.not_in_dataset)
-        inside = self._files.get(row.sha256, [])
-        label = _wanted_label(row, action)
-        for file in inside:
-            if label is None:
-                self._move(file, row.sha256, f"{FOLDER}/{TRASH}/{self._name}/{self._relative(file.path)}")
-            elif file.label != label:
-                self._move(file, row.sha256, self._relabelled(file, label))
-        if not inside and self._exists_unchanged(row) and label is not None:
-            self._add(row, label, action)
-        if label is not None and (row.sha256, label) not in self._confirmed:
-            self.corrections.changes.append(Change("confirm", row.sha256, label))
-        after = len(self.corrections.changes), len(self.corrections.not_in_dataset)
-        self.corrections.unchanged += after == before
+    def decide(self, decision: Decision, match: Match) -> None:
+        """Note the decision for the files that a row is about.
+
+        Raises:
+            CorrectionError: another row has another decision for the same file.
+        """
+        for copy in match.copies:
+            first = self._decided.setdefault(copy, decision)
+            if first.wanted != decision.wanted:
+                raise contradiction(self._config.review, first, decision)
+
+    def plan(self, decision: Decision, match: Match) -> None:
+        """Add the changes for one row.
+
+        Raises:
+            CorrectionError: an image outside of the dataset has changed since it was classified.
+        """
+        before = self._size()
+        digest, label = decision.row.sha256, decision.wanted
+        for copy in match.copies:
+            if self._decided[copy] is decision:
+                self._plan_copy(copy, digest, label)
+        if not match.copies and not (label is not None and self._kept(digest, label)):
+            self._plan_without_copy(decision, match)
+        if label is not None and (digest, label) not in self._confirmed:
+            self._confirmed.add((digest, label))
+            self.corrections.changes.append(Change("confirm", digest, label))
+        self.corrections.unchanged += self._size() == before
+
+    def _size(self) -> int:
+        plan = self.corrections
+        return len(plan.changes) + len(plan.not_in_dataset) + len(plan.other_label)
+
+    def _plan_copy(self, copy: ImageCopy, digest: str, label: str | None) -> None:
+        if copy.label == label:
+            return
+        kept = "" if label is None else self._kept(digest, label)
+        if label is None or kept:
+            target = f"{FOLDER}/{TRASH}/{self._name}/{copy.path}"
+        else:
+            target = self._relabelled(copy, label)
+        free = self._free.take(target, digest)
+        self.corrections.changes.append(Change("move", digest, free, copy.path))
+        if kept:
+            self.corrections.duplicates[copy.path] = kept
+        elif label is not None:
+            self._arriving[digest, label] = free
+
+    def _kept(self, digest: str, label: str) -> str:
+        """The path of a copy that stays in or has come to a label; empty if there is none."""
+        present = (copy for copy in self._copies.of(digest) if copy.label == label)
+        staying = (copy.path for copy in present if self._is_staying(copy))
+        return next(staying, self._arriving.get((digest, label), ""))
+
+    def _is_staying(self, copy: ImageCopy) -> bool:
+        return copy not in self._decided or self._decided[copy].wanted == copy.label
+
+    def _plan_without_copy(self, decision: Decision, match: Match) -> None:
+        row, label, others = decision.row, decision.wanted, self._copies.of(decision.row.sha256)
+        if others and match.is_moved:
+            return
+        exists = self._exists_unchanged(row)
+        if label is None:
+            return
+        if others:
+            self.corrections.other_label.append((row, others[0].path))
+        elif exists and self._config.add:
+            folder = self._folders.get(label) or (f"train/{label}" if self._has_splits else label)
+            target = self._free.take(f"{folder}/{Path(row.file).name}", row.sha256)
+            self.corrections.changes.append(Change("add", row.sha256, target, row.file))
+            self._arriving[row.sha256, label] = target
+        elif exists and decision.action and decision.action.verb == "relabel":
+            self.corrections.not_in_dataset.append(row)
 
     def _exists_unchanged(self, row: ReviewRow) -> bool:
         """Whether an image outside of the dataset still exists where it was classified.
@@ -175,55 +214,15 @@ class _Planner:
             return bool(row.file)
         return False
 
-    def _add(self, row: ReviewRow, label: str, action: Action) -> None:
-        if not self._config.add:
-            if action.verb == "relabel":
-                self.corrections.not_in_dataset.append(row)
-            return
-        folder = self._folders.get(label) or (f"train/{label}" if self._has_splits else label)
-        target = self._free(f"{folder}/{Path(row.file).name}", row.sha256)
-        self.corrections.changes.append(Change("add", row.sha256, target, row.file))
-
-    def _move(self, file: ImageFile, digest: str, target: str) -> None:
-        self.corrections.changes.append(Change("move", digest, self._free(target, digest), self._relative(file.path)))
-
-    def _relative(self, path: Path) -> str:
-        return path.relative_to(self._config.dataset).as_posix()
-
-    def _relabelled(self, file: ImageFile, label: str) -> str:
+    def _relabelled(self, copy: ImageCopy, label: str) -> str:
         """The path of a file after moving it to another label's folder, in the same split."""
-        parts = PurePosixPath(self._relative(file.path)).parts
+        parts = PurePosixPath(copy.path).parts
         place = 1 if self._has_splits else 0
         known = self._folders.get(label)
         name = PurePosixPath(known).name if known else label
         return str(PurePosixPath(*parts[:place], name, *parts[place + 1 :]))
 
-    def _free(self, target: str, digest: str) -> str:
-        """The target path; if another file has that path, with a hash of the content in its name."""
-        path = PurePosixPath(target)
-        if target in self._taken or (self._config.dataset / target).exists():
-            path = path.with_name(f"{path.stem}_{digest[:12]}{path.suffix}")
-        self._taken.add(str(path))
-        return str(path)
-
 
 def _label_folder(dataset: Path, file: ImageFile) -> str:
     parts = file.path.relative_to(dataset).parts
     return PurePosixPath(*parts[: 2 if file.split else 1]).as_posix()
-
-
-def _by_content(files: Sequence[ImageFile], quiet: bool) -> Mapping[str, list[ImageFile]]:
-    """Map SHA-256 -> files with that content; files that cannot be read are left out."""
-    found: dict[str, list[ImageFile]] = defaultdict(list)
-    digests = track_in_threads(_digest, files, "Reading the dataset", quiet)
-    for file, digest in zip(files, digests, strict=True):
-        found[digest].append(file)
-    found.pop("", None)
-    return found
-
-
-def _digest(file: ImageFile) -> str:
-    try:
-        return sha256_of(file.path)
-    except OSError:
-        return ""
