@@ -1,6 +1,8 @@
 """classify-train apply: decisions become changes of the dataset, which can be undone and survive a kill."""
 
 import csv
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,7 +102,7 @@ def test_images_are_found_by_content_wherever_they_are(data: Path, tmp_path: Pat
     new = write_picture(tmp_path / "images/new.png", 77)
     rows = [row(elsewhere, "cat", "relabel:dog"), row(new, "cat", "relabel:dog")]
     result = apply(data, rows, "--yes")
-    assert "left     new.png: not in the dataset" in result.stdout
+    assert "skipped  new.png: not in the dataset" in result.stdout
     assert "cat/1.png" not in tree(data)
     assert apply(data, rows, "--yes", "--add").exit_code == 0
     assert tree(data)["dog/new.png"] == new.read_bytes()
@@ -272,3 +274,16 @@ def test_a_review_saved_by_a_spreadsheet_is_read(tmp_path: Path) -> None:
     content = "\ufeffpath;label;action;sha256\r\na.png;cat;keep;00\r\n"
     (tmp_path / "review.csv").write_bytes(content.encode())
     assert read_review(tmp_path / "review.csv") == [ReviewRow(path="a.png", label="cat", action="keep", sha256="00")]
+
+
+def test_an_interruption_before_the_first_change_says_that_nothing_was_changed(data: Path) -> None:
+    write_review(data.parent / "review.csv", [row(data / "cat/1.png", "cat", "relabel:dog")])
+    code = (
+        "import os, signal, sys; from classify_training.cli import apply;"
+        "apply._is_confirmed = lambda: os.kill(os.getpid(), signal.SIGINT);"
+        "from classify_training.cli.main import main; main()"
+    )
+    command = ["apply", str(data.parent / "review.csv"), "--dataset", str(data), "--quiet"]
+    result = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (130, "Interrupted: nothing was changed.\n")
+    assert (data / "cat/1.png").exists()

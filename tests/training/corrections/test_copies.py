@@ -159,7 +159,7 @@ def test_an_image_that_the_dataset_has_under_another_label_only_is_not_added(dat
     copy(data / "dog/6.png", tmp_path / "images/cat/6.png")
     outside = row(tmp_path / "images", "cat/6.png", "keep")
     result = apply(data, [outside], "--add")
-    assert "left     cat/6.png: not in the dataset as cat, but as dog/6.png, which stays as it is" in result.stdout
+    assert "skipped  cat/6.png: not in the dataset as cat, but as dog/6.png, which stays as it is" in result.stdout
     assert {path.name for path in data.glob("cat/*")} == {"1.png", "5.png"}
 
 

@@ -2,7 +2,8 @@
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from classify_serving.contract.text import terminal_text
+from classify_training import interrupts
 from classify_training.cli.aliases import option
 from classify_training.cli.option_types import FOLDER
 from classify_training.errors import CorrectionError
@@ -54,16 +56,27 @@ def apply(dataset: Path, dry_run: bool, yes: bool, undo: bool, **options: Any) -
         if not dry_run and journal.recover():
             click.echo("Finished the changes of an earlier apply that was interrupted.", err=True)
         name = journal.new_name()
-        plan = plan_corrections(CorrectionConfig(dataset=dataset, **options), name, journal.moved())
-        _print_plan(plan)
-        if not plan.changes or dry_run:
-            return
-        if not yes and not _is_confirmed():
-            click.echo("Nothing was changed.")
-            return
+        with _before_any_change():
+            plan = plan_corrections(CorrectionConfig(dataset=dataset, **options), name, journal.moved())
+            _print_plan(plan)
+            if not plan.changes or dry_run:
+                return
+            if not yes and not _is_confirmed():
+                click.echo("Nothing was changed.")
+                return
         journal.perform(name, plan.changes)
         click.echo("Done. Undo it:  classify-train apply --undo" + _dataset_option(dataset))
-        click.echo(f"Train on the corrected dataset:  classify-train train {quote(str(dataset))}")
+        if plan.changes_files:
+            click.echo(f"Train again:  classify-train train {quote(str(dataset))} --output models/NAME")
+
+
+@contextmanager
+def _before_any_change() -> Iterator[None]:
+    """Let an interruption say that there is nothing to finish or to undo."""
+    try:
+        yield
+    except (KeyboardInterrupt, click.Abort) as error:
+        raise interrupts.Interrupted("nothing was changed") from error
 
 
 def _dataset_option(dataset: Path) -> str:
@@ -87,14 +100,16 @@ def _print_plan(plan: "CorrectionPlan") -> None:
         elif change.kind == "add":
             click.echo(f"add      {terminal_text(change.source)} -> {terminal_text(change.target)}")
     for row in plan.not_in_dataset:
-        click.echo(f"left     {terminal_text(row.path)}: not in the dataset, --add copies it there")
+        click.echo(f"skipped  {terminal_text(row.path)}: not in the dataset, --add copies it there")
     for row, path in plan.other_label:
         label = f"not in the dataset as {terminal_text(row.label)}, but as {terminal_text(path)}"
-        click.echo(f"left     {terminal_text(row.path)}: {label}, which stays as it is")
+        click.echo(f"skipped  {terminal_text(row.path)}: {label}, which stays as it is")
     parts = [_count(plan.changes)] if plan.changes else ["nothing to do"]
     parts += [f"{plan.unchanged} need no change"] if plan.unchanged else []
     parts += [f"{plan.undecided} undecided"] if plan.undecided else []
     click.echo(", ".join(parts))
+    if plan.not_in_dataset and not plan.changes_files:
+        click.echo("no file of the dataset changes: to find its wrong labels, classify the dataset itself", err=True)
 
 
 def _count(changes: "Sequence[Change]") -> str:

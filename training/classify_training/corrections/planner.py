@@ -59,6 +59,11 @@ class CorrectionPlan:
     not_in_dataset: list[ReviewRow] = field(default_factory=list)
     other_label: list[tuple[ReviewRow, str]] = field(default_factory=list)
 
+    @property
+    def changes_files(self) -> bool:
+        """Whether any file is moved or added."""
+        return any(change.kind != "confirm" for change in self.changes)
+
 
 def plan_corrections(
     config: CorrectionConfig, name: str, moved: Collection[tuple[str, str]] = frozenset()
