@@ -83,7 +83,7 @@ class Batch(Generic[S]):
         """All places."""
         return iter(range(len(self.sources)))
 
-    def take_images(self) -> Images:
+    def decoded_images(self) -> Images:
         """The images that could be decoded, uint8 [M,S,S,3]."""
         return np.delete(self.images, list(self.errors), axis=0) if self.errors else self.images
 

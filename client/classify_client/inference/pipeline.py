@@ -16,7 +16,7 @@ from classify_client.errors import ClassifyError
 from classify_client.inference.batch import Batch, Images, Result, S
 from classify_client.inference.exceptions import ModelChanged, Stopped
 from classify_client.inference.model_client import Prediction
-from classify_client.inference.tuning import MOST_IN_FLIGHT, Tuner
+from classify_client.inference.tuning import MAX_IN_FLIGHT, Tuner
 from classify_serving.contract.model import ModelMetadata
 
 _WINDOW: Final = 4
@@ -85,10 +85,10 @@ class Pipeline(Generic[S]):
         self._classifier, self._tuner, self._threads, self._times = classifier, tuner, threads, times
         self._throttled = classifier.throttled
         self._decoders = ThreadPoolExecutor(threads, "decode")
-        self._senders = ThreadPoolExecutor(max(MOST_IN_FLIGHT, tuner.setting.in_flight), "send")
+        self._senders = ThreadPoolExecutor(max(MAX_IN_FLIGHT, tuner.setting.in_flight), "send")
         self._decoding: deque[Batch[S]] = deque()
         self._window: deque[Batch[S]] = deque()
-        self._broken: ClassifyError | None = None
+        self._source_error: ClassifyError | None = None
 
     def run(self, sources: Iterable[S]) -> Iterator[list[Result[S]]]:
         """Classify all sources: one result each, in their order, in a list for each batch.
@@ -101,14 +101,14 @@ class Pipeline(Generic[S]):
         remaining = iter(sources)
         try:
             while batch := self._next_decoded(remaining):
-                while self._has_to_take():
-                    yield from self._take()
+                while self._must_collect():
+                    yield from self._collect()
                 self._window.append(batch)
                 batch.answer = self._senders.submit(self._send, batch)
             while self._window:
-                yield from self._take()
-            if self._broken:
-                raise self._broken
+                yield from self._collect()
+            if self._source_error:
+                raise self._source_error
         finally:
             for pool in (self._decoders, self._senders):
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -141,7 +141,7 @@ class Pipeline(Generic[S]):
             sources.extend(islice(remaining, most))
         except ClassifyError as error:
             # `extend` has kept the sources before the error.
-            self._broken = error
+            self._source_error = error
         return sources
 
     def _send(self, batch: Batch[S]) -> list[Prediction]:
@@ -151,7 +151,7 @@ class Pipeline(Generic[S]):
             if (current.image_size, current.resize) != (batch.model.image_size, batch.model.resize):
                 batch.prepare(current)
                 batch.decode(batch.places)
-            images = batch.take_images()
+            images = batch.decoded_images()
             try:
                 predictions = self._classifier.classify(images, batch.model) if len(images) else []
             except ModelChanged:
@@ -160,9 +160,9 @@ class Pipeline(Generic[S]):
             # Free the pixels now: the results may have to wait for earlier batches.
             batch.images = images[:0]
             return predictions
-        return [Prediction(error="the model changed repeatedly")] * len(batch.take_images())
+        return [Prediction(error="the model changed repeatedly")] * len(batch.decoded_images())
 
-    def _has_to_take(self) -> bool:
+    def _must_collect(self) -> bool:
         """Wait until another batch may be sent; true if results have to be taken out first.
 
         Answered batches wait in a window for earlier ones, so that one slow server does not leave the others without
@@ -179,9 +179,9 @@ class Pipeline(Generic[S]):
         with self._times.measure("server"):
             _wait_for_one(unanswered)
         # Check again: there may still be too many in flight, or the first may be answered.
-        return self._has_to_take()
+        return self._must_collect()
 
-    def _take(self) -> Iterator[list[Result[S]]]:
+    def _collect(self) -> Iterator[list[Result[S]]]:
         batch = self._window.popleft()
         try:
             with self._times.measure("server"):

@@ -11,13 +11,13 @@ from typing import Final
 _BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _FIRST_BATCH: Final = 16
 _FIRST_IN_FLIGHT: Final = 2
-MOST_IN_FLIGHT: Final = 32
+MAX_IN_FLIGHT: Final = 32
 _BATCH_BYTES: Final = 16 << 20
 _IN_FLIGHT_BYTES: Final = 128 << 20
-_BETTER: Final = 1.05
-_BATCHES_SEEN: Final = 4
-_SECONDS_SEEN: Final = 1.0
-_LAST_SLOW_DOWN: Final = 3
+_MIN_SPEEDUP: Final = 1.05
+_MIN_BATCHES: Final = 4
+_MIN_SECONDS: Final = 1.0
+_MAX_RETREATS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class _Climb:
 
     def observe(self, rate: float) -> None:
         """Record the rate at `value`, and move to another value or settle."""
-        if rate > self._rate * _BETTER:
+        if rate > self._rate * _MIN_SPEEDUP:
             if self._rate:
                 # The rate improves in this direction: the other one need not be tried.
                 del self._directions[1:]
@@ -65,7 +65,7 @@ class _Climb:
             self._at = self._best = len(self._values) - 1
             self._directions = []
 
-    def retreat(self) -> None:
+    def step_down(self) -> None:
         """Go one value down, and search upwards again from there."""
         self._at = self._best = max(0, self._at - 1)
         self._rate, self._directions = 0.0, [1]
@@ -78,7 +78,7 @@ class _Fixed(_Climb):
         super().__init__([value], value)
         self._directions = []
 
-    def retreat(self) -> None:
+    def step_down(self) -> None:
         pass
 
 
@@ -94,8 +94,8 @@ class Tuner:
 
     def __init__(self, batch_size: int | None, in_flight: int | None, servers: int, image_bytes: int) -> None:
         sizes = [size for size in _BATCH_SIZES if size == 1 or size * image_bytes <= _BATCH_BYTES]
-        first = min(_FIRST_IN_FLIGHT * servers, MOST_IN_FLIGHT)
-        powers = sorted({first, *(1 << power for power in range(MOST_IN_FLIGHT.bit_length()))})
+        first = min(_FIRST_IN_FLIGHT * servers, MAX_IN_FLIGHT)
+        powers = sorted({first, *(1 << power for power in range(MAX_IN_FLIGHT.bit_length()))})
         self._batch = _Fixed(batch_size) if batch_size else _Climb(sizes, min(_FIRST_BATCH, sizes[-1]))
         self._flight = _Fixed(in_flight) if in_flight else _Climb(powers, first)
         self._image_bytes = image_bytes
@@ -123,7 +123,7 @@ class Tuner:
         self._images += images
         self._batches += 1
         seconds = at - self._since
-        if self._batches < max(_BATCHES_SEEN, 2 * sent_as.in_flight) or seconds < _SECONDS_SEEN:
+        if self._batches < max(_MIN_BATCHES, 2 * sent_as.in_flight) or seconds < _MIN_SECONDS:
             return
         climb = self._flight if self._batch.settled else self._batch
         climb.observe(self._images / seconds)
@@ -133,8 +133,8 @@ class Tuner:
     def slow_down(self) -> None:
         """Send fewer requests at once because the server refused some; after the third time for good."""
         self._slow_downs += 1
-        if self._slow_downs < _LAST_SLOW_DOWN:
-            self._flight.retreat()
+        if self._slow_downs < _MAX_RETREATS:
+            self._flight.step_down()
         else:
             self._flight.at_most(self._flight.value // 2)
         self._restart_measurement()

@@ -1,4 +1,4 @@
-"""Checks of everything that a server sends, done once when it arrives: nothing behind them needs to doubt a value."""
+"""Checks of everything that a server sends, done once when it arrives, so that later code can rely on the values."""
 
 import math
 from typing import Final

@@ -91,7 +91,7 @@ def make_review(
     by_key: dict[tuple[str, str], list[ReviewRow]] = defaultdict(list)
     for row in earlier:
         by_key[row.key].append(row)
-    items = [item for item in _by_suspicion(results, issues) if item.row.path in digests]
+    items = [item for item in _most_suspect_first(results, issues) if item.row.path in digests]
     rows = [_row(item, issues[item.row.path], digests[item.row.path], folders) for item in items]
     own = {row.path: _same_file(row, by_key[row.key]) for row in rows}
     rows = [replace(row, action=_earlier_action(own[row.path], by_key[row.key])) for row in rows]
@@ -130,7 +130,7 @@ def _exists(row: ReviewRow) -> bool:
     return False
 
 
-def _by_suspicion(results: Results, issues: Mapping[str, LabelIssue]) -> Sequence[Item]:
+def _most_suspect_first(results: Results, issues: Mapping[str, LabelIssue]) -> Sequence[Item]:
     def rank(item: Item) -> tuple[int, float, str]:
         row = item.row
         group = {CONFUSION: 2, OUTLIER: 1, CONFIRMED: 3}.get(issues[row.path].type, 0)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classify_client.inference.tuning import MOST_IN_FLIGHT, Setting, Tuner
+from classify_client.inference.tuning import MAX_IN_FLIGHT, Setting, Tuner
 
 Rate = Callable[[Setting], float]
 IMAGE = 128 * 128 * 3
@@ -68,7 +68,7 @@ def test_the_tuner_settles_within_its_limits_when_rates_are_noisy(noise: list[fl
 
     def noisy_server(setting: Setting) -> float:
         assert setting.batch_size * IMAGE <= 16 << 20
-        assert setting.in_flight <= MOST_IN_FLIGHT
+        assert setting.in_flight <= MAX_IN_FLIGHT
         return rate(setting) * next(factors)
 
     run(tuner, noisy_server)

@@ -1,4 +1,4 @@
-"""Positions on the map: images that look alike to the model are placed close together."""
+"""Positions on the map: images that are similar to the model are placed close together."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -14,14 +14,14 @@ _PERPLEXITY: Final = 30.0
 _PRINCIPAL: Final = 50
 
 
-def choose(index: Sequence[EmbeddedImage], max_images: int, seed: int) -> NDArray[np.int64]:
+def choose(images: Sequence[EmbeddedImage], max_images: int, seed: int) -> NDArray[np.int64]:
     """Choose up to `max_images` images: misclassified ones first, then others, at random.
 
     Returns:
-        int64, indices into `index`, ascending.
+        int64, indices into `images`, ascending.
     """
-    misses = np.array([place for place, entry in enumerate(index) if entry.is_miss], np.int64)
-    others = np.array([place for place, entry in enumerate(index) if not entry.is_miss], np.int64)
+    misses = np.array([place for place, entry in enumerate(images) if entry.is_miss], np.int64)
+    others = np.array([place for place, entry in enumerate(images) if not entry.is_miss], np.int64)
     random = np.random.default_rng(seed)
     misses = random.permutation(misses)[:max_images]
     return np.sort(np.concatenate([misses, random.permutation(others)[: max_images - len(misses)]]))

@@ -51,14 +51,14 @@ def draw_embedding_map(results: Path, max_images: int, seed: int) -> int:
         MapError: there are no embeddings, or the files cannot be written.
     """
     try:
-        vectors, index = read_embeddings(results)
+        vectors, images = read_embeddings(results)
     except EmbeddingsError as error:
         raise MapError(str(error)) from error
-    chosen = choose(index, max_images, seed)
-    shown = [index[place] for place in chosen]
+    chosen = choose(images, max_images, seed)
+    shown = [images[place] for place in chosen]
     places = lay_out(vectors[chosen], seed)
     try:
-        _write(results, places, shown, len(index))
+        _write(results, places, shown, len(images))
     except OSError as error:
         raise MapError(
             f"cannot write to {results} ({error_reason(error)}): free disk space, or check permissions"
@@ -66,16 +66,16 @@ def draw_embedding_map(results: Path, max_images: int, seed: int) -> int:
     return len(shown)
 
 
-def _write(folder: Path, places: NDArray[np.float32], index: Sequence[EmbeddedImage], total: int) -> None:
-    counts = Counter(entry.true_class for entry in index)
+def _write(folder: Path, places: NDArray[np.float32], images: Sequence[EmbeddedImage], total: int) -> None:
+    counts = Counter(entry.true_class for entry in images)
     names = sorted(counts)
     colours = class_colours(names)
-    misses = sum(entry.is_miss for entry in index)
-    some = f"{len(index)} of {total}" if len(index) < total else f"{total}"
+    misses = sum(entry.is_miss for entry in images)
+    some = f"{len(images)} of {total}" if len(images) < total else f"{total}"
     title = f"Map of {some} images, {misses} of them misses"
     with replacing(folder / PICTURE) as temporary:
-        draw_map(places, index, colours, title, temporary)
-    page = render_page(places, index, {name: (colours[name], counts[name]) for name in names}, title)
+        draw_map(places, images, colours, title, temporary)
+    page = render_page(places, images, {name: (colours[name], counts[name]) for name in names}, title)
     replace_file(folder / PAGE, page.encode("utf-8", "backslashreplace"))
 
 
@@ -95,13 +95,13 @@ def _hsl(hue: float, lightness: float) -> str:
 
 
 def draw_map(
-    places: NDArray[np.float32], index: Sequence[EmbeddedImage], colours: Mapping[str, str], title: str, path: Path
+    places: NDArray[np.float32], images: Sequence[EmbeddedImage], colours: Mapping[str, str], title: str, path: Path
 ) -> None:
     """Draw the map as a PNG file: the colour is the true class, black rings are misclassified images.
 
     Args:
         places: float32 [N,2], positions in 0-1.
-        index: the N images.
+        images: N images.
         colours: colour of each class; images without a class are grey.
         title: title of the figure.
         path: file to write.
@@ -111,8 +111,8 @@ def draw_map(
     """
     figure = Figure(figsize=(11, 9), layout="constrained")
     axes = figure.subplots()
-    size = float(np.clip(20_000 / max(1, len(index)), 6, 60))
-    names = np.array([entry.true_class for entry in index], dtype=object)
+    size = float(np.clip(20_000 / max(1, len(images)), 6, 60))
+    names = np.array([entry.true_class for entry in images], dtype=object)
     for name in sorted(set(names.tolist())):
         chosen = names == name
         # Matplotlib reads a dollar sign as a formula, and leaves names with a leading underscore out of the legend.
@@ -120,7 +120,7 @@ def draw_map(
         axes.scatter(
             places[chosen, 0], places[chosen, 1], s=size, color=colours.get(name, "#aaaaaa"), label=label, linewidths=0
         )
-    wrong = np.array([entry.is_miss for entry in index], bool)
+    wrong = np.array([entry.is_miss for entry in images], bool)
     if wrong.any():
         axes.scatter(
             places[wrong, 0],
@@ -169,19 +169,19 @@ def _tile(file: Path) -> Image.Image | None:
 
 
 def render_page(
-    places: NDArray[np.float32], index: Sequence[EmbeddedImage], classes: dict[str, tuple[str, int]], title: str
+    places: NDArray[np.float32], images: Sequence[EmbeddedImage], classes: dict[str, tuple[str, int]], title: str
 ) -> str:
     """Make the page as HTML that needs no other file.
 
     Args:
         places: float32 [N,2], positions in 0-1.
-        index: the N images.
+        images: N images.
         classes: name -> colour and number of images.
         title: title of the page.
     """
-    sheet, columns = thumbnail_sheet([entry.file for entry in index])
+    sheet, columns = thumbnail_sheet([entry.file for entry in images])
     numbers = {name: number for number, name in enumerate(classes)}
-    points = [_point(entry, numbers, place) for entry, place in zip(index, places.tolist(), strict=True)]
+    points = [_point(entry, numbers, place) for entry, place in zip(images, places.tolist(), strict=True)]
     data = {
         "points": points,
         "classes": list(classes),
@@ -195,8 +195,8 @@ def render_page(
         title=title,
         note="Images that are similar to the model lie close together; rings are misclassified images. Zoom in to see"
         " the images. Distances between groups that are far apart have no meaning.",
-        count=len(index),
-        misses=sum(entry.is_miss for entry in index),
+        count=len(images),
+        misses=sum(entry.is_miss for entry in images),
         classes=[(name, colour, number) for name, (colour, number) in classes.items()],
         tile=_TILE,
         data=data,
