@@ -38,10 +38,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """The content of `summary.json`, and whether the run was interrupted."""
+    """What a run came to.
+
+    Attributes:
+        summary: the content of `summary.json`.
+        interrupted: whether the run was interrupted.
+        analysis_seconds: duration of the analysis after the run: report, heat maps, embeddings.
+    """
 
     summary: dict[str, Any]
     interrupted: bool
+    analysis_seconds: float
 
 
 def run(config: RunConfig) -> Outcome:
@@ -140,12 +147,13 @@ class _Run:
             complete = not failure and not shutdown.requested
             if complete:
                 self._predictions.finish()
-        summary = analyse_mistakes(self._summary(complete), self._context, self._model_client if complete else None)
+        summary, start = self._summary(complete), time.perf_counter()
+        summary = analyse_mistakes(summary, self._context, self._model_client if complete else None)
         if failure:
             raise type(failure)(
                 f"{failure} ({self._counts.images} images are done; run again to continue)"
             ) from failure
-        return Outcome(summary, shutdown.requested)
+        return Outcome(summary, shutdown.requested, time.perf_counter() - start)
 
     def _finish(self) -> None:
         log.warning("Finishing the requests in flight; press Ctrl-C again to stop at once.")

@@ -147,7 +147,7 @@ def _report(outcome: "Outcome", output: Path, as_json: bool) -> None:
     summary = outcome.summary
     if as_json:
         click.echo(summary_json(summary), nl=False)
-    for name, value in () if as_json else summary_lines(summary, output):
+    for name, value in () if as_json else summary_lines(summary, output, outcome.analysis_seconds):
         click.echo(click.style(f"{name:<13}", bold=True) + terminal_text(value))
     if summary["failed"]:
         path = predictions_path(output, summary["arguments"]["format"])

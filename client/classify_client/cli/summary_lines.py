@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -11,9 +11,12 @@ from classify_client.output_folder import REPORT, predictions_path
 from classify_serving.exchange.misses import MISS, REVIEW
 from classify_serving.exchange.review import REVIEW as REVIEW_FILE
 
+_LONG_ANALYSIS: Final = 2.0
+"""Seconds."""
 
-def summary_lines(summary: Mapping[str, Any], output: Path) -> Iterator[tuple[str, str]]:
-    """The most important results: (name, value)."""
+
+def summary_lines(summary: Mapping[str, Any], output: Path, analysis_seconds: float = 0.0) -> Iterator[tuple[str, str]]:
+    """The most important results: (name, value); the analysis after the run is mentioned if it took long."""
     yield "Images", _images(summary)
     if summary["accuracy"] is not None:
         low, high = summary["accuracy_interval"]
@@ -36,6 +39,8 @@ def summary_lines(summary: Mapping[str, Any], output: Path) -> Iterator[tuple[st
             f"{requests['batch_size']} images each, {requests['in_flight']} in flight"
             + ("" if requests["settled"] else "  (still searching for the fastest setting)"),
         )
+    if analysis_seconds >= _LONG_ANALYSIS:
+        yield "Analysis", f"{analysis_seconds:.1f} s for the report, heat maps and embeddings"
     model = summary["model"]
     yield "Model", f"{model['name']} version {', '.join(model['versions']) or '-'}"
     yield "Predictions", str(predictions_path(output, summary["arguments"]["format"]))
