@@ -140,7 +140,8 @@ def test_decisions_in_a_review_are_applied_and_undone(project: Project, up: Path
     with review.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, miss)
         writer.writeheader()
-        writer.writerow(miss | {"action": "delete"})
+        # A decision is about an image under its label, and the dataset has this one as a two.
+        writer.writerow(miss | {"label": "two", "action": "delete"})
     project.ran.add("docker compose run --rm apply classified/review.csv")
     applied = project.shell("docker compose run --rm -T apply classified/seen/review.csv --yes")
     assert applied.returncode == 0, applied.stderr
