@@ -20,9 +20,7 @@ TOP_K: Final = 5
 _PATH: Final = click.Path(path_type=Path)
 _PROBABILITY: Final = click.FloatRange(0, 1)
 
-
 _renamed: Final = partial(click.option, cls=RenamedOption)
-
 
 _INPUTS: Final = [
     click.argument("inputs", nargs=-1, required=True),

@@ -68,12 +68,11 @@ class Predictions:
         self._in_order, self._any_new, self._finished = True, False, False
 
     def _load(self, files: Iterable[Path], metadata: ModelMetadata, overwrite: bool) -> None:
-        model = (metadata.model_name, metadata.model_version, metadata.created)
         enough = min(self._top_k, len(metadata.class_names))
         self._loaded = 0
         for path in files:
             for row in read_rows(path):
-                is_current = row.is_answered and row.answered_by == model and len(row.top) >= enough
+                is_current = row.is_answered and row.is_answered_by(metadata) and len(row.top) >= enough
                 if is_current and not overwrite:
                     self._loaded += 1
                     self._index.load(row)

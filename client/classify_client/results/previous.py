@@ -22,10 +22,9 @@ def keep_previous(folder: Path, metadata: ModelMetadata) -> None:
         OutputError: the results were written by another program.
         OSError: they cannot be written.
     """
-    model = (metadata.model_name, metadata.model_version, metadata.created)
     found = False
     for row in _rows(folder):
-        if row.answered_by == model:
+        if row.is_answered_by(metadata):
             return
         found |= row.is_answered
     if found:

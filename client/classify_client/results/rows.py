@@ -103,10 +103,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
             return listed.get(name, 0.0)
         return max(0.0, min(self.top[-1][1], 1.0 - sum(listed.values())))
 
-    @property
-    def answered_by(self) -> tuple[str, int | None, str]:
-        """Name, version and creation time of the model that answered."""
-        return self.model, self.model_version, self.model_created
+    def is_answered_by(self, metadata: ModelMetadata) -> bool:
+        """Whether this very model answered: the same name, version and creation time."""
+        model = (metadata.model_name, metadata.model_version, metadata.created)
+        return (self.model, self.model_version, self.model_created) == model
 
     @property
     def copies(self) -> tuple[str, ...]:
