@@ -75,6 +75,7 @@ class AnalysisContext:
         options, manifest = config.analysis, config.analysis.train_manifest
         if manifest is None and config.server.local_server is not None:
             manifest = find_train_manifest(config.server.local_server, metadata.model_version)
+        # A review that cannot be read is refused now, not after every image has been sent.
         earlier_review(config.output.output)
         try:
             return cls(

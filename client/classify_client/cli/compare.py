@@ -36,7 +36,7 @@ def compare_command(before: Path, after: Path, as_json: bool) -> None:
         summaries = read_summary(before), read_summary(after)
         comparison = compare(result_rows(before, summaries[0]), result_rows(after, summaries[1]))
     except ClassifyError as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {terminal_text(str(error))}", err=True)
         sys.exit(error.exit_code)
     if as_json:
         import msgspec
@@ -44,13 +44,11 @@ def compare_command(before: Path, after: Path, as_json: bool) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(comparison.record())))
         return
     if not comparison.total.images:
-        click.echo(
-            f"Error: no image with a true label is in both {before} and {after}: compare runs over the same inputs",
-            err=True,
-        )
+        folders = terminal_text(f"both {before} and {after}")
+        click.echo(f"Error: no image with a true label is in {folders}: compare runs over the same inputs", err=True)
         sys.exit(2)
     for name, value in _lines(comparison, (before, after), summaries):
-        click.echo(click.style(f"{name:<13}", bold=True) + value)
+        click.echo(click.style(f"{name:<13}", bold=True) + terminal_text(value))
     _print_classes(comparison)
     _print_files("Newly wrong", comparison.broken)
 
