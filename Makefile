@@ -12,7 +12,7 @@ PARTS := --editable ./serving[embedded] --editable ./training --editable ./clien
 PYPROJECTS := serving/pyproject.toml training/pyproject.toml client/pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage fuzz test-containers lint layers hooks format train-export install wire bench bench-train bench-mistakes bench-serve bench-client clean
+.PHONY: help demo test coverage fuzz test-containers lint layers hooks format train-export install wire bench bench-train bench-mistakes bench-serve bench-client bench-interruptions clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 16
@@ -73,6 +73,9 @@ bench-serve: $(VENV)/.installed  ## throughput and latency of the local server
 
 bench-client: $(VENV)/.installed  ## compare the client with decoding alone, the model alone and a simple client
 	$(BIN)/python bench/client.py $(ARGS)
+
+bench-interruptions: $(VENV)/.installed  ## kill the client, trainings and applies at random moments, and check what is left
+	$(BIN)/python bench/interruptions.py $(ARGS)
 
 clean:  ## remove .venv and caches; data, models and results stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

@@ -11,9 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,10 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
+from servers import bench_metadata, null_server, server
 
 from classify_serving.contract.images import decode_image
-from classify_serving.contract.model import SCHEMA_VERSION, SERVING_DEFAULT, ModelMetadata
+from classify_serving.contract.model import SERVING_DEFAULT
 from classify_serving.tensorflow_import import import_tensorflow
 
 IMAGE_SIZE, BATCH_SIZE = 128, 32
@@ -93,16 +93,6 @@ def make_photos(folder: Path, count: int) -> None:
         ImageEnhance.Brightness(crop).enhance(rng.uniform(0.7, 1.3)).save(folder / f"{number:05}.jpg", quality=90)
 
 
-def bench_metadata(image_size: int) -> ModelMetadata:
-    """Metadata of a model with eight classes, for images of this side in pixels."""
-    return ModelMetadata(
-        schema_version=SCHEMA_VERSION, model_name="bench", model_version=1,
-        class_names=tuple(f"class {number}" for number in range(8)), merges={}, image_size=image_size, resize="stretch",
-        precision="float32", train_counts_before={}, train_counts_after={}, test_metrics={}, dataset_fingerprint="",
-        tensorflow_version="", keras_version="", created="",
-    )  # fmt: skip
-
-
 def export_model(folder: Path) -> Path:
     """Export a VGG16 with random weights; gives the folder of its version."""
     import_tensorflow()
@@ -112,22 +102,6 @@ def export_model(folder: Path) -> Path:
     metadata = bench_metadata(IMAGE_SIZE)
     sample = np.random.default_rng(1).integers(0, 256, (BATCH_SIZE, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
     return export(build_classifier(len(metadata.class_names), IMAGE_SIZE, "random"), metadata, sample, folder)
-
-
-@contextmanager
-def server(*command: str) -> Iterator[str]:
-    """Run a server; yields its address, which is the last word of the first line that it prints."""
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().split()[-1]
-        finally:
-            process.terminate()
-
-
-def null_server(image_size: int) -> Any:
-    """A server without a model, which answers immediately."""
-    return server(sys.executable, str(HERE / "null_server.py"), bench_metadata(image_size).to_json().decode())
 
 
 def run(command: Sequence[str]) -> Run:
