@@ -124,7 +124,7 @@ class Run:
         rows = [(file.path, error.reason) for file, error in dataset.corrupt]
         rows += [(file.path, "same content as another file") for file in dataset.duplicates]
         rows += [(file.path, "near-duplicate of an image kept for validation or testing") for file in dataset.leaks]
-        rows += [(file.path, "same content under another label") for group in dataset.conflicts for file in group]
+        rows += [(each.file.path, "same content under another label") for group in dataset.conflicts for each in group]
         with _writing(self.folder / "left_out.csv") as path:
             write_csv(path, [("path", "reason"), *rows])
 

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from classify_serving.contract.model import SCHEMA_VERSION, ModelMetadata
 from classify_serving.contract.text import error_reason
 from classify_serving.contract.versions import newest_version
-from classify_serving.exchange.train_manifest import TRAIN_MANIFEST_FILE, train_manifest_csv
+from classify_serving.exchange.train_manifest import TRAIN_MANIFEST_FILE
 from classify_serving.files import locked
 from classify_training import interrupts
 from classify_training.config import TrainConfig
 from classify_training.data.plan import Plan
 from classify_training.errors import ExportError
 from classify_training.evaluation.evaluate import Evaluation, evaluate
+from classify_training.evaluation.train_manifest import train_manifest
 from classify_training.export.saved_model import export, remove_leftovers
 from classify_training.fitting.checkpoint import State
 from classify_training.fitting.fit import fit
@@ -141,7 +142,7 @@ def _publish(
             run.write_evaluation(evaluation, plan, {**model, **about, "seconds": seconds})
             run.record_publishing(metadata.model_version, written)
 
-        extras = {TRAIN_MANIFEST_FILE: _train_manifest(plan)}
+        extras = {TRAIN_MANIFEST_FILE: train_manifest(plan)}
         path = export(classifier, metadata, _verification_images(plan), folder, extras, complete_run)
     return Trained(path, run.folder, metadata, evaluation)
 
@@ -184,12 +185,6 @@ def _metadata(plan: Plan, config: TrainConfig, evaluation: Evaluation, version: 
         keras_version=keras.__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def _train_manifest(plan: Plan) -> bytes:
-    """The list of images in the dataset, by which the client recognises training images."""
-    examples = sorted(plan.dataset.examples, key=lambda example: example.digest)
-    return train_manifest_csv((example.digest, example.file.label, str(example.file.split)) for example in examples)
 
 
 def _verification_images(plan: Plan) -> NDArray[np.uint8]:

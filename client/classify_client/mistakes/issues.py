@@ -111,9 +111,12 @@ def _find(
 ) -> LabelIssue:
     """The issue of one miss; `labels` are those of all misses with the same content, by SHA-256."""
     digest = evidence.digests.get(row.path, "")
-    trained_as = evidence.manifest.label(digest) if evidence.manifest else ""
-    if trained_as and trained_as != row.true_label:
-        return LabelIssue(DUPLICATE, f"the same picture was trained on as {trained_as}", trained_as, is_conflict=True)
+    in_dataset = evidence.manifest.labels(digest) if evidence.manifest else frozenset[str]()
+    if others := sorted(in_dataset - {row.true_label}):
+        # An image with several labels was left out of the training.
+        where = "is in the dataset" if len(in_dataset) > 1 else "was trained on"
+        reason = f"the same picture {where} as {', '.join(others)}" + (" too" if len(in_dataset) > 1 else "")
+        return LabelIssue(DUPLICATE, reason, others[0], is_conflict=True)
     if others := sorted(set(labels.get(digest, ())) - {row.true_label}):
         reason = f"the same picture is here as {', '.join(others)} too"
         return LabelIssue(DUPLICATE, reason, others[0], is_conflict=True)

@@ -1,6 +1,5 @@
 """Embeddings of the images of a client's run: `embeddings.npy`, float32 [N,512], and `embeddings.csv`, its N images."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classify_serving.contract.text import error_reason
+from classify_serving.exchange.csv_columns import ColumnsError, read_columns
 
 VECTORS: Final = "embeddings.npy"
 IMAGES: Final = "embeddings.csv"
@@ -54,16 +54,13 @@ def read_embeddings(folder: Path) -> tuple[NDArray[np.float32], list[EmbeddedIma
     """
     try:
         vectors: NDArray[np.float32] = np.load(folder / VECTORS, allow_pickle=False).astype(np.float32)
-        with (folder / IMAGES).open(encoding="utf-8", newline="") as file:
-            rows = csv.reader(file)
-            if tuple(next(rows, ())) != COLUMNS:
-                raise ValueError(f"{IMAGES} does not have the columns {', '.join(COLUMNS)}")
-            images = [EmbeddedImage(row[0], row[1], row[2], float(row[3]), Path(row[4])) for row in rows]
+        rows = read_columns(folder / IMAGES, COLUMNS)
+        images = [EmbeddedImage(path, true, pred, float(prob), Path(file)) for path, true, pred, prob, file in rows]
         if vectors.ndim != 2 or len(vectors) != len(images):
             raise ValueError(f"{VECTORS} has the shape {vectors.shape}, but {IMAGES} has {len(images)} images")
     except FileNotFoundError:
         raise EmbeddingsError(f"no embeddings in {folder}: run classify-client with --embed first") from None
-    except (OSError, ValueError, IndexError, csv.Error, EOFError) as error:
+    except (OSError, ValueError, ColumnsError, EOFError) as error:
         raise EmbeddingsError(
             f"the embeddings in {folder} cannot be read ({error_reason(error)}): run classify-client with --embed again"
         ) from error

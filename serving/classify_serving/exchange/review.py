@@ -6,13 +6,14 @@ and new runs; of several such files, it is about the one with its path.
 """
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Final, Literal
 
 from classify_serving.contract.text import error_reason
 from classify_serving.exchange.csv_cells import escape_formula, unescape_formula
+from classify_serving.exchange.csv_columns import ColumnsError, read_columns
 from classify_serving.files import replacing
 
 REVIEW: Final = "review.csv"
@@ -158,15 +159,9 @@ def read_confirmed(path: Path) -> frozenset[tuple[str, str]]:
     """
     if not path.is_file():
         return frozenset()
-    return frozenset(_read_pairs(path))
-
-
-def _read_pairs(path: Path) -> Iterator[tuple[str, str]]:
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            for line in csv.DictReader(file):
-                yield line["sha256"], line["label"]
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
+        return frozenset((digest, label) for digest, label in read_columns(path, ("sha256", "label")))
+    except (OSError, ColumnsError) as error:
         raise ReviewError(
             f"cannot read the confirmed labels in {path} ({error_reason(error)}): correct or remove the file"
         ) from error

@@ -1,10 +1,12 @@
 """The train manifest: SHA-256, label and split of every image in the dataset that a model was trained on.
 
-Training stores it in the model's version folder. With it, the client recognises images that the model was trained on.
+Training stores it in the model's version folder. With it, the client recognises images that the model was trained on,
+and images that the dataset has under several labels.
 """
 
 import csv
 import io
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Final
 
 from classify_serving.contract.text import error_reason
 from classify_serving.contract.versions import version_folders
+from classify_serving.exchange.csv_columns import ColumnsError, read_columns
 
 TRAIN_MANIFEST_FILE: Final = "assets.extra/train_manifest.csv"
 """In a version's folder."""
@@ -20,6 +23,8 @@ _FILES: Final = (TRAIN_MANIFEST_FILE, "assets.extra/trained_on.csv")
 """The current name, and the name in release 0.1."""
 _COLUMNS: Final = ("sha256", "label", "split")
 _SEEN: Final = frozenset(("train", "val"))
+NOT_USED: Final = "none"
+"""In place of a split: the image was left out, because it has several labels."""
 
 
 class TrainManifestError(Exception):
@@ -31,28 +36,29 @@ class TrainManifest:
     """The images of a dataset.
 
     Attributes:
-        contents: SHA-256 (64 hexadecimal digits) -> (label, split); split is `train`, `val` or `test`.
+        contents: SHA-256 (64 hexadecimal digits) -> split of each label; split is `train`, `val`, `test` or, for each
+            label of an image that has several, `NOT_USED`.
     """
 
-    contents: Mapping[str, tuple[str, str]]
+    contents: Mapping[str, Mapping[str, str]]
 
     def is_seen(self, sha256: str) -> bool:
         """Whether the image was in the training or validation split.
 
         Validation images count as seen, because training selected the best weights with them.
         """
-        return self.contents.get(sha256, ("", ""))[1] in _SEEN
+        return not _SEEN.isdisjoint(self.contents.get(sha256, {}).values())
 
-    def label(self, sha256: str) -> str:
-        """The image's label in the dataset; empty if the dataset does not contain it."""
-        return self.contents.get(sha256, ("", ""))[0]
+    def labels(self, sha256: str) -> frozenset[str]:
+        """The image's labels in the dataset; empty if the dataset does not contain it."""
+        return frozenset(self.contents.get(sha256, ()))
 
 
 def train_manifest_csv(contents: Iterable[tuple[str, str, str]]) -> bytes:
     """The content of a manifest file, UTF-8.
 
     Args:
-        contents: (SHA-256, label, split) of each image.
+        contents: (SHA-256, label, split) of each image; one entry for each label of an image that has several.
     """
     text = io.StringIO(newline="")
     csv.writer(text).writerows([_COLUMNS, *contents])
@@ -74,12 +80,15 @@ def read_train_manifest(path: Path) -> TrainManifest:
             f"no {TRAIN_MANIFEST_FILE} in {path}: give the folder of a model that classify-train exported"
         )
     try:
-        with file.open(encoding="utf-8", newline="") as lines:
-            rows = csv.reader(lines)
-            if tuple(next(rows, ())) != _COLUMNS:
-                raise TrainManifestError(f"{file} is not a train manifest: give the {TRAIN_MANIFEST_FILE} of a model")
-            return TrainManifest({digest: (label, split) for digest, label, split in rows})
-    except (OSError, ValueError, csv.Error) as error:
+        contents: dict[str, dict[str, str]] = defaultdict(dict)
+        for digest, label, split in read_columns(file, _COLUMNS):
+            contents[digest][label] = split
+        return TrainManifest(dict(contents))
+    except ColumnsError as error:
+        raise TrainManifestError(
+            f"{file} is not a train manifest ({error}): give the {TRAIN_MANIFEST_FILE} of a model"
+        ) from error
+    except OSError as error:
         raise TrainManifestError(
             f"cannot read {file} ({error_reason(error)}): give the {TRAIN_MANIFEST_FILE} of a model"
         ) from error

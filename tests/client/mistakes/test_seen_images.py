@@ -1,5 +1,6 @@
 """Images that the model was trained on are recognised by their content, and their accuracy is separate."""
 
+import shutil
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -7,7 +8,12 @@ import pytest
 from client_support import Client
 
 from classify_serving.exchange.review import read_review
-from classify_serving.exchange.train_manifest import TRAIN_MANIFEST_FILE, find_train_manifest, train_manifest_csv
+from classify_serving.exchange.train_manifest import (
+    NOT_USED,
+    TRAIN_MANIFEST_FILE,
+    find_train_manifest,
+    train_manifest_csv,
+)
 from classify_serving.files import sha256_of
 
 
@@ -59,6 +65,19 @@ def test_an_image_trained_on_under_another_label_is_a_duplicate(client: Client, 
     )
     assert first.reason == "the same picture was trained on as white"
     assert (second.path, second.issue_type, second.seen) == ("dark grey/2.png", "confusion", "false")
+
+
+def test_an_image_that_the_dataset_has_under_two_labels_is_a_duplicate_though_its_copy_is_right(
+    client: Client, tmp_path: Path
+) -> None:
+    shutil.copy(client.images / "black/1.png", client.images / "white/1.png")
+    digest = sha256_of(client.images / "black/1.png")
+    manifest = tmp_path / "train_manifest.csv"
+    manifest.write_bytes(train_manifest_csv([(digest, "black", NOT_USED), (digest, "white", NOT_USED)]))
+    client.run("--train-manifest", str(manifest))
+    (row,) = [row for row in read_review(client.output / "review.csv") if row.path == "white/1.png"]
+    assert (row.issue_type, row.proposed, row.seen) == ("duplicate", "", "false")
+    assert row.reason == "the same picture is in the dataset as black too"
 
 
 def test_invalid_manifests_and_confirmed_labels_are_errors_before_any_image_is_sent(

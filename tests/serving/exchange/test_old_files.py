@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from classify_serving.exchange.review import ReviewRow, read_review, write_review
+from classify_serving.exchange.embeddings import EmbeddedImage, read_embeddings
+from classify_serving.exchange.review import ReviewRow, read_confirmed, read_review, write_review
 from classify_serving.exchange.train_embeddings import (
     TrainEmbeddingsError,
     make_train_embeddings,
@@ -32,19 +33,37 @@ def write_manifest(model: Path, version: int, name: str, content: bytes = MANIFE
     return path
 
 
+def test_columns_of_a_later_release_are_ignored(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text(f"new,split,label,sha256\n1,val,cat,{DIGEST}\n")
+    assert read_train_manifest(tmp_path / "manifest.csv").contents == {DIGEST: {"cat": "val"}}
+    (tmp_path / "confirmed.csv").write_text(f"label,new,sha256\ncat,1,{DIGEST}\n")
+    assert read_confirmed(tmp_path / "confirmed.csv") == {(DIGEST, "cat")}
+    np.save(tmp_path / "embeddings.npy", np.zeros((1, 2), np.float32))
+    (tmp_path / "embeddings.csv").write_text("file,new,path,true_class,predicted,probability\n/a,1,a,cat,dog,0.5\n")
+    assert read_embeddings(tmp_path)[1] == [EmbeddedImage("a", "cat", "dog", 0.5, Path("/a"))]
+
+
+@pytest.mark.parametrize("content", ["sha256,label\n", "sha256,label,split\na,b\n", "sha256,label,split\n\udcff\n"])
+def test_what_is_no_train_manifest_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "manifest.csv"
+    path.write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(TrainManifestError, match=r"manifest\.csv is not a train manifest \("):
+        read_train_manifest(path)
+
+
 @pytest.mark.parametrize("place", ["", "3", "3/assets.extra/trained_on.csv"])
 def test_an_old_train_manifest(tmp_path: Path, place: str) -> None:
     write_manifest(tmp_path, 3, "trained_on.csv")
     manifest = read_train_manifest(tmp_path / place)
     assert manifest.is_seen(DIGEST)
-    assert manifest.label(DIGEST) == "cat"
+    assert manifest.labels(DIGEST) == {"cat"}
 
 
 def test_the_new_train_manifest_is_preferred_to_the_old_one(tmp_path: Path) -> None:
     write_manifest(tmp_path, 1, "trained_on.csv")
     new = write_manifest(tmp_path, 1, "train_manifest.csv", train_manifest_csv([(DIGEST, "dog", "test")]))
     assert find_train_manifest(tmp_path) == new
-    assert read_train_manifest(tmp_path).label(DIGEST) == "dog"
+    assert read_train_manifest(tmp_path).labels(DIGEST) == {"dog"}
 
 
 def test_the_newest_version_with_a_manifest_is_used(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_broken_repeated_and_contradictory_files_are_left_out(tmp_path: Path) ->
     assert pixels.shape == (2, 32, 32, 3)
     assert pixels[:, 0, 0, 0].tolist() == [10, 30]
     assert [file.path.name for file in dataset.duplicates] == ["again.png"]
-    assert [[file.label for file in group] for group in dataset.conflicts] == [["cat", "dog"]]
+    assert [[example.file.label for example in group] for group in dataset.conflicts] == [["cat", "dog"]]
     assert [file.path.name for file, _ in dataset.corrupt] == ["broken.png"]
     assert dataset.found == {"cat": 3, "dog": 3}
 

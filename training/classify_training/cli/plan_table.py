@@ -47,7 +47,7 @@ def _remarks(plan: Plan, min_images: int) -> Iterator[str]:
     for _, error in dataset.corrupt:
         yield f"left out, cannot be read: {error}"
     for group in dataset.conflicts:
-        yield f"left out, the same image under several labels: {', '.join(str(file.path) for file in group)}"
+        yield f"left out, the same image under several labels: {', '.join(str(each.file.path) for each in group)}"
     for file in dataset.leaks:
         yield f"left out, near-duplicate of an image kept for validation or testing: {file.path}"
     for examples in dataset.near_duplicates():
@@ -73,7 +73,7 @@ def _rows(plan: Plan) -> Iterator[tuple[str | int, ...]]:
     dataset = plan.dataset
     corrupt = Counter(file.label for file, _ in dataset.corrupt)
     duplicates = Counter(file.label for file in (*dataset.duplicates, *dataset.leaks))
-    conflicts = Counter(file.label for group in dataset.conflicts for file in group)
+    conflicts = Counter(example.file.label for group in dataset.conflicts for example in group)
     near = Counter(example.file.label for group in dataset.near_duplicates() for example in group)
     train, val, test = (plan.folder_counts(split) for split in ("train", "val", "test"))
     epoch = Counter(dataset.examples[index].file.label for index in plan.epoch_examples.tolist())

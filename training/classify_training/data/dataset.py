@@ -45,7 +45,7 @@ class Dataset:
         corrupt: files that cannot be read; left out.
         duplicates: files left out because another file with the same content is kept.
         leaks: training images left out because they are near-duplicates of a validation or test image.
-        conflicts: groups of files with the same content under different labels; all of them are left out.
+        conflicts: groups of examples with the same content under different labels; all of them are left out.
     """
 
     root: Path
@@ -56,7 +56,7 @@ class Dataset:
     corrupt: tuple[tuple[ImageFile, ImageError], ...]
     duplicates: tuple[ImageFile, ...]
     leaks: tuple[ImageFile, ...]
-    conflicts: tuple[tuple[ImageFile, ...], ...]
+    conflicts: tuple[tuple[Example, ...], ...]
 
     def pixels(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The pixels of some examples: uint8 [len(indices),S,S,3], RGB, 0-255."""

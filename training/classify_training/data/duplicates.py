@@ -15,24 +15,24 @@ _STRONGEST_FIRST: Final[tuple[Split | None, ...]] = ("test", "val", "train", Non
 
 def drop_duplicates(
     examples: Iterable[Example],
-) -> tuple[list[Example], list[ImageFile], list[tuple[ImageFile, ...]]]:
+) -> tuple[list[Example], list[ImageFile], list[tuple[Example, ...]]]:
     """Keep one file of each content.
 
     Of files with the same content, the one in `test` is kept before one in `val` and one in `train`. If they have
     different labels, none of them is kept, because at least one label is wrong.
 
     Returns:
-        The examples that are kept, in their order; duplicates; groups of files with conflicting labels.
+        The examples that are kept, in their order; duplicates; groups of examples with conflicting labels.
     """
     groups: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
         groups[example.digest].append(example)
     kept: list[Example] = []
     duplicates: list[ImageFile] = []
-    conflicts: list[tuple[ImageFile, ...]] = []
+    conflicts: list[tuple[Example, ...]] = []
     for group in groups.values():
         if len({example.file.label for example in group}) > 1:
-            conflicts.append(tuple(example.file for example in group))
+            conflicts.append(tuple(group))
             continue
         first, *rest = sorted(group, key=lambda example: _strength(example.file.split))
         kept.append(first)

@@ -99,10 +99,10 @@ def _too_few(dataset: Dataset, class_names: tuple[str, ...]) -> str:
         return f"{message} a classifier needs images of at least two classes, each in its own folder"
     reasons = [str(error) for file, error in dataset.corrupt if file.label == unusable[0]]
     reasons += [
-        f"{file.path}: the same image is in the folder of another label"
+        f"{example.file.path}: the same image is in the folder of another label"
         for group in dataset.conflicts
-        for file in group
-        if file.label == unusable[0]
+        for example in group
+        if example.file.label == unusable[0]
     ]
     return f"{message} none of the images in {unusable[0]} can be used, the first because: {reasons[0]}; fix them"
 
