@@ -26,6 +26,7 @@ PAGES = [
     "docs/client.md",
     "docs/contract.md",
     "docs/mistakes.md",
+    "docs/robustness.md",
     "docs/serving.md",
     "docs/training.md",
 ]
@@ -54,6 +55,8 @@ def test_a_page_names_only_what_exists(page: str) -> None:
         assert target == "help" or re.search(rf"^{target}\b", targets, re.MULTILINE), target
     for link in re.findall(r"\]\(([^)#:]+)\)", readme):
         assert (path.parent / link).exists(), link
+    for test in re.findall(r"`(tests/[^`]+)`", readme):
+        assert (ROOT / test).exists(), test
 
 
 def test_all_versions_are_pinned() -> None:
