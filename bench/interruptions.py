@@ -266,13 +266,13 @@ class Training:
                 check((self._folder / "models/m" / version / name).is_file(), f"version {version} has no {name}")
         if "resuming after" in run.output:
             outcomes["of all: resumed after a finished epoch"] += 1
-        if run.returncode == 0:
+        if run.returncode == 0 or (number == signal.SIGKILL and "Exported" in run.output):
             self._check_completed(run)
         return run
 
     def _check_completed(self, run: Interrupted) -> None:
         """Check what a training that ended by itself has written, and go on to the next one."""
-        check(run.returncode == 0, f"exit code {run.returncode}: {run.output}")
+        check(run.returncode in (0, -signal.SIGKILL), f"exit code {run.returncode}: {run.output}")
         versions, seed = self.versions(), self._seed
         check(versions == {str(number) for number in range(1, seed + 1)}, f"training {seed} left {sorted(versions)}")
         import tensorflow as tf
@@ -290,7 +290,7 @@ class Training:
             epochs = [(row["phase"], int(row["epoch"])) for row in csv.DictReader(file)]
         complete = [(phase, epoch) for phase in ("head", "fine-tuning") for epoch in (1, 2, 3)]
         check(epochs == complete, f"history.csv of {newest.name} has {epochs}")
-        check(not (newest / "checkpoint").exists(), f"{newest.name} still has a checkpoint")
+        check(not (newest / "checkpoint").exists() or run.returncode != 0, f"{newest.name} still has a checkpoint")
         check(len([*(self._folder / "runs").iterdir()]) == seed, f"training {seed} left more than one run")
         self._seed, self.completed = seed + 1, self.completed + 1
 

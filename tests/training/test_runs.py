@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from classify_training.cli.main import main
+from classify_training.train import Trained
 
 OPTIONS = ["--image-size", "32", "--min-images", "4", "--batch-size", "8", "--val", "0.2", "--test", "0.2"]
 
@@ -152,12 +153,8 @@ def test_an_interrupted_training_says_how_to_go_on(dataset: Path, tmp_path: Path
 def test_a_repeated_command_after_a_kill_just_past_publishing_publishes_nothing_twice(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    remove = shutil.rmtree
-
-    def killed(path: Any, *arguments: Any, **options: Any) -> None:
-        if Path(path).name == "checkpoint":
-            raise SystemExit(-9)
-        remove(path, *arguments, **options)
+    def killed(trained: Trained) -> None:
+        raise SystemExit(-9)
 
     options = [
         "--weights",
@@ -171,7 +168,8 @@ def test_a_repeated_command_after_a_kill_just_past_publishing_publishes_nothing_
     ]
     arguments = ["train", str(dataset), *options, *OPTIONS]
     with monkeypatch.context() as context:
-        context.setattr(shutil, "rmtree", killed)
+        # Before the first line about what was exported.
+        context.setattr("classify_training.cli.main._report", killed)
         assert CliRunner().invoke(main, arguments).exit_code == -9
     assert [path.name for path in (tmp_path / "m").iterdir()] == ["1"]
     (run,) = (tmp_path / "runs").iterdir()
@@ -180,6 +178,23 @@ def test_a_repeated_command_after_a_kill_just_past_publishing_publishes_nothing_
     assert again.exit_code == 0, again.output
     assert f"already trained: {tmp_path / 'm/1'}" in again.stdout
     assert [path.name for path in (tmp_path / "m").iterdir()] == ["1"]
+    assert not (run / "checkpoint").exists()
+
+
+def test_a_repeated_command_after_a_kill_in_the_removal_of_the_checkpoint_is_a_new_training(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = ["--output", str(tmp_path / "m"), "--runs", str(tmp_path / "runs")]
+    arguments = ["train", str(dataset), "--weights", "random", "--epochs", "1", *folders, *OPTIONS]
+    with monkeypatch.context() as context:
+        context.setattr(shutil, "rmtree", lambda path, *_, **__: None)
+        first = CliRunner().invoke(main, arguments)
+    assert "Exported m version 1" in first.stdout
+    (run,) = (tmp_path / "runs").iterdir()
+    assert (run / "checkpoint").exists()
+    again = CliRunner().invoke(main, arguments)
+    assert "Exported m version 2" in again.stdout
+    assert "resuming" not in again.output
     assert not (run / "checkpoint").exists()
 
 

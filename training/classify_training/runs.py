@@ -151,6 +151,8 @@ class Run:
 
     def finish(self) -> None:
         """Remove the checkpoint, which only an unfinished run needs."""
+        # Without this file the run is finished, so that no later run resumes what is half removed.
+        (self.folder / _CHECKPOINT / _FINGERPRINT).unlink(missing_ok=True)
         shutil.rmtree(self.folder / _CHECKPOINT, ignore_errors=True)
 
 
@@ -170,6 +172,7 @@ def open_run(config: TrainConfig, fingerprint: str) -> Iterator[Run]:
             runs.mkdir(parents=True, exist_ok=True)
             unfinished = _unfinished(config, fingerprint) if config.resume else ()
             folder = next((folder for folder in unfinished if _hold(folder, stack)), None)
+            _remove_leftovers(config)
             if folder is None:
                 folder = _new_folder(runs, config.output.resolve().name)
                 _hold(folder, stack)
@@ -196,9 +199,23 @@ def complete_published_run(config: TrainConfig, fingerprint: str) -> Path | None
 
 def _unfinished(config: TrainConfig, fingerprint: str) -> Iterator[Path]:
     """The folders of unfinished runs of this configuration and dataset, the newest first."""
-    settings, name = settings_json(config), config.output.resolve().name
-    found = sorted(config.runs.glob(f"*-{glob.escape(name)}"), reverse=True)
-    return (folder for folder in found if _matches(folder, settings, fingerprint))
+    settings = settings_json(config)
+    return (folder for folder in _folders(config) if _matches(folder, settings, fingerprint))
+
+
+def _folders(config: TrainConfig) -> list[Path]:
+    """The folders of all runs of this model, the newest first."""
+    return sorted(config.runs.glob(f"*-{glob.escape(config.output.resolve().name)}"), reverse=True)
+
+
+def _remove_leftovers(config: TrainConfig) -> None:
+    """Remove the checkpoints of finished runs that were killed while they removed them."""
+    for folder in _folders(config):
+        checkpoint = folder / _CHECKPOINT
+        if checkpoint.is_dir() and not (checkpoint / _FINGERPRINT).exists():
+            with ExitStack() as stack:
+                if _hold(folder, stack):
+                    shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def _matches(folder: Path, settings: bytes, fingerprint: str) -> bool:

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,12 +52,18 @@ class Trained:
     evaluation: Evaluation
 
 
-def train(plan: Plan, config: TrainConfig) -> Trained:
+def train(plan: Plan, config: TrainConfig, on_published: Callable[[Trained], None] = lambda trained: None) -> Trained:
     """Fit a model to the plan, evaluate it and export it as the next version below `config.output`.
 
     A killed run of the same configuration and dataset is resumed. The exported model computes in float32, whatever
     it was trained in, so that it gives the same answers on every machine; this model is the one that is evaluated. The
     version appears last, when all files of the run are written.
+
+    Args:
+        plan: what to train on.
+        config: the configuration.
+        on_published: called after the version has appeared; if the process is killed before it returns, the same
+            command knows that the version was published.
 
     Raises:
         CacheError: features of frozen layers cannot be stored.
@@ -87,6 +93,7 @@ def train(plan: Plan, config: TrainConfig) -> Trained:
             evaluation = evaluate(final.model, plan, config.fit.batch_size, config.quiet)
             run.write_train_embeddings(final, plan, config.quiet)
             trained = _publish(final, plan, config, run, evaluation, _about(policy, state, seconds), start)
+            on_published(trained)
             run.finish()
     return trained
 

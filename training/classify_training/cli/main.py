@@ -176,10 +176,7 @@ def train(output: Path, runs: Path, resume: bool, if_none: bool, dry_run: bool, 
         click.echo(f"already trained: {published} was exported by a run that was killed afterwards")
         return
     with interrupts.deferred():
-        trained = fit_and_export(plan, config)
-        interrupts.ignore()
-    _report(trained)
-    click.echo(f"Serve it:  classify-serve {quote(str(output))}")
+        fit_and_export(plan, config, on_published=_report)
 
 
 main.add_command(apply)
@@ -187,6 +184,8 @@ main.add_command(map_command)
 
 
 def _report(trained: "Trained") -> None:
+    """Say what was exported; from here on, a signal changes nothing."""
+    interrupts.ignore()
     report = trained.evaluation.report()
     if report["images"]:
         low, high = report["accuracy_interval"]
@@ -198,6 +197,7 @@ def _report(trained: "Trained") -> None:
         click.echo("No test images to evaluate it on.")
     click.echo(f"Metrics and figures of this training: {trained.run}")
     click.echo(f"Exported {trained.metadata.model_name} version {trained.metadata.model_version} to {trained.path}")
+    click.echo(f"Serve it:  classify-serve {quote(str(trained.path.parent))}")
 
 
 def _import_tensorflow() -> None:
