@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -82,17 +83,18 @@ class Interrupted:
 @click.argument("experiments", nargs=-1, type=click.Choice(["client", "training", "signals", "apply"]))
 @click.option("--times", default=100, help="Number of interruptions in each experiment.")
 @click.option("--load", default=2, help="Number of endless loops that keep the processor busy meanwhile.")
+@click.option("--minutes", default=600, help="End each experiment after this time, also with fewer interruptions.")
 @click.option("--seed", default=1, help="Seed of the random moments and decisions.")
-def main(experiments: tuple[str, ...], times: int, load: int, seed: int) -> None:
+def main(experiments: tuple[str, ...], times: int, load: int, minutes: int, seed: int) -> None:
     """End commands at random moments: EXPERIMENTS, or all of them."""
-    functions: dict[str, Callable[[Path, int, random.Random], Counter[str]]] = {
+    functions: dict[str, Callable[[Path, Goal, random.Random], Counter[str]]] = {
         "client": kill_client, "training": kill_training, "signals": signal_training, "apply": kill_apply,
     }  # fmt: skip
     for name in experiments or functions:
         with tempfile.TemporaryDirectory() as folder, busy(load):
             start = time.monotonic()
             try:
-                outcomes = functions[name](Path(folder), times, random.Random(seed))
+                outcomes = functions[name](Path(folder), Goal(times, start + 60 * minutes), random.Random(seed))
             except Fault as fault:
                 kept = Path(tempfile.mkdtemp(prefix="interruptions-"))
                 shutil.copytree(folder, kept, dirs_exist_ok=True)
@@ -114,13 +116,25 @@ def busy(loops: int) -> Iterator[None]:
             process.wait()
 
 
+@dataclass(frozen=True)
+class Goal:
+    """When an experiment ends: after a number of interruptions, or at a time of `time.monotonic`."""
+
+    times: int
+    deadline: float
+
+    def is_reached(self, times: int) -> bool:
+        """Whether the experiment ends after this many interruptions."""
+        return times >= self.times or time.monotonic() >= self.deadline
+
+
 def check(condition: bool, message: str) -> None:
     """Raise Fault with the message unless the condition is true."""
     if not condition:
         raise Fault(message)
 
 
-def kill_client(folder: Path, times: int, chance: random.Random) -> Counter[str]:
+def kill_client(folder: Path, goal: Goal, chance: random.Random) -> Counter[str]:
     """Kill runs of the client, each until it completes; results must equal those of a run that was left alone."""
     labels = ("class 0", "class 1")
     pixels = np.random.default_rng(1).integers(0, 256, (1500, 16, 16, 3), np.uint8)
@@ -136,7 +150,7 @@ def kill_client(folder: Path, times: int, chance: random.Random) -> Counter[str]
         subprocess.run([*command, "whole"], cwd=folder, check=True, capture_output=True)
         seconds = time.monotonic() - start
         expected = client_results(folder / "whole")
-        while sum(outcomes.values()) - outcomes["runs completed, equal to the undisturbed one"] < times:
+        while not goal.is_reached(outcomes["kills"]):
             shutil.rmtree(folder / "killed", ignore_errors=True)
             while True:
                 run = Interrupted(
@@ -164,11 +178,11 @@ def client_results(folder: Path) -> dict[str, Any]:
     }
 
 
-def kill_training(folder: Path, times: int, chance: random.Random) -> Counter[str]:
+def kill_training(folder: Path, goal: Goal, chance: random.Random) -> Counter[str]:
     """Kill trainings, each until it completes; each must publish one version, which is whole."""
     training = Training(folder)
     outcomes: Counter[str] = Counter()
-    while outcomes["kills"] < times:
+    while not goal.is_reached(outcomes["kills"]):
         run = training.interrupted(chance.uniform(0, training.seconds), signal.SIGKILL, outcomes)
         if run.seconds is not None:
             outcomes["kills"] += 1
@@ -177,12 +191,12 @@ def kill_training(folder: Path, times: int, chance: random.Random) -> Counter[st
     return outcomes
 
 
-def signal_training(folder: Path, times: int, chance: random.Random) -> Counter[str]:
+def signal_training(folder: Path, goal: Goal, chance: random.Random) -> Counter[str]:
     """Send signals to trainings; they must end with exit code 130, a true message, and nothing lost."""
     training = Training(folder)
     outcomes: Counter[str] = Counter()
     waits: list[float] = []
-    while len(waits) < times:
+    while not goal.is_reached(len(waits)):
         number = chance.choice([signal.SIGINT, signal.SIGTERM])
         before = training.versions()
         run = training.interrupted(chance.uniform(0, training.seconds), number, outcomes)
@@ -199,7 +213,7 @@ def signal_training(folder: Path, times: int, chance: random.Random) -> Counter[
         outcomes["exit code 130 with a true message"] += 1
         outcomes[f"of these: {stage(run.output)}"] += 1
     outcomes["trainings completed"] = training.completed
-    outcomes[f"signals; seconds until the end: median {np.median(waits):.1f}, longest {max(waits):.1f}"] = times
+    outcomes[f"signals; seconds until the end: median {np.median(waits):.1f}, longest {max(waits):.1f}"] = len(waits)
     return outcomes
 
 
@@ -295,7 +309,7 @@ class Training:
         self._seed, self.completed = seed + 1, self.completed + 1
 
 
-def kill_apply(folder: Path, times: int, chance: random.Random) -> Counter[str]:
+def kill_apply(folder: Path, goal: Goal, chance: random.Random) -> Counter[str]:
     """Kill applies; repeating them must finish them, and undoing them must restore the dataset."""
     outcomes: Counter[str] = Counter()
     command = [str(BIN / "classify-train"), "apply", "review.csv", "--dataset", "data"]
@@ -303,7 +317,7 @@ def kill_apply(folder: Path, times: int, chance: random.Random) -> Counter[str]:
     def has_journal(output: str) -> bool:
         return any((folder / "killed/data/.review").glob("*.json"))
 
-    while outcomes["kills"] < times:
+    while not goal.is_reached(outcomes["kills"]):
         shutil.rmtree(folder, ignore_errors=True)
         expected = write_dataset(folder / "whole", chance)
         shutil.copytree(folder / "whole", folder / "killed")
