@@ -14,7 +14,8 @@ from support import BrightnessModel, make_metadata, make_signatures
 from tensorflow_serving.apis.prediction_service_pb2_grpc import add_PredictionServiceServicer_to_server
 
 from classify_serving.contract import model as contract
-from classify_serving.server.servable import Servable, Servables
+from classify_serving.server.models.registry import Models
+from classify_serving.server.servable import Servable
 from classify_serving.server.server import ModelServer
 from classify_serving.server.services import PredictionService
 
@@ -45,7 +46,7 @@ def servable_of(model: BrightnessModel) -> Servable:
 def start_server(model: BrightnessModel, address: str = "127.0.0.1:0") -> ModelServer:
     """Serve a model at this address, for example at that of a server that was stopped."""
     host, _, port = address.rpartition(":")
-    return ModelServer(servable_of(model), host, int(port))
+    return ModelServer(Models(servable_of(model)), host, int(port))
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def secure_server(
     """Serve a model on 127.0.0.1, with TLS and a bearer token if they are given; yields the port."""
     interceptors: list[grpc.ServerInterceptor] = [_TokenCheck(token)] if token else []
     server = grpc.server(ThreadPoolExecutor(4), interceptors=interceptors)
-    add_PredictionServiceServicer_to_server(PredictionService(Servables(servable_of(model))), server)
+    add_PredictionServiceServicer_to_server(PredictionService(Models(servable_of(model))), server)
     address = "127.0.0.1:0"
     port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     server.start()

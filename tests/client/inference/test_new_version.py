@@ -15,6 +15,7 @@ from support import BrightnessModel, make_metadata, write_picture
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
 from classify_serving.contract import model as contract
+from classify_serving.server.models.registry import Models
 from classify_serving.server.servable import Servable
 from classify_serving.server.server import ModelServer
 
@@ -32,7 +33,7 @@ class ReplacedModel(BrightnessModel):
         if signature != contract.METADATA:
             self.batches -= 1
             if self.batches == 0 and self.server:
-                self.server.servables.current = servable_of(self.successor)
+                self.server.models.current = Models(servable_of(self.successor)).current
         return answer
 
 
@@ -108,7 +109,7 @@ def test_images_are_decoded_again_for_the_version_that_answers_after_the_run(tmp
 
         def switch() -> None:
             first.asked.wait(30)
-            server.servables.current = second.servable()
+            server.models.current = Models(second.servable()).current
 
         thread = threading.Thread(target=switch)
         thread.start()

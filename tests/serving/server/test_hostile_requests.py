@@ -14,6 +14,7 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
 from classify_serving.server.errors import RequestError
+from classify_serving.server.models.registry import Models
 from classify_serving.server.requests import predict
 from classify_serving.server.server import ModelServer
 
@@ -81,17 +82,17 @@ def test_a_malformed_tensor_is_an_invalid_argument(
 
 
 def test_repeated_numbers_are_bounded_too() -> None:
-    servable = servable_of(BrightnessModel(make_metadata(image_size=512)))
+    models = Models(servable_of(BrightnessModel(make_metadata(image_size=512))))
     with pytest.raises(RequestError, match="repeated values may need up to 67108864 bytes"):
-        predict(servable, images(1000, 512, 512, 3, int_val=[1]))
+        predict(models, images(1000, 512, 512, 3, int_val=[1]))
 
 
 def test_no_memory_is_taken_for_what_is_refused() -> None:
-    servable = servable_of(BrightnessModel(make_metadata(image_size=512)))
+    models = Models(servable_of(BrightnessModel(make_metadata(image_size=512))))
     tracemalloc.start()
     for request in (images(1000, 512, 512, 3, int_val=[1]), images(HUGE, 512, 512, 3, int_val=[1]), texts(HUGE)):
         with pytest.raises(RequestError):
-            predict(servable, request)
+            predict(models, request)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**20
@@ -138,7 +139,7 @@ def test_an_unexpected_error_of_the_model_is_internal(
 
 
 def test_a_request_over_the_size_limit_is_refused() -> None:
-    server = ModelServer(servable_of(BrightnessModel(make_metadata())), max_request_mb=1)
+    server = ModelServer(Models(servable_of(BrightnessModel(make_metadata()))), max_request_mb=1)
     with server, grpc.insecure_channel(server.address) as channel:
         code, message = refusal(channel, images(1, 8, 8, 3, tensor_content=bytes(2**20 + 1)))
     assert code == grpc.StatusCode.RESOURCE_EXHAUSTED

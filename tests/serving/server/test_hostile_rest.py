@@ -13,8 +13,9 @@ import pytest
 from saved_models import save_model
 from server_support import FailingModel, servable_of
 
+from classify_serving.server.models.registry import Models
 from classify_serving.server.rest.server import MAX_CONNECTIONS, RestServer
-from classify_serving.server.servable import Servables, load_servable
+from classify_serving.server.servable import load_servable
 
 PREDICT = b"POST /v1/models/m:predict HTTP/1.1\r\nHost: x\r\n"
 STATUS = b"GET /v1/models/m HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -27,13 +28,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(folder: Path) -> Iterator[str]:
-    with RestServer(Servables(load_servable(folder)), "127.0.0.1", 0, max_request_mb=1) as server:
+    with RestServer(Models(load_servable(folder)), "127.0.0.1", 0, max_request_mb=1) as server:
         yield server.address
 
 
 @pytest.fixture(scope="module")
 def impatient(folder: Path) -> Iterator[str]:
-    with RestServer(Servables(load_servable(folder)), "127.0.0.1", 0, idle_seconds=1) as server:
+    with RestServer(Models(load_servable(folder)), "127.0.0.1", 0, idle_seconds=1) as server:
         yield server.address
 
 
@@ -172,7 +173,7 @@ def test_an_idle_connection_is_closed_even_if_it_sends_a_little(impatient: str) 
 
 
 def test_connections_are_limited(folder: Path) -> None:
-    with RestServer(Servables(load_servable(folder)), "127.0.0.1", 0) as server, ExitStack() as stack:
+    with RestServer(Models(load_servable(folder)), "127.0.0.1", 0) as server, ExitStack() as stack:
         opened = [stack.enter_context(closing(connect(server.address))) for _ in range(MAX_CONNECTIONS)]
         for connection in opened:
             connection.sendall(STATUS)
@@ -190,7 +191,7 @@ def test_connections_are_limited(folder: Path) -> None:
 def test_an_unexpected_error_of_the_model_is_status_500() -> None:
     servable = servable_of(FailingModel(ValueError("first\nsecond")))
     pixels = json.dumps({"instances": [[[[0, 0, 0]] * 8] * 8]}).encode()
-    with RestServer(Servables(servable), "127.0.0.1", 0) as server:
+    with RestServer(Models(servable), "127.0.0.1", 0) as server:
         answer = post(server.address, pixels, b"/v1/models/classifier:predict")
     assert answer == (500, {"error": "ValueError: first second"})
 

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST interface for the same model; routes.py lists the paths."""
+"""TensorFlow Serving's REST interface for the same models; routes.py lists the paths."""
 
 import json
 import logging
@@ -13,9 +13,9 @@ from typing import Any, Final, Self
 
 from classify_serving.contract.text import error_reason
 from classify_serving.server.errors import AddressError, RequestError, internal_error
+from classify_serving.server.models.registry import Models
 from classify_serving.server.rest.handler import Handler
 from classify_serving.server.rest.routes import route
-from classify_serving.server.servable import Servables
 from classify_serving.server.server import DEFAULT_MAX_REQUEST_MB
 
 MAX_CONNECTIONS: Final = 32
@@ -32,7 +32,7 @@ class RestServer:
     """An HTTP server with one thread per connection; it listens from its creation until `stop`. A context manager.
 
     Args:
-        servables: the model to serve.
+        models: what to serve.
         host: address to listen on.
         port: port to listen on; 0 chooses a free port.
         threads: number of requests processed at the same time.
@@ -45,7 +45,7 @@ class RestServer:
 
     def __init__(
         self,
-        servables: Servables,
+        models: Models,
         host: str,
         port: int,
         threads: int = 4,
@@ -54,7 +54,7 @@ class RestServer:
     ) -> None:
         slots = threading.BoundedSemaphore(threads)
         settings = {
-            "answer": staticmethod(partial(_answer, servables, slots)),
+            "answer": staticmethod(partial(_answer, models, slots)),
             "max_body": max_request_mb * 2**20,
             "idle_seconds": idle_seconds,
         }
@@ -83,12 +83,10 @@ class RestServer:
         self.stop()
 
 
-def _answer(
-    servables: Servables, slots: threading.BoundedSemaphore, method: str, path: str, body: bytes
-) -> dict[str, Any]:
+def _answer(models: Models, slots: threading.BoundedSemaphore, method: str, path: str, body: bytes) -> dict[str, Any]:
     try:
         with slots:
-            return route(servables.current, method, path, body)
+            return route(models, method, path, body)
     except RequestError:
         raise
     except Exception as error:
