@@ -20,8 +20,14 @@ from classify_serving.server.services import MalformedMessages, ModelService, Pr
 DEFAULT_MAX_REQUEST_MB: Final = 128
 """Most megabytes (2**20 bytes) of a request: 128 images of 512 x 512 pixels are 96 MB."""
 
+MAX_WAITING: Final = 1000
+"""Requests that wait for a thread; further ones are refused (RESOURCE_EXHAUSTED)."""
+
 _OPTIONS: Final = (
     ("grpc.max_send_message_length", -1),
+    # Without its estimate of the bandwidth, gRPC receives 64 KiB of each waiting request, and the rest when a thread is
+    # free. With it, it receives megabytes of each.
+    ("grpc.http2.bdp_probe", 0),
     # By default, a second server could listen on the same port without an error and would get half of the requests.
     ("grpc.so_reuseport", 0),
 )
@@ -61,6 +67,7 @@ class ModelServer:
         self._server = grpc.server(
             ThreadPoolExecutor(threads, "grpc"),
             interceptors=[MalformedMessages()],
+            maximum_concurrent_rpcs=threads + MAX_WAITING,
             options=[*_OPTIONS, ("grpc.max_receive_message_length", max_request_mb * 2**20)],
         )
         add_PredictionServiceServicer_to_server(PredictionService(self.models), self._server)

@@ -188,6 +188,35 @@ def test_connections_are_limited(folder: Path) -> None:
             assert time.monotonic() < deadline
 
 
+def test_bodies_of_all_connections_share_their_memory(folder: Path) -> None:
+    body = b"null" + b" " * (2**20 - 4)
+    announced = PREDICT + b"Content-Length: %d\r\n\r\n" % len(body)
+    models = Models(load_servable(folder))
+    with RestServer(models, "127.0.0.1", 0, threads=2, max_request_mb=1) as server, ExitStack() as stack:
+        opened = [stack.enter_context(closing(connect(server.address))) for _ in range(2)]
+        for connection in opened:
+            connection.sendall(announced + body[:4])
+        deadline = time.monotonic() + 20
+        while post(server.address, body)[0] != 503:
+            assert time.monotonic() < deadline
+        with closing(connect(server.address)) as third:
+            third.sendall(announced)
+            response = HTTPResponse(third)
+            response.begin()
+            assert (response.status, response.headers["Retry-After"]) == (503, "1")
+            assert "no memory for another request" in json.loads(response.read())["error"]
+        assert ask(server.address, STATUS)[0] == 200, "a request without a body needs none of that memory"
+        for connection in opened:
+            connection.sendall(body[4:])
+            assert read(connection)[0] == 400
+        assert post(server.address, body)[0] == 400, "the memory is free again"
+
+
+def test_a_client_that_stops_sending_is_cut_off(impatient: str) -> None:
+    answer = ask(impatient, PREDICT + b"Content-Length: 100000000\r\n\r\n" + bytes(1000))
+    assert answer == (408, {"error": "the body did not arrive in time"})
+
+
 def test_an_unexpected_error_of_the_model_is_status_500() -> None:
     servable = servable_of(FailingModel(ValueError("first\nsecond")))
     pixels = json.dumps({"instances": [[[[0, 0, 0]] * 8] * 8]}).encode()

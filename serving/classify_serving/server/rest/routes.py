@@ -36,7 +36,7 @@ _MOST_LISTS: Final = 4_000_000
 """Lists and objects in a body: Python needs up to 30 times their size in the text, so this bounds the memory."""
 
 
-def route(models: Models, method: str, url_path: str, body: bytes) -> dict[str, Any]:
+def route(models: Models, method: str, url_path: str, body: bytearray) -> dict[str, Any]:
     """Answer a request of the method `GET` or `POST`.
 
     Raises:
@@ -69,7 +69,7 @@ def _to_dict(message: Message) -> dict[str, Any]:
     return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
 
 
-def _predict(models: Models, path: "re.Match[str]", body: bytes) -> dict[str, Any]:
+def _predict(models: Models, path: "re.Match[str]", body: bytearray) -> dict[str, Any]:
     content = _parse(body)
     signature = content.get("signature_name", SERVING_DEFAULT)
     if not isinstance(signature, str):
@@ -84,7 +84,7 @@ def _predict(models: Models, path: "re.Match[str]", body: bytes) -> dict[str, An
     return outputs_to_json(run_signature(servable, request).outputs, by_row="instances" in content)
 
 
-def _parse(body: bytes) -> dict[str, Any]:
+def _parse(body: bytearray) -> dict[str, Any]:
     if body.count(b"[") + body.count(b"{") > _MOST_LISTS:
         raise invalid_argument(f"JSON Parse error: more than {_MOST_LISTS} lists and objects")
     try:

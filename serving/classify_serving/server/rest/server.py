@@ -14,12 +14,13 @@ from typing import Any, Final, Self
 from classify_serving.contract.text import error_reason
 from classify_serving.server.errors import AddressError, RequestError, internal_error
 from classify_serving.server.models.registry import Models
-from classify_serving.server.rest.handler import Handler
+from classify_serving.server.rest.budget import ByteBudget
+from classify_serving.server.rest.handler import RETRY_AFTER_SECONDS, Handler
 from classify_serving.server.rest.routes import route
 from classify_serving.server.server import DEFAULT_MAX_REQUEST_MB
 
 MAX_CONNECTIONS: Final = 32
-"""Open connections; further ones are answered 503. Each has a thread, and may hold one request in memory."""
+"""Open connections; further ones are answered 503. Each has a thread."""
 
 IDLE_SECONDS: Final = 30.0
 """A connection without a request is closed after this time."""
@@ -35,7 +36,7 @@ class RestServer:
         models: what to serve.
         host: address to listen on.
         port: port to listen on; 0 chooses a free port.
-        threads: number of requests processed at the same time.
+        threads: number of requests processed at the same time; also, how many of the largest size fit into memory.
         max_request_mb: larger bodies are refused, in megabytes of 2**20 bytes.
         idle_seconds: a connection without a request is closed after this time.
 
@@ -55,6 +56,7 @@ class RestServer:
         slots = threading.BoundedSemaphore(threads)
         settings = {
             "answer": staticmethod(partial(_answer, models, slots)),
+            "budget": ByteBudget(threads * max_request_mb * 2**20),
             "max_body": max_request_mb * 2**20,
             "idle_seconds": idle_seconds,
         }
@@ -83,7 +85,9 @@ class RestServer:
         self.stop()
 
 
-def _answer(models: Models, slots: threading.BoundedSemaphore, method: str, path: str, body: bytes) -> dict[str, Any]:
+def _answer(
+    models: Models, slots: threading.BoundedSemaphore, method: str, path: str, body: bytearray
+) -> dict[str, Any]:
     try:
         with slots:
             return route(models, method, path, body)
@@ -122,10 +126,13 @@ class _HttpServer(ThreadingHTTPServer):
             self._free.release()
 
     def _refuse(self, connection: socket.socket) -> None:
-        head = f"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {len(_BUSY)}\r\n"
+        head = (
+            f"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {len(_BUSY)}\r\n"
+            f"Retry-After: {RETRY_AFTER_SECONDS}\r\nConnection: close\r\n\r\n"
+        )
         connection.settimeout(0.1)
         with suppress(OSError):
-            connection.sendall(head.encode() + b"Connection: close\r\n\r\n" + _BUSY)
+            connection.sendall(head.encode() + _BUSY)
             connection.shutdown(socket.SHUT_WR)
             # Closing while the request is unread would make the client lose the answer.
             connection.recv(2**16)
