@@ -3,14 +3,16 @@
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import trustme
 from numpy.typing import NDArray
 from support import BrightnessModel, make_metadata, make_signatures
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow_serving.apis.prediction_service_pb2_grpc import add_PredictionServiceServicer_to_server
 
 from classify_serving.contract import model as contract
@@ -41,6 +43,29 @@ def servable_of(model: BrightnessModel) -> Servable:
     metadata = model.metadata
     signatures = make_signatures(metadata.image_size)
     return Servable(metadata.model_name, metadata.model_version, signatures, model.predict)
+
+
+class EmbeddingModel(BrightnessModel):
+    """Also has the signature `embed`, and records the sizes of the images that it receives there."""
+
+    def __init__(self, **changes: Any) -> None:
+        super().__init__(make_metadata(**changes))
+        self.sizes: list[int] = []
+
+    def predict(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        if signature != contract.EMBED:
+            return super().predict(signature, inputs)
+        self.sizes.append(inputs[contract.IMAGES].shape[1])
+        return {contract.EMBEDDING: np.ones((len(inputs[contract.IMAGES]), 512), np.float32)}
+
+    def servable(self) -> Servable:
+        """The model with its three signatures."""
+        plain = servable_of(self)
+        embed = SignatureDef(
+            inputs=plain.signatures[contract.SERVING_DEFAULT].inputs,
+            outputs={contract.EMBEDDING: {"dtype": 1, "tensor_shape": {"dim": [{"size": -1}, {"size": 512}]}}},
+        )
+        return replace(plain, signatures={**plain.signatures, contract.EMBED: embed})
 
 
 def start_server(model: BrightnessModel, address: str = "127.0.0.1:0") -> ModelServer:
