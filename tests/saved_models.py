@@ -1,10 +1,20 @@
-"""Small real SavedModels for tests of the server; their outputs contain the version and the batch size."""
+"""Small real SavedModels for tests of the server, and files that name them; outputs have version and batch size."""
 
 from pathlib import Path
+from typing import Any
 
+import grpc
 import numpy as np
 import tensorflow as tf
+from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
+from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
+
+from classify_serving.server.models.config import read_model_config
+from classify_serving.server.models.manager import ModelManager
+
+TWO_VERSIONS = "model_version_policy { specific { versions: 1 versions: 2 } }"
+TWO_LABELS = 'version_labels { key: "stable" value: 1 } version_labels { key: "canary" value: 2 }'
 
 
 def save_model(folder: Path, version: int, wait: float = 0.0) -> Path:
@@ -47,3 +57,30 @@ def ask_for(values: list[float], name: str) -> PredictRequest:
     """A request to `serving_default` of the model `name`, with these values of `x`."""
     inputs = {"x": tf.make_tensor_proto(np.array(values, np.float32))}
     return PredictRequest(model_spec={"name": name}, inputs=inputs)
+
+
+def model_entry(folder: Path, settings: str = "") -> str:
+    """One model in the text format of a model configuration file."""
+    return f'config {{ name: "{folder.name}" base_path: "{folder}" model_platform: "tensorflow" {settings} }}'
+
+
+def write_models(path: Path, *entries: str) -> Path:
+    """Write a model configuration file."""
+    path.write_text(f"model_config_list {{ {' '.join(entries)} }}")
+    return path
+
+
+def start_models(path: Path, allow_labels: bool = True) -> ModelManager:
+    """Load what a model configuration file names."""
+    manager = ModelManager(allow_unavailable_labels=allow_labels)
+    manager.start(read_model_config(path))
+    return manager
+
+
+def answering(channel: grpc.Channel, **spec: Any) -> int:
+    """The version that answers; it is the same in the response's `model_spec` and in the model's output."""
+    request = ask_for([1.0], "m")
+    request.model_spec.MergeFrom(ModelSpec(**spec))
+    response = PredictionServiceStub(channel).Predict(request, timeout=20)
+    assert tf.make_ndarray(response.outputs["version"]).tolist() == [response.model_spec.version.value]
+    return int(response.model_spec.version.value)

@@ -3,18 +3,21 @@
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import trustme
 from numpy.typing import NDArray
 from support import BrightnessModel, make_metadata, make_signatures
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow_serving.apis.prediction_service_pb2_grpc import add_PredictionServiceServicer_to_server
 
 from classify_serving.contract import model as contract
-from classify_serving.server.servable import Servable, Servables
+from classify_serving.server.models.registry import Models
+from classify_serving.server.servable import Servable
 from classify_serving.server.server import ModelServer
 from classify_serving.server.services import PredictionService
 
@@ -42,10 +45,33 @@ def servable_of(model: BrightnessModel) -> Servable:
     return Servable(metadata.model_name, metadata.model_version, signatures, model.predict)
 
 
+class EmbeddingModel(BrightnessModel):
+    """Also has the signature `embed`, and records the sizes of the images that it receives there."""
+
+    def __init__(self, **changes: Any) -> None:
+        super().__init__(make_metadata(**changes))
+        self.sizes: list[int] = []
+
+    def predict(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        if signature != contract.EMBED:
+            return super().predict(signature, inputs)
+        self.sizes.append(inputs[contract.IMAGES].shape[1])
+        return {contract.EMBEDDING: np.ones((len(inputs[contract.IMAGES]), 512), np.float32)}
+
+    def servable(self) -> Servable:
+        """The model with its three signatures."""
+        plain = servable_of(self)
+        embed = SignatureDef(
+            inputs=plain.signatures[contract.SERVING_DEFAULT].inputs,
+            outputs={contract.EMBEDDING: {"dtype": 1, "tensor_shape": {"dim": [{"size": -1}, {"size": 512}]}}},
+        )
+        return replace(plain, signatures={**plain.signatures, contract.EMBED: embed})
+
+
 def start_server(model: BrightnessModel, address: str = "127.0.0.1:0") -> ModelServer:
     """Serve a model at this address, for example at that of a server that was stopped."""
     host, _, port = address.rpartition(":")
-    return ModelServer(servable_of(model), host, int(port))
+    return ModelServer(Models(servable_of(model)), host, int(port))
 
 
 @dataclass(frozen=True)
@@ -115,7 +141,7 @@ def secure_server(
     """Serve a model on 127.0.0.1, with TLS and a bearer token if they are given; yields the port."""
     interceptors: list[grpc.ServerInterceptor] = [_TokenCheck(token)] if token else []
     server = grpc.server(ThreadPoolExecutor(4), interceptors=interceptors)
-    add_PredictionServiceServicer_to_server(PredictionService(Servables(servable_of(model))), server)
+    add_PredictionServiceServicer_to_server(PredictionService(Models(servable_of(model))), server)
     address = "127.0.0.1:0"
     port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     server.start()

@@ -127,6 +127,7 @@ def make_signatures(size: int) -> dict[str, Any]:
 @contextmanager
 def serving(model: BrightnessModel) -> Iterator[str]:
     """Serve a model over real gRPC on a free port; yields `host:port`."""
+    from classify_serving.server.models.registry import Models
     from classify_serving.server.servable import Servable
     from classify_serving.server.server import ModelServer
 
@@ -134,5 +135,5 @@ def serving(model: BrightnessModel) -> Iterator[str]:
     servable = Servable(
         metadata.model_name, metadata.model_version, make_signatures(metadata.image_size), model.predict
     )
-    with ModelServer(servable) as server:
+    with ModelServer(Models(servable)) as server:
         yield server.address

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from classify_client.inference.codec import RequestedModel
 from classify_client.inference.connection import Connection
 from classify_client.inference.load_balancer import RetryTimeout
 from classify_client.inference.model_client import ModelClient
@@ -52,6 +53,8 @@ def classify(
     server: str | Sequence[str] = "localhost:8500",
     *,
     model: str = "classifier",
+    model_version: int | None = None,
+    version_label: str | None = None,
     connection: Connection | None = None,
     batch_size: int | None = None,
     in_flight: int | None = None,
@@ -69,6 +72,8 @@ def classify(
         images: paths, arrays uint8 [H,W,3] in RGB, or Pillow images, in any mixture.
         server: `host:port` of a model server, or of several, which share the work.
         model: the model's name there.
+        model_version: the version to ask.
+        version_label: label of the version to ask; with neither of the two, the newest version is asked.
         connection: servers, TLS and token; replaces `server`.
         batch_size: images per request; None finds the fastest.
         in_flight: maximum number of requests in flight; None finds the fastest.
@@ -82,11 +87,15 @@ def classify(
         ServiceError: no server answers, or it does not have the model. An image that fails raises nothing: its result
             has an error.
         TypeError: an object that is not an image.
+        ValueError: both `model_version` and `version_label` are given.
     """
+    if model_version is not None and version_label is not None:
+        raise ValueError("give model_version or version_label, not both")
     servers = (server,) if isinstance(server, str) else tuple(server)
     connection = connection or Connection(servers=servers)
     retry = RetryTimeout.of(patience if retry_timeout is None else retry_timeout)
-    with ModelClient(connection, model, retry, timeout) as model_client:
+    requested = RequestedModel(model, model_version, version_label)
+    with ModelClient(connection, requested, retry, timeout) as model_client:
         tuner = Tuner(batch_size, in_flight, model_client.servers, 3 * model_client.current.image_size**2)
         pipeline: Pipeline[_Given] = Pipeline(model_client, tuner, threads or os.cpu_count() or 1, Times())
         for results in pipeline.run(_Given.of(image) for image in images):

@@ -17,13 +17,17 @@ class ServerOptions:
     Attributes:
         connection: the servers.
         model: the model's name there.
-        local_server: a model's folder to serve for this run, instead of `connection` and `model`.
+        model_version: the version to ask; None for the newest, or that of `version_label`.
+        version_label: label of the version to ask; None for the newest, or `model_version`.
+        local_server: a model's folder to serve for this run, instead of all of these.
         timeout: deadline of one attempt of a request in seconds.
         retry_timeout: seconds to keep trying without an answer from any server; None for the defaults.
     """
 
     connection: Connection = field(default_factory=Connection)
     model: str = "classifier"
+    model_version: int | None = None
+    version_label: str | None = None
     local_server: Path | None = None
     timeout: float = 60.0
     retry_timeout: float | None = None
@@ -109,6 +113,8 @@ class RunConfig:
             "limit": selection.limit,
             "shuffle": selection.shuffle,
             "servers": [str(server.local_server)] if server.local_server else list(server.connection.servers),
+            "model_version": None if server.local_server else server.model_version,
+            "version_label": None if server.local_server else server.version_label,
             "labels": output.labels,
             "format": output.file_format,
             "top_k": output.top_k,

@@ -12,6 +12,7 @@ from classify_client.after_run import AnalysisContext, analyse_mistakes
 from classify_client.config import RunConfig, ServerOptions
 from classify_client.errors import ClassifyError, InputError, OutputError, OutputGone
 from classify_client.inference.batch import Result
+from classify_client.inference.codec import RequestedModel
 from classify_client.inference.connection import Connection
 from classify_client.inference.load_balancer import RetryTimeout
 from classify_client.inference.local_server import local_server
@@ -81,10 +82,11 @@ def run(config: RunConfig) -> Outcome:
 
 def _connect(server: ServerOptions, quiet: bool, stack: ExitStack) -> ModelClient:
     """A client of the given servers, or of a local one that ends with the stack."""
-    connection, model = server.connection, server.model
+    connection, model = server.connection, RequestedModel(server.model, server.model_version, server.version_label)
     if server.local_server:
         with waiting("Starting the local server", quiet):
-            address, model = stack.enter_context(local_server(server.local_server))
+            address, name = stack.enter_context(local_server(server.local_server))
+        model = RequestedModel(name)
         connection = Connection(servers=(address,))
     return ModelClient(connection, model, RetryTimeout.of(server.retry_timeout), server.timeout)
 

@@ -3,11 +3,14 @@
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import grpc
 import pytest
 from click.testing import CliRunner
-from saved_models import save_model
+from saved_models import ask_for, save_model
+from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
 from classify_serving.cli import client_command, main
 from classify_serving.server.run import RunningServer
@@ -78,10 +81,59 @@ def test_when_ready_it_prints_the_address_and_the_next_step(tmp_path: Path, by_p
     assert errors.splitlines() == ([] if by_program else [next_step])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ((), "give either MODEL"),
+        (("m", "--model-config-file", "FILE"), "give either MODEL"),
+        (("--model-config-file", "FILE", "--name", "x"), "leave --name out"),
+        (("m", "--model-config-file-poll-wait-seconds", "1"), "is only for --model-config-file"),
+        (("m", "--allow-version-labels-for-unavailable-models"), "is only for --model-config-file"),
+    ],
+)
+def test_a_model_or_a_file_of_models_is_given(tmp_path: Path, arguments: tuple[str, ...], reason: str) -> None:
+    (tmp_path / "models.config").touch()
+    names = {"FILE": str(tmp_path / "models.config")}
+    result = CliRunner().invoke(main, [names.get(argument, argument) for argument in arguments])
+    assert result.exit_code == 2
+    assert reason in result.stderr
+
+
+def test_a_file_of_models_is_served_and_followed(tmp_path: Path) -> None:
+    folders = [save_model(tmp_path / "m", 1).parent, save_model(tmp_path / "n", 2).parent]
+    save_model(tmp_path / "m", 2)
+    models = "".join(
+        f'config {{ name: "{folder.name}" base_path: "{folder}" model_platform: "tensorflow"'
+        f' version_labels {{ key: "stable" value: 2 }} POLICY }}'
+        for folder in folders
+    )
+    path = tmp_path / "models.config"
+    path.write_text(f"model_config_list {{ {models} }}".replace("POLICY", "model_version_policy { all {} }"))
+    command = [sys.executable, "-m", "classify_serving", "--model-config-file", str(path), "--port", "0"]
+    options = ["--model-config-file-poll-wait-seconds", "1", "--allow-version-labels-for-unavailable-models"]
+    with subprocess.Popen(
+        [*command, *options, "--until-stdin-closes"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        words = process.stdout.readline().split()
+        assert " ".join(words[:-1]) == "Serving m versions 1, 2 and n version 2 on"
+        with grpc.insecure_channel(words[-1]) as channel:
+            request = ask_for([1.0], "m")
+            request.model_spec.version_label = "stable"
+            predict = PredictionServiceStub(channel).Predict
+            assert predict(request, timeout=20).model_spec.version.value == 2
+            path.write_text(path.read_text().replace("value: 2", "value: 1", 1))
+            deadline = time.monotonic() + 60
+            while predict(request, timeout=20).model_spec.version.value == 2:
+                assert time.monotonic() < deadline
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
 def test_the_next_step_fits_the_server() -> None:
-    server = RunningServer(name="classifier", version=1, address="0.0.0.0:8500", rest_address=None)
+    server = RunningServer(models={"pets": [3], "classifier": [1]}, address="0.0.0.0:8500", rest_address=None)
     assert client_command(server, None) == "classify-client ./images --server localhost:8500"
-    named = RunningServer(name="my model", version=1, address="gpu-box:8500", rest_address=None)
+    named = RunningServer(models={"my model": [1]}, address="gpu-box:8500", rest_address=None)
     assert client_command(named, Path("tls/ssl.config")) == (
         "classify-client ./images --server gpu-box:8500 --model 'my model'"
         " --ca tls/ca.crt --cert tls/client.crt --key tls/client.key"

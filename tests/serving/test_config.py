@@ -17,6 +17,7 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from classify_serving.server.batching import read_batching
 from classify_serving.server.errors import SslError
+from classify_serving.server.models.registry import Models
 from classify_serving.server.servable import load_servable
 from classify_serving.server.server import ModelServer
 from classify_serving.server.tls import read_credentials
@@ -106,7 +107,7 @@ def test_only_clients_with_a_certificate_are_accepted(tls: Path) -> None:
     folder = save_model(tls / "m", 1).parent
     credentials = read_credentials(tls / "ssl.config")
     root, key, certificate = ((tls / name).read_bytes() for name in ("ca.crt", "client.key", "client.crt"))
-    with ModelServer(load_servable(folder), "localhost", credentials=credentials) as server:
+    with ModelServer(Models(load_servable(folder)), "localhost", credentials=credentials) as server:
         for credentials_of_client, accepted in (
             (grpc.ssl_channel_credentials(root, key, certificate), True),
             (grpc.ssl_channel_credentials(root), False),

@@ -70,6 +70,8 @@ def main(max_failures: int, fail_under: float | None, as_json: bool, dry_run: bo
     3 no server or no such model, 130 interrupted.
     """
     _check_local_server(options["local_server"])
+    if options["model_version"] is not None and options["version_label"] is not None:
+        raise click.UsageError("give --model-version or --version-label, not both")
     for stream in (sys.stdout, sys.stderr):
         # Names of files and classes may contain characters that the terminal's encoding does not have.
         if isinstance(stream, TextIOWrapper):
@@ -95,7 +97,18 @@ def main(max_failures: int, fail_under: float | None, as_json: bool, dry_run: bo
 def _check_local_server(local_server: Path | None) -> None:
     """Refuse options for other servers next to --local-server; environment variables may be meant for other runs."""
     ctx = click.get_current_context()
-    for name in ("servers", "model", "tls", "ca", "cert", "key", "tls_name", "token_file"):
+    for name in (
+        "servers",
+        "model",
+        "model_version",
+        "version_label",
+        "tls",
+        "ca",
+        "cert",
+        "key",
+        "tls_name",
+        "token_file",
+    ):
         if local_server and ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             option = "server" if name == "servers" else name.replace("_", "-")
             raise click.UsageError(f"--local-server starts a server of its own: leave --{option} out")

@@ -95,6 +95,17 @@ _SERVER: Final = [
         help="gRPC address of a model server; repeatable. Several servers, or addresses of one name, share the work.",
     ),
     click.option("--model", default="classifier", help="Name of the model on the server."),
+    click.option(
+        "--model-version",
+        type=click.IntRange(0, 2**63 - 1),
+        metavar="N",
+        help="Version of the model to ask.  [default: the newest]",
+    ),
+    click.option(
+        "--version-label",
+        metavar="LABEL",
+        help="Ask the version that has this label on the server, such as stable, instead of --model-version.",
+    ),
     _renamed(
         "--local-server",
         old="--embedded",

@@ -28,6 +28,27 @@ class Answer:
     version: int
 
 
+@dataclass(frozen=True)
+class RequestedModel:
+    """The model that requests ask for, by its name on the server, and which version of it.
+
+    Attributes:
+        name: of the model.
+        version: its number; None for any.
+        label: that the server has given to a version; None for any. At most one of the two is set: with neither, the
+            newest version answers.
+    """
+
+    name: str
+    version: int | None = None
+    label: str | None = None
+
+    def __str__(self) -> str:
+        if self.version is not None:
+            return f"{self.name} version {self.version}"
+        return self.name if self.label is None else f"{self.name} with the label {self.label}"
+
+
 class Codec(Protocol):
     """One protocol.
 
@@ -38,7 +59,7 @@ class Codec(Protocol):
     method: str
 
     def encode(
-        self, model: str, signature: str, inputs: Mapping[str, NDArray[np.generic]], outputs: Sequence[str]
+        self, model: RequestedModel, signature: str, inputs: Mapping[str, NDArray[np.generic]], outputs: Sequence[str]
     ) -> bytes:
         """Write a request for some outputs of one of a model's signatures."""
 
@@ -56,11 +77,11 @@ class PredictCodec:
     method: str = "/tensorflow.serving.PredictionService/Predict"
 
     def encode(
-        self, model: str, signature: str, inputs: Mapping[str, NDArray[np.generic]], outputs: Sequence[str]
+        self, model: RequestedModel, signature: str, inputs: Mapping[str, NDArray[np.generic]], outputs: Sequence[str]
     ) -> bytes:
         """As the protocol says."""
         request = PredictRequest(
-            model_spec=ModelSpec(name=model, signature_name=signature),
+            model_spec=_model_spec(model, signature),
             inputs={name: to_tensor(value) for name, value in inputs.items()},
             output_filter=outputs,
         )
@@ -76,6 +97,15 @@ class PredictCodec:
         except (AnswerError, DecodeError, TensorError) as error:
             raise CodecError(str(error)) from error
         return Answer(arrays, response.model_spec.version.value)
+
+
+def _model_spec(model: RequestedModel, signature: str) -> ModelSpec:
+    spec = ModelSpec(name=model.name, signature_name=signature)
+    if model.version is not None:
+        spec.version.value = model.version
+    if model.label is not None:
+        spec.version_label = model.label
+    return spec
 
 
 PREDICT: Final = PredictCodec()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classify_client.errors import ServiceError
-from classify_client.inference.codec import PREDICT, Answer, Codec, CodecError
+from classify_client.inference.codec import PREDICT, Answer, Codec, CodecError, RequestedModel
 from classify_client.inference.connection import Connection
 from classify_client.inference.exceptions import ModelChanged, RequestRefused
 from classify_client.inference.load_balancer import LoadBalancer, RetryTimeout
@@ -52,7 +52,7 @@ class ModelClient:
 
     Args:
         connection: the servers.
-        model: the model's name there.
+        model: the model there; a name stands for its newest version.
         retry_timeout: how long to keep trying without an answer.
         timeout: deadline of one attempt of a request in seconds.
         codec: the protocol.
@@ -64,12 +64,12 @@ class ModelClient:
     def __init__(
         self,
         connection: Connection,
-        model: str,
+        model: RequestedModel | str,
         retry_timeout: RetryTimeout | None = None,
         timeout: float = 60.0,
         codec: Codec = PREDICT,
     ) -> None:
-        self.model = model
+        self.model = RequestedModel(model) if isinstance(model, str) else model
         self._codec = codec
         self._balancer = LoadBalancer(connection, codec.method, retry_timeout or RetryTimeout(), timeout)
         self.servers = len(connection.servers)

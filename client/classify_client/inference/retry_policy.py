@@ -11,6 +11,7 @@
 | any | timeout exceeded while waiting in batching queue | the deadline was too short | EXTEND_DEADLINE |
 | DEADLINE_EXCEEDED | | slow or hanging server | EXTEND_DEADLINE |
 | INVALID_ARGUMENT | task size | more images than `max_batch_size` | SPLIT |
+| INVALID_ARGUMENT | unrecognized servable version label | no version has this label | ABORT |
 | INVALID_ARGUMENT, and every status not listed | | an image of this batch, or all | BISECT |
 | FAILED_PRECONDITION | | the model cannot do this at all | FAIL_REQUEST |
 | NOT_FOUND | | no such model, or not loaded yet | RETRY at the start, else ABORT |
@@ -54,6 +55,7 @@ _RULES: Final[tuple[tuple[StatusCode | None, str, RetryAction], ...]] = (
     (StatusCode.RESOURCE_EXHAUSTED, "", RetryAction.THROTTLE),
     (StatusCode.DEADLINE_EXCEEDED, "", RetryAction.EXTEND_DEADLINE),
     (StatusCode.INVALID_ARGUMENT, "task size", RetryAction.SPLIT),
+    (StatusCode.INVALID_ARGUMENT, "unrecognized servable version label", RetryAction.ABORT),
     (StatusCode.FAILED_PRECONDITION, "", RetryAction.FAIL_REQUEST),
     (StatusCode.NOT_FOUND, "", RetryAction.ABORT),
     (StatusCode.CANCELLED, "", RetryAction.RETRY),
@@ -114,6 +116,16 @@ def error_message(error: grpc.RpcError, address: str) -> str:
             )
         case StatusCode.DEADLINE_EXCEEDED:
             return f"the server at {address} did not answer in time: raise --timeout, or lower --batch-size"
+        case StatusCode.INVALID_ARGUMENT:
+            return (
+                f"the server at {address} has no version with this label ({_details(error)}): correct --version-label,"
+                " or --model"
+            )
+        case StatusCode.NOT_FOUND if "Specific(" in _details(error):
+            return (
+                f"the server at {address} does not serve this version of the model ({_details(error)}): correct"
+                " --model-version or --model, or wait until the server has loaded it"
+            )
         case StatusCode.NOT_FOUND:
             return (
                 f"the server at {address} does not have this model ({_details(error)}): correct --model, which is the"

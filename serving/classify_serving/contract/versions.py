@@ -34,18 +34,20 @@ def find_version(folder: Path) -> Path:
     """
     if not folder.is_dir():
         raise ServableError(f"no model folder {folder}: train one with classify-train train, or correct the path")
-    if is_version(folder) and _is_servable(folder):
+    if is_servable_version(folder):
         return folder
-    if version := _newest_servable(folder):
-        return version
-    nested = sorted(child for child in folder.iterdir() if child.is_dir() and _newest_servable(child))
+    if versions := servable_versions(folder):
+        return next(iter(versions.values()))
+    nested = sorted(child for child in folder.iterdir() if child.is_dir() and servable_versions(child))
     hint = f"did you mean {nested[0]}?" if nested else "train one with classify-train train"
     raise ServableError(f"no model version (a numbered folder with a {SAVED_MODEL}) in {folder}: {hint}")
 
 
-def _is_servable(version: Path) -> bool:
-    return (version / SAVED_MODEL).is_file()
+def servable_versions(model: Path) -> dict[int, Path]:
+    """The folders of a model's complete versions by number, the highest first; empty if there are none."""
+    return {int(path.name): path for path in version_folders(model) if is_servable_version(path)}
 
 
-def _newest_servable(model: Path) -> Path | None:
-    return next(filter(_is_servable, version_folders(model)), None)
+def is_servable_version(folder: Path) -> bool:
+    """Whether a folder is a complete version: its name is a number, and it contains a SavedModel."""
+    return is_version(folder) and (folder / SAVED_MODEL).is_file()

@@ -3,6 +3,7 @@
 ServerConfigError     the server cannot start with the given options
 |-- AddressError      an address to listen on
 |-- BatchingError     the batching parameters file
+|-- ModelConfigError  the model configuration file
 `-- SslError          the SSL configuration file
 RequestError          a client's request is refused
 
@@ -28,6 +29,10 @@ class AddressError(ServerConfigError):
 
 class BatchingError(ServerConfigError):
     """The batching parameters cannot be used; the message names the file."""
+
+
+class ModelConfigError(ServerConfigError):
+    """The model configuration cannot be used; the message names the file or the model."""
 
 
 class SslError(ServerConfigError):

@@ -21,7 +21,6 @@ from tensorflow_serving.apis.get_model_metadata_pb2 import (
 from tensorflow_serving.apis.get_model_status_pb2 import (
     GetModelStatusRequest,
     GetModelStatusResponse,
-    ModelVersionStatus,
 )
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
@@ -29,18 +28,28 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 from classify_serving.contract.model import SERVING_DEFAULT
 from classify_serving.server.errors import RequestError, invalid_argument
 from classify_serving.server.input_tensors import read_inputs
+from classify_serving.server.models.registry import Models, find_servable, requested_version
 from classify_serving.server.servable import Servable
 
 _SIGNATURE_DEF: Final = "signature_def"
 
 
-def predict(servable: Servable, request: PredictRequest) -> PredictResponse:
+def predict(models: Models, request: PredictRequest) -> PredictResponse:
     """Run a signature on a request's inputs and return the outputs in `output_filter`, or all if it is empty.
 
     Raises:
         RequestError: the request is refused, or the model fails on its inputs.
     """
-    spec = _resolve_model(servable, request)
+    return run_signature(find_servable(models.current, _model_spec(request)), request)
+
+
+def run_signature(servable: Servable, request: PredictRequest) -> PredictResponse:
+    """The same for the version that the request asks for.
+
+    Raises:
+        RequestError: the request is refused, or the model fails on its inputs.
+    """
+    spec = _spec_of(servable)
     spec.signature_name = request.model_spec.signature_name or SERVING_DEFAULT
     signature = find_signature(servable, spec.signature_name)
     inputs = read_inputs(request.inputs, signature, servable.max_batch_size)
@@ -54,41 +63,38 @@ def predict(servable: Servable, request: PredictRequest) -> PredictResponse:
     return PredictResponse(model_spec=spec, outputs={alias: _encode_output(outputs[alias]) for alias in wanted})
 
 
-def model_metadata(servable: Servable, request: GetModelMetadataRequest) -> GetModelMetadataResponse:
-    """Describe the model's signatures: `signature_def` is the only metadata field that TensorFlow Serving has.
+def model_metadata(models: Models, request: GetModelMetadataRequest) -> GetModelMetadataResponse:
+    """Describe the signatures of a version: `signature_def` is the only metadata field that TensorFlow Serving has.
 
     Raises:
-        RequestError: the request names another model, another version or another metadata field.
+        RequestError: there is no such model, version, label or metadata field.
     """
-    spec = _resolve_model(servable, request)
+    servable = find_servable(models.current, _model_spec(request))
     if not request.metadata_field:
         raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
     for field in request.metadata_field:
         if field != _SIGNATURE_DEF:
             raise invalid_argument(f"Metadata field {field} is not supported")
-    response = GetModelMetadataResponse(model_spec=spec)
+    response = GetModelMetadataResponse(model_spec=_spec_of(servable))
     response.metadata[_SIGNATURE_DEF].Pack(SignatureDefMap(signature_def=servable.signatures))
     return response
 
 
-def model_status(servable: Servable, request: GetModelStatusRequest) -> GetModelStatusResponse:
-    """Report the served version, whose state is always `AVAILABLE`.
+def model_status(models: Models, request: GetModelStatusRequest) -> GetModelStatusResponse:
+    """Report the state of the version that a request names by number or label, otherwise of all versions.
 
     Raises:
-        RequestError: the request names another model or version.
+        RequestError: the server does not know the model, version or label.
     """
-    name = request.model_spec.name
-    if name != servable.name:
-        raise RequestError(grpc.StatusCode.NOT_FOUND, f"Could not find any versions of model {name}")
-    try:
-        _resolve_model(servable, request)
-    except RequestError as error:
-        if error.code != grpc.StatusCode.NOT_FOUND:
-            raise
-        version = request.model_spec.version.value
-        raise RequestError(error.code, f"Could not find version {version} of model {name}") from error
-    status = ModelVersionStatus(version=servable.version, state=ModelVersionStatus.AVAILABLE)
-    return GetModelStatusResponse(model_version_status=[status])
+    spec, current = _model_spec(request), models.current
+    if spec.name not in current:
+        raise RequestError(grpc.StatusCode.NOT_FOUND, f"Could not find any versions of model {spec.name}")
+    version = requested_version(current, spec)
+    statuses = [status for status in current[spec.name].statuses() if version in (None, status.version)]
+    if not statuses:
+        which = "any versions" if version is None else f"version {version}"
+        raise RequestError(grpc.StatusCode.NOT_FOUND, f"Could not find {which} of model {spec.name}")
+    return GetModelStatusResponse(model_version_status=statuses)
 
 
 def find_signature(servable: Servable, name: str) -> SignatureDef:
@@ -102,19 +108,17 @@ def find_signature(servable: Servable, name: str) -> SignatureDef:
     return servable.signatures[name]
 
 
-def _resolve_model(servable: Servable, request: Any) -> ModelSpec:
-    """Check that a request names the served model; returns its name and version for the response."""
+def _model_spec(request: Any) -> ModelSpec:
     if not request.HasField("model_spec"):
         raise invalid_argument("Missing ModelSpec")
-    spec = request.model_spec
-    if spec.version_label:
-        raise invalid_argument(f"Unrecognized servable version label: {spec.version_label}")
-    asked = f"Specific({spec.name}, {spec.version.value})" if spec.HasField("version") else f"Latest({spec.name})"
-    if spec.name != servable.name or (spec.HasField("version") and spec.version.value != servable.version):
-        raise RequestError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {asked}")
-    resolved = ModelSpec(name=servable.name)
-    resolved.version.value = servable.version
-    return resolved
+    return request.model_spec
+
+
+def _spec_of(servable: Servable) -> ModelSpec:
+    """Name and version of what answers, for the response."""
+    spec = ModelSpec(name=servable.name)
+    spec.version.value = servable.version
+    return spec
 
 
 def _select_outputs(output_filter: Iterable[str], signature: SignatureDef) -> list[str]:

@@ -47,19 +47,6 @@ class Servable:
     max_batch_size: int = DEFAULT_BATCH_SIZE
 
 
-class Servables:
-    """The version that answers requests; assign `current` to replace it by another version.
-
-    Running requests keep the old version until they are done; then its memory is freed.
-
-    Args:
-        servable: the first version.
-    """
-
-    def __init__(self, servable: Servable) -> None:
-        self.current = servable
-
-
 def load_servable(folder: Path, name: str | None = None, batching: Batching | None = None) -> Servable:
     """Load the newest version in `folder` and run its warm-up requests.
 

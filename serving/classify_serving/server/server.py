@@ -14,14 +14,20 @@ from tensorflow_serving.apis.model_service_pb2_grpc import add_ModelServiceServi
 from tensorflow_serving.apis.prediction_service_pb2_grpc import add_PredictionServiceServicer_to_server
 
 from classify_serving.server.errors import AddressError
-from classify_serving.server.servable import Servable, Servables
+from classify_serving.server.models.registry import Models
 from classify_serving.server.services import MalformedMessages, ModelService, PredictionService
 
 DEFAULT_MAX_REQUEST_MB: Final = 128
 """Most megabytes (2**20 bytes) of a request: 128 images of 512 x 512 pixels are 96 MB."""
 
+MAX_WAITING: Final = 1000
+"""Requests that wait for a thread; further ones are refused (RESOURCE_EXHAUSTED)."""
+
 _OPTIONS: Final = (
     ("grpc.max_send_message_length", -1),
+    # Without its estimate of the bandwidth, gRPC receives 64 KiB of each waiting request, and the rest when a thread is
+    # free. With it, it receives megabytes of each.
+    ("grpc.http2.bdp_probe", 0),
     # By default, a second server could listen on the same port without an error and would get half of the requests.
     ("grpc.so_reuseport", 0),
 )
@@ -29,12 +35,10 @@ _HEALTH_NAMES: Final = ("", "tensorflow.serving.PredictionService", "tensorflow.
 
 
 class ModelServer:
-    """A gRPC server for one model; it listens from its creation until `stop`. A context manager.
-
-    Assign `servables.current` to serve another version while the server runs.
+    """A gRPC server for some models; it listens from its creation until `stop`. A context manager.
 
     Args:
-        servable: the loaded and warmed-up version to serve, so that a listening server is ready.
+        models: what to serve; loaded and warmed up, so that a listening server is ready. They may be replaced later.
         host: address or host name to listen on.
         port: port to listen on; 0 chooses a free port.
         threads: number of requests processed at the same time. TensorFlow uses all cores for each request; with
@@ -43,7 +47,7 @@ class ModelServer:
         max_request_mb: larger messages are refused (RESOURCE_EXHAUSTED), in megabytes of 2**20 bytes.
 
     Attributes:
-        servables: the version that answers requests.
+        models: what answers requests.
         address: `host:port`, with the chosen port.
 
     Raises:
@@ -52,21 +56,22 @@ class ModelServer:
 
     def __init__(
         self,
-        servable: Servable,
+        models: Models,
         host: str = "127.0.0.1",
         port: int = 0,
         threads: int = 4,
         credentials: grpc.ServerCredentials | None = None,
         max_request_mb: int = DEFAULT_MAX_REQUEST_MB,
     ) -> None:
-        self.servables = Servables(servable)
+        self.models = models
         self._server = grpc.server(
             ThreadPoolExecutor(threads, "grpc"),
             interceptors=[MalformedMessages()],
+            maximum_concurrent_rpcs=threads + MAX_WAITING,
             options=[*_OPTIONS, ("grpc.max_receive_message_length", max_request_mb * 2**20)],
         )
-        add_PredictionServiceServicer_to_server(PredictionService(self.servables), self._server)
-        add_ModelServiceServicer_to_server(ModelService(self.servables), self._server)
+        add_PredictionServiceServicer_to_server(PredictionService(self.models), self._server)
+        add_ModelServiceServicer_to_server(ModelService(self.models), self._server)
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self.address = f"{host}:{self._listen(f'{host}:{port}', credentials)}"

@@ -13,8 +13,8 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceServicer
 
 from classify_serving.server.errors import RequestError, internal_error
+from classify_serving.server.models.registry import Models
 from classify_serving.server.requests import model_metadata, model_status, predict
-from classify_serving.server.servable import Servable, Servables
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -24,44 +24,44 @@ _log = logging.getLogger(__name__)
 class PredictionService(PredictionServiceServicer):  # type: ignore[misc]  # untyped generated code
     """The methods `Predict` and `GetModelMetadata`."""
 
-    def __init__(self, servables: Servables) -> None:
-        self._servables = servables
+    def __init__(self, models: Models) -> None:
+        self._models = models
 
     def Predict(self, request: PredictRequest, context: grpc.ServicerContext) -> PredictResponse:  # noqa: N802
         """Run a signature on the request's inputs."""
         seconds_left = context.time_remaining()
         if seconds_left is not None and seconds_left <= 0:
             context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed before the request was started")
-        return _answer(predict, self._servables.current, request, context)
+        return _answer(predict, self._models, request, context)
 
     def GetModelMetadata(  # noqa: N802
         self, request: GetModelMetadataRequest, context: grpc.ServicerContext
     ) -> GetModelMetadataResponse:
         """Describe the model's signatures."""
-        return _answer(model_metadata, self._servables.current, request, context)
+        return _answer(model_metadata, self._models, request, context)
 
 
 class ModelService(ModelServiceServicer):  # type: ignore[misc]  # untyped generated code
     """The method `GetModelStatus`."""
 
-    def __init__(self, servables: Servables) -> None:
-        self._servables = servables
+    def __init__(self, models: Models) -> None:
+        self._models = models
 
     def GetModelStatus(  # noqa: N802
         self, request: GetModelStatusRequest, context: grpc.ServicerContext
     ) -> GetModelStatusResponse:
-        """Report the served version."""
-        return _answer(model_status, self._servables.current, request, context)
+        """Report the states of a model's versions."""
+        return _answer(model_status, self._models, request, context)
 
 
 def _answer(
-    handler: Callable[[Servable, _Request], _Response],
-    servable: Servable,
+    handler: Callable[[Models, _Request], _Response],
+    models: Models,
     request: _Request,
     context: grpc.ServicerContext,
 ) -> _Response:
     try:
-        return handler(servable, request)
+        return handler(models, request)
     except RequestError as error:
         context.abort(error.code, str(error))
     except Exception as error:

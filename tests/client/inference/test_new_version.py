@@ -2,20 +2,17 @@
 
 import threading
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from client_support import Client
 from numpy.typing import NDArray
-from server_support import servable_of, start_server
+from server_support import EmbeddingModel, servable_of, start_server
 from support import BrightnessModel, make_metadata, write_picture
-from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
 from classify_serving.contract import model as contract
-from classify_serving.server.servable import Servable
+from classify_serving.server.models.registry import Models
 from classify_serving.server.server import ModelServer
 
 
@@ -32,7 +29,7 @@ class ReplacedModel(BrightnessModel):
         if signature != contract.METADATA:
             self.batches -= 1
             if self.batches == 0 and self.server:
-                self.server.servables.current = servable_of(self.successor)
+                self.server.models.current = Models(servable_of(self.successor)).current
         return answer
 
 
@@ -76,29 +73,6 @@ def test_the_run_continues_with_the_new_version(changes: dict[str, Any], tmp_pat
         assert second.images == images_sent + 6, "only the images that version 1 had classified"
 
 
-class EmbeddingModel(BrightnessModel):
-    """Also has the signature `embed`, and records the sizes of the images that it receives there."""
-
-    def __init__(self, **changes: Any) -> None:
-        super().__init__(make_metadata(**changes))
-        self.sizes: list[int] = []
-
-    def predict(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        if signature != contract.EMBED:
-            return super().predict(signature, inputs)
-        self.sizes.append(inputs[contract.IMAGES].shape[1])
-        return {contract.EMBEDDING: np.ones((len(inputs[contract.IMAGES]), 512), np.float32)}
-
-    def servable(self) -> Servable:
-        """The model with its three signatures."""
-        plain = servable_of(self)
-        embed = SignatureDef(
-            inputs=plain.signatures[contract.SERVING_DEFAULT].inputs,
-            outputs={contract.EMBEDDING: {"dtype": 1, "tensor_shape": {"dim": [{"size": -1}, {"size": 512}]}}},
-        )
-        return replace(plain, signatures={**plain.signatures, contract.EMBED: embed})
-
-
 def test_images_are_decoded_again_for_the_version_that_answers_after_the_run(tmp_path: Path) -> None:
     for index in range(4):
         write_picture(tmp_path / f"images/white/{index}.png", 250)
@@ -108,7 +82,7 @@ def test_images_are_decoded_again_for_the_version_that_answers_after_the_run(tmp
 
         def switch() -> None:
             first.asked.wait(30)
-            server.servables.current = second.servable()
+            server.models.current = Models(second.servable()).current
 
         thread = threading.Thread(target=switch)
         thread.start()

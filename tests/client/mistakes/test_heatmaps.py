@@ -16,6 +16,7 @@ from classify_client.mistakes.heatmaps import overlay
 from classify_serving.exchange.embeddings import EmbeddingsError, read_embeddings
 from classify_serving.exchange.review import read_review
 from classify_serving.exchange.train_embeddings import TrainEmbeddings, write_train_embeddings
+from classify_serving.server.models.registry import Models
 from classify_serving.server.servable import load_servable
 from classify_serving.server.server import ModelServer
 from classify_training.export.signatures import Signatures
@@ -67,7 +68,7 @@ def corners(corner_model: Path, tmp_path: Path) -> Iterator[Client]:
         path = tmp_path / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(path)
-    with ModelServer(load_servable(corner_model)) as server:
+    with ModelServer(Models(load_servable(corner_model))) as server:
         model = BrightnessModel(make_metadata())
         yield Client(model, server.address, tmp_path / "images", tmp_path / "classified")
 

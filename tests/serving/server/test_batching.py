@@ -13,6 +13,7 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServic
 
 from classify_serving.server.batching import Batching, read_batching
 from classify_serving.server.errors import BatchingError
+from classify_serving.server.models.registry import Models
 from classify_serving.server.servable import load_servable
 from classify_serving.server.server import ModelServer
 
@@ -21,7 +22,7 @@ BATCHING = Batching(max_batch_size=8, batch_timeout_micros=200_000, num_batch_th
 
 def sizes(folder: Path, batching: Batching, requests: list[list[float]]) -> list[int | grpc.StatusCode]:
     """Send all requests at once; returns for each the size of the batch that it ran in, or its error status."""
-    server = ModelServer(load_servable(folder, batching=batching), threads=len(requests))
+    server = ModelServer(Models(load_servable(folder, batching=batching)), threads=len(requests))
     with server, grpc.insecure_channel(server.address) as channel:
         predict = PredictionServiceStub(channel).Predict
         calls = [predict.future(ask_for(values, folder.name), timeout=60) for values in requests]

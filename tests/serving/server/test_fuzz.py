@@ -8,8 +8,10 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from http.client import HTTPResponse
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import pytest
@@ -19,6 +21,7 @@ from hypothesis import strategies as st
 from saved_models import save_model
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
+from classify_serving.server.models.registry import Models
 from classify_serving.server.rest.server import RestServer
 from classify_serving.server.servable import load_servable
 from classify_serving.server.server import ModelServer
@@ -34,17 +37,27 @@ BOUNDED = settings(
     suppress_health_check=list(HealthCheck),
 )
 
-VALID = PredictRequest(
-    model_spec={"name": "m", "version": {"value": 3}},
-    inputs={"x": tf.make_tensor_proto([1.0, 2.0], tf.float32)},
-    output_filter=["double"],
-).SerializeToString()
+VALID = [
+    PredictRequest(
+        model_spec={"name": "m"} | choice,
+        inputs={"x": tf.make_tensor_proto([1.0, 2.0], tf.float32)},
+        output_filter=["double"],
+    ).SerializeToString()
+    for choice in ({"version": {"value": 3}}, {"version_label": "stable"})
+]
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 EXPECTED = [
     grpc.StatusCode.OK,
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.FAILED_PRECONDITION,
 ]
+CHOICES = st.one_of(
+    st.just({}),
+    st.builds(lambda number: {"version": {"value": number}}, st.integers(-(2**63), 2**63 - 1) | st.just(3)),
+    st.builds(lambda label: {"version_label": label}, st.sampled_from(["stable", "late"]) | TEXT),
+)
+"""Of a version: none, a number or a label."""
 SIZES = st.one_of(st.integers(-3, 3), st.integers(-(2**63), 2**63 - 1))
 FLOAT, STRING = 1, 7
 JSON = st.recursive(
@@ -56,11 +69,16 @@ JSON = st.recursive(
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, str]]:
-    """The method `Predict`, which takes and returns bytes, and the address of REST, for the same model."""
-    folder = save_model(tmp_path_factory.mktemp("models") / "m", 3).parent
+    """The method `Predict`, which takes and returns bytes, and the address of REST, for the same model.
+
+    It has two versions, a label for one of them and a label for a version that is not loaded.
+    """
+    folder = tmp_path_factory.mktemp("models") / "m"
+    models = Models(*(load_servable(save_model(folder, version)) for version in (3, 4)))
+    models.current = {"m": replace(models.current["m"], labels={"stable": 3, "late": 9})}
     with (
-        ModelServer(load_servable(folder)) as server,
-        RestServer(server.servables, "127.0.0.1", 0) as rest,
+        ModelServer(models) as server,
+        RestServer(server.models, "127.0.0.1", 0) as rest,
         grpc.insecure_channel(server.address) as channel,
     ):
         yield channel.unary_unary("/tensorflow.serving.PredictionService/Predict"), rest.address
@@ -101,11 +119,12 @@ def tensors(draw: st.DrawFn) -> bytes:
     tensor["dtype"] = draw(st.one_of(st.just(dtype), st.integers(0, 130)))
     rank = draw(st.sampled_from([1, 1, 1, 0, 2, 3]))
     tensor["tensor_shape"] = {"dim": [{"size": draw(SIZES)} for _ in range(rank)]}
-    request = PredictRequest(model_spec={"name": "m", "signature_name": signature}, inputs={alias: tensor})
+    spec = {"name": "m", "signature_name": signature} | draw(CHOICES)
+    request = PredictRequest(model_spec=spec, inputs={alias: tensor})
     return bytes(request.SerializeToString())
 
 
-@given(content=st.one_of(st.binary(max_size=60), mutated(VALID), tensors()))
+@given(content=st.one_of(st.binary(max_size=60), st.sampled_from(VALID).flatmap(mutated), tensors()))
 @BOUNDED
 def test_grpc_always_answers(servers: tuple[Any, str], content: bytes) -> None:
     answer = servers[0].future(content, timeout=20)
@@ -113,8 +132,14 @@ def test_grpc_always_answers(servers: tuple[Any, str], content: bytes) -> None:
 
 
 PATHS = st.one_of(
-    st.sampled_from([b"/v1/models/m:predict", b"/v1/models/m", b"/v1/models/m/metadata", b"/v1/models/m/versions/3"]),
+    st.builds(
+        lambda version, action: b"/v1/models/m" + version + action,
+        st.sampled_from([b"", b"/versions/3", b"/versions/5", b"/labels/stable", b"/labels/late", b"/labels/%ff%00"]),
+        st.sampled_from([b"", b":predict", b"/metadata"]),
+    ),
     mutated(b"/v1/models/m/versions/3:predict"),
+    mutated(b"/v1/models/m/labels/%73table:predict"),
+    st.builds(lambda label: f"/v1/models/m/labels/{quote(label, safe='')}/metadata".encode(), TEXT),
 )
 REQUESTS = st.builds(
     lambda signature, key, value: json.dumps({"signature_name": signature, key: value}).encode(),

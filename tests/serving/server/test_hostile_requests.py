@@ -1,7 +1,10 @@
 """Malformed gRPC requests are refused with TensorFlow Serving's status before they take any memory."""
 
+import socket
+import threading
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from typing import Any
 
 import grpc
@@ -14,6 +17,7 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
 from classify_serving.server.errors import RequestError
+from classify_serving.server.models.registry import Models
 from classify_serving.server.requests import predict
 from classify_serving.server.server import ModelServer
 
@@ -81,17 +85,17 @@ def test_a_malformed_tensor_is_an_invalid_argument(
 
 
 def test_repeated_numbers_are_bounded_too() -> None:
-    servable = servable_of(BrightnessModel(make_metadata(image_size=512)))
+    models = Models(servable_of(BrightnessModel(make_metadata(image_size=512))))
     with pytest.raises(RequestError, match="repeated values may need up to 67108864 bytes"):
-        predict(servable, images(1000, 512, 512, 3, int_val=[1]))
+        predict(models, images(1000, 512, 512, 3, int_val=[1]))
 
 
 def test_no_memory_is_taken_for_what_is_refused() -> None:
-    servable = servable_of(BrightnessModel(make_metadata(image_size=512)))
+    models = Models(servable_of(BrightnessModel(make_metadata(image_size=512))))
     tracemalloc.start()
     for request in (images(1000, 512, 512, 3, int_val=[1]), images(HUGE, 512, 512, 3, int_val=[1]), texts(HUGE)):
         with pytest.raises(RequestError):
-            predict(servable, request)
+            predict(models, request)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**20
@@ -137,8 +141,60 @@ def test_an_unexpected_error_of_the_model_is_internal(
     assert "Traceback" not in capfd.readouterr().err
 
 
+class CountingProxy:
+    """Forwards connections to a server, and counts the bytes that the server accepts."""
+
+    def __init__(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        self._target = host, int(port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.accepted = 0
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._target)
+                for ends in ((client, server), (server, client)):
+                    threading.Thread(target=self._forward, args=(*ends, ends[0] is client), daemon=True).start()
+
+    def _forward(self, source: socket.socket, target: socket.socket, counted: bool) -> None:
+        with source, target, suppress(OSError):
+            while data := source.recv(2**16):
+                target.sendall(data)
+                self.accepted += len(data) if counted else 0
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+def test_requests_that_wait_for_a_thread_do_not_fill_the_memory() -> None:
+    model = BrightnessModel(make_metadata())
+    model.gate.clear()
+    servable, megabytes, count = servable_of(model), 8, 16
+    too_large = images(1, 8, 8, 3, tensor_content=bytes(megabytes * 2**20))
+    small = images(1, 8, 8, 3, tensor_content=bytes(192))
+    with (
+        ModelServer(Models(servable), threads=1) as server,
+        closing(CountingProxy(server.address)) as proxy,
+        grpc.insecure_channel(server.address) as channel,
+        grpc.insecure_channel(proxy.address) as through_proxy,
+    ):
+        running = PredictionServiceStub(channel).Predict.future(small, timeout=60)
+        assert model.asked.wait(20)
+        waiting = [PredictionServiceStub(through_proxy).Predict.future(too_large, timeout=3) for _ in range(count)]
+        codes = {call.code() for call in waiting}
+        model.gate.set()
+        assert codes == {grpc.StatusCode.DEADLINE_EXCEEDED}
+        # The server takes what fits into the window of each stream, and the rest when a thread is free.
+        assert proxy.accepted < count * 2**17
+        assert running.result().outputs
+
+
 def test_a_request_over_the_size_limit_is_refused() -> None:
-    server = ModelServer(servable_of(BrightnessModel(make_metadata())), max_request_mb=1)
+    server = ModelServer(Models(servable_of(BrightnessModel(make_metadata()))), max_request_mb=1)
     with server, grpc.insecure_channel(server.address) as channel:
         code, message = refusal(channel, images(1, 8, 8, 3, tensor_content=bytes(2**20 + 1)))
     assert code == grpc.StatusCode.RESOURCE_EXHAUSTED

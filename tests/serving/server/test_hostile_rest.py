@@ -13,8 +13,9 @@ import pytest
 from saved_models import save_model
 from server_support import FailingModel, servable_of
 
+from classify_serving.server.models.registry import Models
 from classify_serving.server.rest.server import MAX_CONNECTIONS, RestServer
-from classify_serving.server.servable import Servables, load_servable
+from classify_serving.server.servable import load_servable
 
 PREDICT = b"POST /v1/models/m:predict HTTP/1.1\r\nHost: x\r\n"
 STATUS = b"GET /v1/models/m HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -27,13 +28,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(folder: Path) -> Iterator[str]:
-    with RestServer(Servables(load_servable(folder)), "127.0.0.1", 0, max_request_mb=1) as server:
+    with RestServer(Models(load_servable(folder)), "127.0.0.1", 0, max_request_mb=1) as server:
         yield server.address
 
 
 @pytest.fixture(scope="module")
 def impatient(folder: Path) -> Iterator[str]:
-    with RestServer(Servables(load_servable(folder)), "127.0.0.1", 0, idle_seconds=1) as server:
+    with RestServer(Models(load_servable(folder)), "127.0.0.1", 0, idle_seconds=1) as server:
         yield server.address
 
 
@@ -172,7 +173,7 @@ def test_an_idle_connection_is_closed_even_if_it_sends_a_little(impatient: str) 
 
 
 def test_connections_are_limited(folder: Path) -> None:
-    with RestServer(Servables(load_servable(folder)), "127.0.0.1", 0) as server, ExitStack() as stack:
+    with RestServer(Models(load_servable(folder)), "127.0.0.1", 0) as server, ExitStack() as stack:
         opened = [stack.enter_context(closing(connect(server.address))) for _ in range(MAX_CONNECTIONS)]
         for connection in opened:
             connection.sendall(STATUS)
@@ -187,10 +188,39 @@ def test_connections_are_limited(folder: Path) -> None:
             assert time.monotonic() < deadline
 
 
+def test_bodies_of_all_connections_share_their_memory(folder: Path) -> None:
+    body = b"null" + b" " * (2**20 - 4)
+    announced = PREDICT + b"Content-Length: %d\r\n\r\n" % len(body)
+    models = Models(load_servable(folder))
+    with RestServer(models, "127.0.0.1", 0, threads=2, max_request_mb=1) as server, ExitStack() as stack:
+        opened = [stack.enter_context(closing(connect(server.address))) for _ in range(2)]
+        for connection in opened:
+            connection.sendall(announced + body[:4])
+        deadline = time.monotonic() + 20
+        while post(server.address, body)[0] != 503:
+            assert time.monotonic() < deadline
+        with closing(connect(server.address)) as third:
+            third.sendall(announced)
+            response = HTTPResponse(third)
+            response.begin()
+            assert (response.status, response.headers["Retry-After"]) == (503, "1")
+            assert "no memory for another request" in json.loads(response.read())["error"]
+        assert ask(server.address, STATUS)[0] == 200, "a request without a body needs none of that memory"
+        for connection in opened:
+            connection.sendall(body[4:])
+            assert read(connection)[0] == 400
+        assert post(server.address, body)[0] == 400, "the memory is free again"
+
+
+def test_a_client_that_stops_sending_is_cut_off(impatient: str) -> None:
+    answer = ask(impatient, PREDICT + b"Content-Length: 100000000\r\n\r\n" + bytes(1000))
+    assert answer == (408, {"error": "the body did not arrive in time"})
+
+
 def test_an_unexpected_error_of_the_model_is_status_500() -> None:
     servable = servable_of(FailingModel(ValueError("first\nsecond")))
     pixels = json.dumps({"instances": [[[[0, 0, 0]] * 8] * 8]}).encode()
-    with RestServer(Servables(servable), "127.0.0.1", 0) as server:
+    with RestServer(Models(servable), "127.0.0.1", 0) as server:
         answer = post(server.address, pixels, b"/v1/models/classifier:predict")
     assert answer == (500, {"error": "ValueError: first second"})
 

@@ -12,14 +12,15 @@ import pytest
 from saved_models import save_model
 
 from classify_serving.server.errors import AddressError
+from classify_serving.server.models.registry import Models
 from classify_serving.server.rest.server import RestServer
-from classify_serving.server.servable import Servables, load_servable
+from classify_serving.server.servable import load_servable
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = save_model(tmp_path_factory.mktemp("models") / "m", 3).parent
-    with RestServer(Servables(load_servable(folder)), "127.0.0.1", 0) as server:
+    with RestServer(Models(load_servable(folder)), "127.0.0.1", 0) as server:
         yield server.address
 
 
@@ -96,4 +97,4 @@ def test_a_wrong_request_gets_a_status_and_a_reason(address: str, path: str, bod
 def test_a_port_in_use_is_an_error(address: str, tmp_path: Path) -> None:
     host, _, port = address.rpartition(":")
     with pytest.raises(AddressError, match="--rest-port"):
-        RestServer(Servables(load_servable(save_model(tmp_path / "m", 1).parent)), host, int(port))
+        RestServer(Models(load_servable(save_model(tmp_path / "m", 1).parent)), host, int(port))

@@ -19,6 +19,7 @@ from tensorflow_serving.apis import (
 )
 
 from classify_serving.server.errors import AddressError
+from classify_serving.server.models.registry import Models
 from classify_serving.server.servable import Servable
 from classify_serving.server.server import ModelServer
 
@@ -130,7 +131,7 @@ def test_health_is_reported(channel: grpc.Channel) -> None:
 def test_stopping_waits_for_a_running_request() -> None:
     model = BrightnessModel(make_metadata())
     model.gate.clear()
-    server = ModelServer(Servable("classifier", 1, make_signatures(8), model.predict))
+    server = ModelServer(Models(Servable("classifier", 1, make_signatures(8), model.predict)))
     with grpc.insecure_channel(server.address) as channel:
         call = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict.future(request())
         assert model.asked.wait(20)
@@ -146,4 +147,4 @@ def test_a_port_in_use_is_an_error() -> None:
     with serving(BrightnessModel(make_metadata())) as address:
         port = int(address.rpartition(":")[2])
         with pytest.raises(AddressError, match=f"127.0.0.1:{port}"):
-            ModelServer(Servable("x", 1, {}, BrightnessModel(make_metadata()).predict), port=port)
+            ModelServer(Models(Servable("x", 1, {}, BrightnessModel(make_metadata()).predict)), port=port)

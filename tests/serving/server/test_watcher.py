@@ -10,17 +10,18 @@ import tensorflow as tf
 from saved_models import ask_for, save_model
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
-from classify_serving.server.servable import load_servable
+from classify_serving.server.models.config import single_model
+from classify_serving.server.models.manager import ModelManager
+from classify_serving.server.models.watcher import Watcher
 from classify_serving.server.server import ModelServer
-from classify_serving.server.watcher import Watcher
 
 
 def test_new_broken_and_removed_versions_while_requests_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = tmp_path / "m"
     save_model(folder, 1)
-    server = ModelServer(load_servable(folder))
-    watcher = Watcher(server.servables, folder, None)
-    with server, grpc.insecure_channel(server.address) as channel:
+    manager = ModelManager()
+    manager.start([single_model(folder, None)])
+    with ModelServer(manager.models) as server, grpc.insecure_channel(server.address) as channel:
         predict = PredictionServiceStub(channel).Predict
 
         def version() -> int:
@@ -28,7 +29,7 @@ def test_new_broken_and_removed_versions_while_requests_run(tmp_path: Path, capl
             assert tf.make_ndarray(response.outputs["version"])[0] == response.model_spec.version.value
             return int(response.model_spec.version.value)
 
-        watcher.check()
+        manager.check()
         assert version() == 1
         seen: list[int] = []
         stop = threading.Event()
@@ -40,7 +41,7 @@ def test_new_broken_and_removed_versions_while_requests_run(tmp_path: Path, capl
         asking = threading.Thread(target=keep_asking)
         asking.start()
         save_model(folder, 2)
-        watcher.check()
+        manager.check()
         assert version() == 2
         stop.set()
         asking.join()
@@ -49,8 +50,8 @@ def test_new_broken_and_removed_versions_while_requests_run(tmp_path: Path, capl
         (folder / "3").mkdir()
         (folder / "3/saved_model.pb").write_bytes(b"no model")
         with caplog.at_level(logging.WARNING):
-            watcher.check()
-            watcher.check()
+            manager.check()
+            manager.check()
         assert version() == 2
         assert [record.message for record in caplog.records if "still serving version 2" in record.message] == [
             caplog.records[-1].message
@@ -58,19 +59,20 @@ def test_new_broken_and_removed_versions_while_requests_run(tmp_path: Path, capl
 
         (folder / "3").rename(tmp_path / "gone")
         (folder / "2").rename(tmp_path / "rolled back")
-        watcher.check()
+        manager.check()
         assert version() == 1
 
 
 def test_the_watcher_thread_loads_a_new_version(tmp_path: Path) -> None:
     folder = tmp_path / "m"
     save_model(folder, 1)
-    server = ModelServer(load_servable(folder))
-    with server, Watcher(server.servables, folder, None):
+    manager = ModelManager()
+    manager.start([single_model(folder, None)])
+    with Watcher(manager):
         save_model(folder, 2)
         found = threading.Event()
         for _ in range(300):
-            if server.servables.current.version == 2:
+            if list(manager.models.current["m"].servables) == [2]:
                 found.set()
                 break
             found.wait(0.1)

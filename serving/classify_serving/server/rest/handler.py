@@ -10,7 +10,7 @@ import re
 import socket
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Final
@@ -18,8 +18,9 @@ from typing import Any, Final
 import grpc
 
 from classify_serving.server.errors import RequestError
+from classify_serving.server.rest.budget import ByteBudget
 
-Answer = Callable[[str, str, bytes], dict[str, Any]]
+Answer = Callable[[str, str, bytearray], dict[str, Any]]
 
 _HTTP_STATUS: Final = {
     grpc.StatusCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
@@ -33,6 +34,11 @@ _BYTES_PER_SECOND: Final = 2**16
 """A client that sends or receives more slowly than this, 64 KiB/s, is cut off."""
 
 _LINGER_SECONDS: Final = 2.0
+_BUDGET_SECONDS: Final = 1.0
+"""How long a body waits for memory before its request is refused."""
+
+RETRY_AFTER_SECONDS: Final = 1
+"""When a client may try again after status 503."""
 
 
 class _HttpError(Exception):
@@ -70,12 +76,14 @@ class Handler(BaseHTTPRequestHandler):
 
     Attributes:
         answer: takes method, path and body and returns the JSON; raises RequestError.
-        idle_seconds: time to wait for a request's headers, and for its body beyond the time that its size allows.
+        budget: the memory for the bodies of all connections.
+        idle_seconds: time to wait for a request's headers, and for its body beyond the time that its bytes allow.
         max_body: larger bodies are refused, in bytes.
     """
 
     protocol_version = "HTTP/1.1"
     answer: Answer
+    budget: ByteBudget
     idle_seconds: float
     max_body: int
 
@@ -89,7 +97,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def handle_one_request(self) -> None:
         """Read and answer one request; a client that goes away or is too slow ends the connection."""
-        self._set_deadline(0)
+        self._reader.deadline = time.monotonic() + self.idle_seconds
         try:
             super().handle_one_request()
         except ConnectionError:
@@ -137,15 +145,25 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer_request(self) -> None:
         try:
-            body = self._read_body()
-            status, content = HTTPStatus.OK, type(self).answer(self.command, self.path, body)
+            status, content = self._answer_body(self._body_size())
         except _HttpError as error:
             self.send_error(error.status, str(error))
             return
-        except RequestError as error:
-            status = _HTTP_STATUS.get(error.code, HTTPStatus.INTERNAL_SERVER_ERROR)
-            content = {"error": str(error)}
         self._send(status, content)
+
+    def _answer_body(self, size: int) -> tuple[HTTPStatus, dict[str, Any]]:
+        """Receive a body and process it; its memory is reserved until the answer is there."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self.budget.reserve(size, _BUDGET_SECONDS))
+            except TimeoutError:
+                message = "the server has no memory for another request of this size: try again later"
+                raise _HttpError(HTTPStatus.SERVICE_UNAVAILABLE, message) from None
+            try:
+                return HTTPStatus.OK, type(self).answer(self.command, self.path, self._read_body(size))
+            except RequestError as error:
+                status = _HTTP_STATUS.get(error.code, HTTPStatus.INTERNAL_SERVER_ERROR)
+                return status, {"error": str(error)}
 
     def _body_size(self) -> int:
         if "Transfer-Encoding" in self.headers:
@@ -163,19 +181,19 @@ class Handler(BaseHTTPRequestHandler):
             raise _HttpError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {self.max_body} bytes")
         return int(digits)
 
-    def _read_body(self) -> bytes:
-        size = self._body_size()
-        self._set_deadline(size)
-        try:
-            body = self.rfile.read(size)
-        except TimeoutError:
-            raise _HttpError(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time") from None
-        if len(body) < size:
-            raise _HttpError(HTTPStatus.BAD_REQUEST, "the body is shorter than its Content-Length")
+    def _read_body(self, size: int) -> bytearray:
+        body, received, start = bytearray(size), 0, time.monotonic()
+        while received < size:
+            # What has arrived buys time for the rest, so that a client that stops does not hold the memory for long.
+            self._reader.deadline = start + self.idle_seconds + received / _BYTES_PER_SECOND
+            try:
+                count = self.rfile.readinto1(memoryview(body)[received:])
+            except TimeoutError:
+                raise _HttpError(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time") from None
+            if not count:
+                raise _HttpError(HTTPStatus.BAD_REQUEST, "the body is shorter than its Content-Length")
+            received += count
         return body
-
-    def _set_deadline(self, size: int) -> None:
-        self._reader.deadline = time.monotonic() + self.idle_seconds + size / _BYTES_PER_SECOND
 
     def _send(self, status: int, content: dict[str, Any]) -> None:
         data = json.dumps(content).encode()
@@ -185,6 +203,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
+            self.send_header("Retry-After", str(RETRY_AFTER_SECONDS))
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()

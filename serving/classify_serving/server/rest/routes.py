@@ -1,8 +1,10 @@
 """Routes of the REST interface: from a method, a path and a body to the answer's JSON.
 
-`POST /v1/models/NAME[/versions/N]:predict` runs a signature; json_tensors.py describes the JSON.
-`GET /v1/models/NAME[/versions/N]` reports the served version.
-`GET /v1/models/NAME[/versions/N]/metadata` describes the signatures.
+`POST MODEL:predict` runs a signature; json_tensors.py describes the JSON.
+`GET MODEL` reports the states of versions.
+`GET MODEL/metadata` describes the signatures.
+
+MODEL is `/v1/models/NAME`, `/v1/models/NAME/versions/N` or `/v1/models/NAME/labels/LABEL`.
 
 Paths, answers and messages are TensorFlow Serving's (tensorflow_serving/model_servers/http_rest_api_handler.cc and
 http_rest_api_util.cc).
@@ -11,6 +13,7 @@ http_rest_api_util.cc).
 import json
 import re
 from typing import Any, Final
+from urllib.parse import unquote
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
@@ -20,17 +23,20 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
 from classify_serving.contract.model import SERVING_DEFAULT
 from classify_serving.server.errors import invalid_argument
-from classify_serving.server.requests import find_signature, model_metadata, model_status, predict
+from classify_serving.server.models.registry import Models, find_servable
+from classify_serving.server.requests import find_signature, model_metadata, model_status, run_signature
 from classify_serving.server.rest.json_tensors import inputs_from_json, outputs_to_json
-from classify_serving.server.servable import Servable
 
-_PATH: Final = re.compile(r"/v1/models/(?P<name>[^/:]+)(/versions/(?P<version>[0-9]+))?(?P<action>:predict|/metadata)?")
+_PATH: Final = re.compile(
+    r"/v1/models/(?P<name>[^/:]+)(/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
+    r"(?P<action>:predict|/metadata)?"
+)
 _MOST_VERSION: Final = 2**63 - 1
 _MOST_LISTS: Final = 4_000_000
 """Lists and objects in a body: Python needs up to 30 times their size in the text, so this bounds the memory."""
 
 
-def route(servable: Servable, method: str, url_path: str, body: bytes) -> dict[str, Any]:
+def route(models: Models, method: str, url_path: str, body: bytearray) -> dict[str, Any]:
     """Answer a request of the method `GET` or `POST`.
 
     Raises:
@@ -40,20 +46,20 @@ def route(servable: Servable, method: str, url_path: str, body: bytes) -> dict[s
     if not path or (method == "POST") != (path["action"] == ":predict"):
         raise invalid_argument(f"Malformed request: {method} {url_path}")
     if method == "POST":
-        return _predict(servable, path, body)
-    return _metadata(servable, path) if path["action"] else _status(servable, path)
+        return _predict(models, path, body)
+    return _metadata(models, path) if path["action"] else _status(models, path)
 
 
-def _status(servable: Servable, path: "re.Match[str]") -> dict[str, Any]:
+def _status(models: Models, path: "re.Match[str]") -> dict[str, Any]:
     request = GetModelStatusRequest()
     _set_model(request.model_spec, path)
-    return MessageToDict(model_status(servable, request), preserving_proto_field_name=True)
+    return _to_dict(model_status(models, request))
 
 
-def _metadata(servable: Servable, path: "re.Match[str]") -> dict[str, Any]:
+def _metadata(models: Models, path: "re.Match[str]") -> dict[str, Any]:
     request = GetModelMetadataRequest(metadata_field=["signature_def"])
     _set_model(request.model_spec, path)
-    response = model_metadata(servable, request)
+    response = model_metadata(models, request)
     signatures = SignatureDefMap()
     response.metadata["signature_def"].Unpack(signatures)
     return {"model_spec": _to_dict(response.model_spec), "metadata": {"signature_def": _to_dict(signatures)}}
@@ -63,19 +69,22 @@ def _to_dict(message: Message) -> dict[str, Any]:
     return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
 
 
-def _predict(servable: Servable, path: "re.Match[str]", body: bytes) -> dict[str, Any]:
+def _predict(models: Models, path: "re.Match[str]", body: bytearray) -> dict[str, Any]:
     content = _parse(body)
     signature = content.get("signature_name", SERVING_DEFAULT)
     if not isinstance(signature, str):
         raise invalid_argument("'signature_name' key must be a string value.")
-    inputs = inputs_from_json(content, find_signature(servable, signature))
-    request = PredictRequest(inputs=inputs)
+    request = PredictRequest()
     _set_model(request.model_spec, path)
+    # Found once, so that the inputs are converted for the version that gets them.
+    servable = find_servable(models.current, request.model_spec)
+    for alias, tensor in inputs_from_json(content, find_signature(servable, signature)).items():
+        request.inputs[alias].CopyFrom(tensor)
     request.model_spec.signature_name = signature
-    return outputs_to_json(predict(servable, request).outputs, by_row="instances" in content)
+    return outputs_to_json(run_signature(servable, request).outputs, by_row="instances" in content)
 
 
-def _parse(body: bytes) -> dict[str, Any]:
+def _parse(body: bytearray) -> dict[str, Any]:
     if body.count(b"[") + body.count(b"{") > _MOST_LISTS:
         raise invalid_argument(f"JSON Parse error: more than {_MOST_LISTS} lists and objects")
     try:
@@ -90,7 +99,9 @@ def _parse(body: bytes) -> dict[str, Any]:
 
 
 def _set_model(spec: Any, path: "re.Match[str]") -> None:
-    spec.name = path["name"]
+    spec.name = unquote(path["name"])
+    if path["label"]:
+        spec.version_label = unquote(path["label"])
     if path["version"]:
         digits = path["version"].lstrip("0") or "0"
         # The length is checked first, because Python refuses to convert very long numbers.

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST interface for the same model; routes.py lists the paths."""
+"""TensorFlow Serving's REST interface for the same models; routes.py lists the paths."""
 
 import json
 import logging
@@ -13,13 +13,14 @@ from typing import Any, Final, Self
 
 from classify_serving.contract.text import error_reason
 from classify_serving.server.errors import AddressError, RequestError, internal_error
-from classify_serving.server.rest.handler import Handler
+from classify_serving.server.models.registry import Models
+from classify_serving.server.rest.budget import ByteBudget
+from classify_serving.server.rest.handler import RETRY_AFTER_SECONDS, Handler
 from classify_serving.server.rest.routes import route
-from classify_serving.server.servable import Servables
 from classify_serving.server.server import DEFAULT_MAX_REQUEST_MB
 
 MAX_CONNECTIONS: Final = 32
-"""Open connections; further ones are answered 503. Each has a thread, and may hold one request in memory."""
+"""Open connections; further ones are answered 503. Each has a thread."""
 
 IDLE_SECONDS: Final = 30.0
 """A connection without a request is closed after this time."""
@@ -32,10 +33,10 @@ class RestServer:
     """An HTTP server with one thread per connection; it listens from its creation until `stop`. A context manager.
 
     Args:
-        servables: the model to serve.
+        models: what to serve.
         host: address to listen on.
         port: port to listen on; 0 chooses a free port.
-        threads: number of requests processed at the same time.
+        threads: number of requests processed at the same time; also, how many of the largest size fit into memory.
         max_request_mb: larger bodies are refused, in megabytes of 2**20 bytes.
         idle_seconds: a connection without a request is closed after this time.
 
@@ -45,7 +46,7 @@ class RestServer:
 
     def __init__(
         self,
-        servables: Servables,
+        models: Models,
         host: str,
         port: int,
         threads: int = 4,
@@ -54,7 +55,8 @@ class RestServer:
     ) -> None:
         slots = threading.BoundedSemaphore(threads)
         settings = {
-            "answer": staticmethod(partial(_answer, servables, slots)),
+            "answer": staticmethod(partial(_answer, models, slots)),
+            "budget": ByteBudget(threads * max_request_mb * 2**20),
             "max_body": max_request_mb * 2**20,
             "idle_seconds": idle_seconds,
         }
@@ -84,11 +86,11 @@ class RestServer:
 
 
 def _answer(
-    servables: Servables, slots: threading.BoundedSemaphore, method: str, path: str, body: bytes
+    models: Models, slots: threading.BoundedSemaphore, method: str, path: str, body: bytearray
 ) -> dict[str, Any]:
     try:
         with slots:
-            return route(servables.current, method, path, body)
+            return route(models, method, path, body)
     except RequestError:
         raise
     except Exception as error:
@@ -124,10 +126,13 @@ class _HttpServer(ThreadingHTTPServer):
             self._free.release()
 
     def _refuse(self, connection: socket.socket) -> None:
-        head = f"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {len(_BUSY)}\r\n"
+        head = (
+            f"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {len(_BUSY)}\r\n"
+            f"Retry-After: {RETRY_AFTER_SECONDS}\r\nConnection: close\r\n\r\n"
+        )
         connection.settimeout(0.1)
         with suppress(OSError):
-            connection.sendall(head.encode() + b"Connection: close\r\n\r\n" + _BUSY)
+            connection.sendall(head.encode() + _BUSY)
             connection.shutdown(socket.SHUT_WR)
             # Closing while the request is unread would make the client lose the answer.
             connection.recv(2**16)
