@@ -44,7 +44,11 @@ def read_rows(output: Path) -> list[dict[str, str]]:
 
 def test_a_run_with_a_local_server_writes_all_results(model: Path, images: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "classify_client", str(images), "--local-server", str(model), "--output"]
-    result = subprocess.run([*command, str(tmp_path / "out")], capture_output=True, text=True, check=False)
+    # Of a server that the user starts; it must not reach the local one.
+    environment = os.environ | {"CLASSIFY_SERVE_MODEL_CONFIG_FILE": str(tmp_path / "absent")}
+    result = subprocess.run(
+        [*command, str(tmp_path / "out")], env=environment, capture_output=True, text=True, check=False
+    )
     assert result.returncode == 1, "one image is broken"
     assert result.stderr.splitlines() == [
         f"1 of 5 images failed: see the column error in {tmp_path / 'out/predictions.csv'}"

@@ -1,5 +1,6 @@
 """`--local-server`: run `classify-serve` as a process for one run, and use it like any other server."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -16,16 +17,24 @@ def local_server(model: Path) -> Iterator[tuple[str, str]]:
     """Serve a model's folder on a free local port while the block runs; gives (`host:port`, model name).
 
     The server ends with this process, however this process ends. Ctrl-C does not reach it before the requests in
-    flight are answered.
+    flight are answered. Options in the environment (`CLASSIFY_SERVE_...`) are about a server that the user starts; they
+    do not reach this one.
 
     Raises:
         ServiceError: there is no model, or TensorFlow is not installed.
     """
     command = [sys.executable, "-m", "classify_serving", str(model), "--port", "0", "--until-stdin-closes"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CLASSIFY_SERVE_")}
     with (
         tempfile.TemporaryFile("w+") as log,
         subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
+            command,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,
         ) as process,
     ):
         try:
