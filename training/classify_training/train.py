@@ -29,6 +29,7 @@ from classify_training.fitting.checkpoint import State
 from classify_training.fitting.fit import fit
 from classify_training.model.classifier import Classifier, build_classifier, in_float32
 from classify_training.model.precision import choose_policy
+from classify_training.progress import stage
 from classify_training.runs import Run, open_run
 
 _log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ def train(plan: Plan, config: TrainConfig) -> Trained:
         run.write_left_out(plan)
         with _strategy():
             # It may wait for a download.
-            with interrupts.at_once():
+            with interrupts.at_once(), stage("Loading the weights", config.quiet):
                 classifier = _build(plan, config, policy)
             with interrupts.deferred():
                 state = fit(classifier, plan, config, run.checkpoint)
@@ -132,7 +133,7 @@ def _publish(
 
     The files about the run are completed just before the version appears; `start` is the time when the training began.
     """
-    with _model_folder(config.output) as folder:
+    with _model_folder(config.output, config.quiet) as folder:
         metadata = _metadata(plan, config, evaluation, newest_version(folder) + 1)
         model = {"model": metadata.model_name, "version": metadata.model_version}
 
@@ -142,12 +143,13 @@ def _publish(
             run.record_publishing(metadata.model_version, written)
 
         extras = {TRAIN_MANIFEST_FILE: _train_manifest(plan)}
-        path = export(classifier, metadata, _verification_images(plan), folder, extras, complete_run)
+        with stage("Exporting and verifying the model", config.quiet):
+            path = export(classifier, metadata, _verification_images(plan), folder, extras, complete_run)
     return Trained(path, run.folder, metadata, evaluation)
 
 
 @contextlib.contextmanager
-def _model_folder(folder: Path) -> Iterator[Path]:
+def _model_folder(folder: Path, quiet: bool) -> Iterator[Path]:
     """Create a model's folder if needed, and keep other trainings from exporting to it."""
     with contextlib.ExitStack() as stack:
         try:
@@ -156,7 +158,7 @@ def _model_folder(folder: Path) -> Iterator[Path]:
                 stack.enter_context(locked(folder))
             except BlockingIOError:
                 _log.info("waiting for another training that exports to %s", folder)
-                with interrupts.at_once():
+                with interrupts.at_once(), stage("Waiting for the other training", quiet):
                     stack.enter_context(locked(folder, wait=True))
         except OSError as error:
             raise ExportError(

@@ -74,3 +74,13 @@ def test_odd_images_are_named_or_silent(odd_dataset: Path, tmp_path: Path) -> No
     }
     expected = [f"left out, cannot be read: {broken / name}: {reason}" for name, reason in reasons.items()]
     assert result.stderr.splitlines() == expected
+
+
+def test_a_message_is_printed_once_although_a_library_has_given_the_root_logger_a_handler(tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        write_picture(tmp_path / label / "1.png", len(label) + ord(label[0]))
+    (tmp_path / "empty").mkdir()
+    code = "import logging; logging.basicConfig(); from classify_training.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "inspect", str(tmp_path), "--min-images", "1"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.stderr.count("no images in") == 1, result.stderr

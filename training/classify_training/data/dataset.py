@@ -24,6 +24,7 @@ from classify_training.data.duplicates import drop_duplicates, drop_leaks
 from classify_training.data.examples import Example, ImageFile, Split
 from classify_training.data.near_duplicates import near_duplicate_groups
 from classify_training.errors import DatasetError
+from classify_training.progress import stage
 
 _SPLIT_FOLDERS: Final[Mapping[str, Split]] = {
     "train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
@@ -161,7 +162,8 @@ def load(config: DataConfig, quiet: bool = False) -> Dataset:
             readable.append(Example(file, outcome.digest, outcome.row, int(outcome.phash, 16)))
     _check_readable(config, corrupt, len(readable))
     distinct, duplicates, conflicts = drop_duplicates(readable)
-    groups = near_duplicate_groups([e.phash for e in distinct], [e.row for e in distinct], images)
+    with stage(f"Looking for near-duplicates among {len(distinct):,} images", quiet):
+        groups = near_duplicate_groups([e.phash for e in distinct], [e.row for e in distinct], images)
     clean = drop_leaks(distinct, groups)
     return Dataset(
         root=config.dataset,
