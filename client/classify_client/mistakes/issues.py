@@ -133,9 +133,9 @@ def _by_neighbour(row: Row, nearest: Nearest | None) -> LabelIssue | None:
 def _by_probability(row: Row, thresholds: Mapping[str, float]) -> LabelIssue:
     given = row.probability_of(row.true_class)
     usual = thresholds.get(row.predicted, 1.0)
-    reason = f"{row.probability:.1%} {row.predicted}, {given:.1%} {row.true_class}"
+    reason = f"{row.predicted}: {row.probability:.1%}, {row.true_class}: {given:.1%}"
     if row.probability >= usual and row.probability - given >= MARGIN:
-        return LabelIssue(WRONG_LABEL, f"{reason}; images of {row.predicted} get {usual:.1%} on average")
+        return LabelIssue(WRONG_LABEL, f"{reason}; images labelled {row.predicted} get {usual:.1%} on average")
     return LabelIssue(CONFUSION, reason)
 
 

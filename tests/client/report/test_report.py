@@ -164,7 +164,7 @@ def test_a_label_is_doubted_if_the_model_is_at_least_as_sure_as_usual(tmp_path: 
         "cat/2.png": "confusion",
         "cat/3.png": "confusion",
     }
-    assert issues["cat/1.png"].reason == "90.0% dog, 5.0% cat; images of dog get 80.0% on average"
+    assert issues["cat/1.png"].reason == "dog: 90.0%, cat: 5.0%; images labelled dog get 80.0% on average"
 
 
 @given(st.integers(0, 400), st.integers(0, 400))
