@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,15 +71,15 @@ def train(plan: Plan, config: TrainConfig) -> Trained:
     keras.utils.set_random_seed(config.data.seed)
     remove_leftovers(config.output)
     policy = choose_policy(config.fit.precision)
+    scope = _strategy_scope()
+    # Before the run's folder is made: weights that cannot be used leave no run. It may wait for a download.
+    with scope(), interrupts.at_once(), stage("Loading the weights", config.quiet):
+        classifier = _build(plan, config, policy)
     with open_run(config, plan.fingerprint) as run:
         _log.info("computing in %s; files of this run: %s", policy, run.folder)
         run.write_left_out(plan)
-        with _strategy():
-            # It may wait for a download.
-            with interrupts.at_once(), stage("Loading the weights", config.quiet):
-                classifier = _build(plan, config, policy)
-            with interrupts.deferred():
-                state = fit(classifier, plan, config, run.checkpoint)
+        with scope(), interrupts.deferred():
+            state = fit(classifier, plan, config, run.checkpoint)
         seconds = {"epochs": sum(epoch.seconds for epoch in state.history), "fit": time.monotonic() - start}
         with interrupts.deferred():
             run.write_history(state.history)
@@ -112,11 +112,15 @@ def _build(plan: Plan, config: TrainConfig, policy: str) -> Classifier:
     )
 
 
-def _strategy() -> contextlib.AbstractContextManager[object]:
-    """If this machine has several GPUs, use all of them; each gets a copy of the model and a part of every batch."""
+def _strategy_scope() -> Callable[[], contextlib.AbstractContextManager[object]]:
+    """If this machine has several GPUs, use all of them; each gets a copy of the model and a part of every batch.
+
+    Returns:
+        A function that opens the scope in which a model is built and trained.
+    """
     if len(tf.config.list_logical_devices("GPU")) < 2:
-        return contextlib.nullcontext()
-    scope: contextlib.AbstractContextManager[object] = tf.distribute.MirroredStrategy().scope()
+        return contextlib.nullcontext
+    scope: Callable[[], contextlib.AbstractContextManager[object]] = tf.distribute.MirroredStrategy().scope
     return scope
 
 
