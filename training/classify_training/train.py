@@ -30,6 +30,7 @@ from classify_training.fitting.checkpoint import State
 from classify_training.fitting.fit import fit
 from classify_training.model.classifier import Classifier, build_classifier, in_float32
 from classify_training.model.precision import choose_policy
+from classify_training.progress import stage
 from classify_training.runs import Run, open_run
 
 _log = logging.getLogger(__name__)
@@ -77,15 +78,15 @@ def train(plan: Plan, config: TrainConfig, on_published: Callable[[Trained], Non
     keras.utils.set_random_seed(config.data.seed)
     remove_leftovers(config.output)
     policy = choose_policy(config.fit.precision)
+    scope = _strategy_scope()
+    # Before the run's folder is made: weights that cannot be used leave no run. It may wait for a download.
+    with scope(), interrupts.at_once(), stage("Loading the weights", config.quiet):
+        classifier = _build(plan, config, policy)
     with open_run(config, plan.fingerprint) as run:
         _log.info("computing in %s; files of this run: %s", policy, run.folder)
         run.write_left_out(plan)
-        with _strategy():
-            # It may wait for a download.
-            with interrupts.at_once():
-                classifier = _build(plan, config, policy)
-            with interrupts.deferred():
-                state = fit(classifier, plan, config, run.checkpoint)
+        with scope(), interrupts.deferred():
+            state = fit(classifier, plan, config, run.checkpoint)
         seconds = {"epochs": sum(epoch.seconds for epoch in state.history), "fit": time.monotonic() - start}
         with interrupts.deferred():
             run.write_history(state.history)
@@ -119,11 +120,15 @@ def _build(plan: Plan, config: TrainConfig, policy: str) -> Classifier:
     )
 
 
-def _strategy() -> contextlib.AbstractContextManager[object]:
-    """If this machine has several GPUs, use all of them; each gets a copy of the model and a part of every batch."""
+def _strategy_scope() -> Callable[[], contextlib.AbstractContextManager[object]]:
+    """If this machine has several GPUs, use all of them; each gets a copy of the model and a part of every batch.
+
+    Returns:
+        A function that opens the scope in which a model is built and trained.
+    """
     if len(tf.config.list_logical_devices("GPU")) < 2:
-        return contextlib.nullcontext()
-    scope: contextlib.AbstractContextManager[object] = tf.distribute.MirroredStrategy().scope()
+        return contextlib.nullcontext
+    scope: Callable[[], contextlib.AbstractContextManager[object]] = tf.distribute.MirroredStrategy().scope
     return scope
 
 
@@ -140,7 +145,7 @@ def _publish(
 
     The files about the run are completed just before the version appears; `start` is the time when the training began.
     """
-    with _model_folder(config.output) as folder:
+    with _model_folder(config.output, config.quiet) as folder:
         metadata = _metadata(plan, config, evaluation, newest_version(folder) + 1)
         model = {"model": metadata.model_name, "version": metadata.model_version}
 
@@ -150,12 +155,13 @@ def _publish(
             run.record_publishing(metadata.model_version, written)
 
         extras = {TRAIN_MANIFEST_FILE: train_manifest(plan)}
-        path = export(classifier, metadata, _verification_images(plan), folder, extras, complete_run)
+        with stage("Exporting and verifying the model", config.quiet):
+            path = export(classifier, metadata, _verification_images(plan), folder, extras, complete_run)
     return Trained(path, run.folder, metadata, evaluation)
 
 
 @contextlib.contextmanager
-def _model_folder(folder: Path) -> Iterator[Path]:
+def _model_folder(folder: Path, quiet: bool) -> Iterator[Path]:
     """Create a model's folder if needed, and keep other trainings from exporting to it."""
     with contextlib.ExitStack() as stack:
         try:
@@ -164,7 +170,7 @@ def _model_folder(folder: Path) -> Iterator[Path]:
                 stack.enter_context(locked(folder))
             except BlockingIOError:
                 _log.info("waiting for another training that exports to %s", folder)
-                with interrupts.at_once():
+                with interrupts.at_once(), stage("Waiting for the other training", quiet):
                     stack.enter_context(locked(folder, wait=True))
         except OSError as error:
             raise ExportError(

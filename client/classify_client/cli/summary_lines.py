@@ -80,21 +80,26 @@ def _worst(summary: Mapping[str, Any], most: int = 3) -> str:
     classes = [(name, scores) for name, scores in summary["classes"].items() if scores["support"]]
     worst = sorted(classes, key=lambda item: (item[1]["recall"], -item[1]["support"]))[:most]
     return ", ".join(
-        f"{_short(name)} {scores['recall']:.1%} of {scores['support']}"
+        f"{_short(name)}: {scores['recall']:.1%} of {_count(scores['support'])}"
         for name, scores in worst
         if scores["recall"] < 1
     )
 
 
 def _confusions(summary: Mapping[str, Any], most: int = 3) -> str:
+    """The most frequent pairs of true and predicted class; classes may be called 3 and 5, so a count names its unit."""
     names, matrix = summary["confusion"]["classes"], np.array(summary["confusion"]["matrix"])
     np.fill_diagonal(matrix, 0)
     worst = [divmod(int(index), len(names)) for index in np.argsort(-matrix, axis=None, kind="stable")[:most]]
     return ", ".join(
-        f"{_short(names[true])} as {_short(names[predicted])} ({matrix[true, predicted]})"
+        f"{_short(names[true])} → {_short(names[predicted])}: {_count(int(matrix[true, predicted]))}"
         for true, predicted in worst
         if matrix[true, predicted]
     )
+
+
+def _count(images: int) -> str:
+    return f"{images} image" if images == 1 else f"{images} images"
 
 
 def _short(label: str, most: int = 40) -> str:

@@ -16,29 +16,13 @@ from classify_serving.contract.text import error_reason
 
 TOKEN_VARIABLE: Final = "CLASSIFY_TOKEN"
 
-# All addresses of a name are used in turn, and a failed request is retried at another address at once. Errors that
-# remain after these few attempts (gRPC allows 5 at most) are handled by the rules in retry_policy.py.
-_SERVICE_CONFIG: Final = {
-    "loadBalancingConfig": [{"round_robin": {}}],
-    "methodConfig": [
-        {
-            "name": [{"service": "tensorflow.serving.PredictionService"}],
-            "retryPolicy": {
-                "maxAttempts": 3,
-                "initialBackoff": "0.1s",
-                "maxBackoff": "1s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ],
-}
+# All addresses of a name are used in turn. There is no retryPolicy: retry_policy.py retries, and a server with a full
+# queue should be asked less often, not three times as often.
+_SERVICE_CONFIG: Final[dict[str, object]] = {"loadBalancingConfig": [{"round_robin": {}}]}
 _OPTIONS: Final[tuple[tuple[str, str | int], ...]] = (
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", -1),
-    # gRPC drops a request from its retry buffer above this size, and images are larger than its 256 KiB.
-    ("grpc.per_rpc_retry_buffer_size", 64 * 1024 * 1024),
     # A restarted server is found within seconds; gRPC's default pauses grow to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 5_000),

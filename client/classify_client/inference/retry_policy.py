@@ -18,8 +18,7 @@
 | CANCELLED, ABORTED, INTERNAL with RST_STREAM | | the connection was cut by a proxy | RETRY |
 | UNAUTHENTICATED, PERMISSION_DENIED, UNIMPLEMENTED | | no access, or not TensorFlow Serving | ABORT |
 
-gRPC itself retries requests that failed before the server received them, and UNAVAILABLE a few times at once, at
-another address of the same name if there is one; these rules apply to errors that remain after that.
+gRPC itself sends a request again only if the server declares, while it closes a connection, that it has never seen it.
 """
 
 import random

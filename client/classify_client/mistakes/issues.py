@@ -1,11 +1,11 @@
 """Issue types of misses: they say what is probably wrong, and so what to do."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from classify_client.results.reader import Results
+from classify_client.results.reader import Item, Results
 from classify_client.results.rows import Row
 from classify_serving.exchange.train_manifest import TrainManifest
 
@@ -42,12 +42,14 @@ class LabelIssue:
         reason: why, in a few words.
         label: the label that the image may deserve, if known.
         is_conflict: whether the same content has two labels; the prediction cannot say which of them is right.
+        content: SHA-256, if misses with another label have the same content; else empty.
     """
 
     type: str
     reason: str
     label: str = ""
     is_conflict: bool = False
+    content: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,9 @@ def find_issues(results: Results, evidence: Evidence) -> dict[str, LabelIssue]:
         labels[evidence.digests.get(item.row.path, "")].add(item.row.true_label)
     labels.pop("", None)
     issues = {item.row.path: _find(item.row, evidence, thresholds, labels) for item in results.misses}
+    for path, issue in issues.items():
+        if len(labels.get(digest := evidence.digests.get(path, ""), ())) > 1:
+            issues[path] = replace(issue, content=digest)
     return suppress_confirmed(results, issues, evidence)
 
 
@@ -136,9 +141,9 @@ def _by_neighbour(row: Row, nearest: Nearest | None) -> LabelIssue | None:
 def _by_probability(row: Row, thresholds: Mapping[str, float]) -> LabelIssue:
     given = row.probability_of(row.true_class)
     usual = thresholds.get(row.predicted, 1.0)
-    reason = f"{row.probability:.1%} {row.predicted}, {given:.1%} {row.true_class}"
+    reason = f"{row.predicted}: {row.probability:.1%}, {row.true_class}: {given:.1%}"
     if row.probability >= usual and row.probability - given >= MARGIN:
-        return LabelIssue(WRONG_LABEL, f"{reason}; images of {row.predicted} get {usual:.1%} on average")
+        return LabelIssue(WRONG_LABEL, f"{reason}; images labelled {row.predicted} get {usual:.1%} on average")
     return LabelIssue(CONFUSION, reason)
 
 
@@ -146,6 +151,17 @@ def suppress_confirmed(results: Results, issues: Mapping[str, LabelIssue], evide
     """The same issues, without doubting labels that a person has confirmed."""
     keys = {item.row.path: (evidence.digests.get(item.row.path), item.row.true_label) for item in results.misses}
     return {
-        path: LabelIssue(CONFIRMED, issue.reason) if keys[path] in evidence.confirmed else issue
+        path: LabelIssue(CONFIRMED, issue.reason, content=issue.content) if keys[path] in evidence.confirmed else issue
         for path, issue in issues.items()
     }
+
+
+def most_suspicious_first(misses: Iterable[Item], issues: Mapping[str, LabelIssue]) -> list[Item]:
+    """Misses with doubted labels first, then outliers, confusions and confirmed labels; in each the surest first."""
+
+    def rank(item: Item) -> tuple[int, float, str]:
+        row = item.row
+        group = {CONFUSION: 2, OUTLIER: 1, CONFIRMED: 3}.get(issues[row.path].type, 0)
+        return group, row.probability_of(row.true_class) - row.probability, row.path
+
+    return sorted(misses, key=rank)

@@ -7,7 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from classify_client.errors import OutputError
-from classify_client.mistakes.issues import CONFIRMED, CONFUSION, OUTLIER, Evidence, LabelIssue, find_issues
+from classify_client.mistakes.issues import (
+    CONFIRMED,
+    CONFUSION,
+    OUTLIER,
+    Evidence,
+    LabelIssue,
+    find_issues,
+    most_suspicious_first,
+)
 from classify_client.results.reader import Item, Results
 from classify_serving.contract.text import printable
 from classify_serving.exchange.review import (
@@ -91,7 +99,7 @@ def make_review(
     by_key: dict[tuple[str, str], list[ReviewRow]] = defaultdict(list)
     for row in earlier:
         by_key[row.key].append(row)
-    items = [item for item in _most_suspect_first(results, issues) if item.row.path in digests]
+    items = [item for item in most_suspicious_first(results.misses, issues) if item.row.path in digests]
     rows = [_row(item, issues[item.row.path], digests[item.row.path], folders) for item in items]
     own = {row.path: _same_file(row, by_key[row.key]) for row in rows}
     rows = [replace(row, action=_earlier_action(own[row.path], by_key[row.key])) for row in rows]
@@ -128,15 +136,6 @@ def _exists(row: ReviewRow) -> bool:
     with suppress(OSError):
         return sha256_of(Path(row.file)) == row.sha256
     return False
-
-
-def _most_suspect_first(results: Results, issues: Mapping[str, LabelIssue]) -> Sequence[Item]:
-    def rank(item: Item) -> tuple[int, float, str]:
-        row = item.row
-        group = {CONFUSION: 2, OUTLIER: 1, CONFIRMED: 3}.get(issues[row.path].type, 0)
-        return group, row.probability_of(row.true_class) - row.probability, row.path
-
-    return sorted(results.misses, key=rank)
 
 
 def _row(item: Item, issue: LabelIssue, digest: str, folders: Collection[str]) -> ReviewRow:

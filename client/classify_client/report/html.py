@@ -31,6 +31,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
+    environment.filters["images"] = lambda count: "1 image" if count == 1 else f"{count:,} images"
     return environment
 
 

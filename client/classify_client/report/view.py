@@ -40,12 +40,16 @@ class Card:
         row: its row of the results.
         issue: of a miss.
         picture, heat: data URIs of thumbnail and heat map; empty where there is none.
+        rank: place of a miss among all, from 0 for the most suspicious one.
+        same: (rank, path) of the misses with the same content under other labels, and its own, in their order.
     """
 
     row: Row
     issue: LabelIssue | None
     picture: str = ""
     heat: str = ""
+    rank: int = 0
+    same: Sequence[tuple[int, str]] = ()
 
     @property
     def href(self) -> str:

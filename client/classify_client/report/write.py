@@ -1,13 +1,13 @@
 """Write `report.html`."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from classify_client.mistakes.compare import Comparison
-from classify_client.mistakes.issues import ISSUE_TYPES, NOTES, LabelIssue
+from classify_client.mistakes.issues import ISSUE_TYPES, NOTES, LabelIssue, most_suspicious_first
 from classify_client.output_folder import REPORT
 from classify_client.report.html import render
 from classify_client.report.view import (
@@ -108,13 +108,24 @@ def make_view(
 
 def _cards(results: Results, issues: Mapping[str, LabelIssue], pictures: Pictures) -> dict[str, Card]:
     """A card for each miss and each uncertain answer, by path."""
-    rows = (item.row for item in (*results.misses, *results.uncertain))
-    return {
-        row.path: Card(
-            row, issues.get(row.path), pictures.thumbnails.get(row.path, ""), pictures.heatmaps.get(row.path, "")
+    cards = {
+        item.row.path: Card(
+            item.row,
+            issues.get(item.row.path),
+            pictures.thumbnails.get(item.row.path, ""),
+            pictures.heatmaps.get(item.row.path, ""),
+            rank,
         )
-        for row in rows
+        for rank, item in enumerate((*most_suspicious_first(results.misses, issues), *results.uncertain))
     }
+    same: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for path, card in cards.items():
+        if card.issue and card.issue.content:
+            same[card.issue.content].append((card.rank, path))
+    for content in same.values():
+        for _, path in content:
+            cards[path] = replace(cards[path], same=content)
+    return cards
 
 
 def _heading(summary: Mapping[str, Any]) -> str:

@@ -10,19 +10,18 @@ import pytest
 from client_support import Client, Start
 from hypothesis import given
 from hypothesis import strategies as st
+from report_support import make_item, make_results
 from scipy.stats import binomtest
 from support import BrightnessModel, make_metadata, write_picture
 
-from classify_client.inference.pipeline import Times
 from classify_client.mistakes.compare import mcnemar
 from classify_client.mistakes.issues import Evidence, find_issues
 from classify_client.report.thumbnails import thumbnail
 from classify_client.report.view import Limits, choose_pictures, group_misses
 from classify_client.report.write import Pictures, write_report
 from classify_client.results.calibration import Reliability
-from classify_client.results.reader import Item, Results, read_results
+from classify_client.results.reader import Item, read_results
 from classify_client.results.rows import Row
-from classify_client.results.summary import RunCounts, summarise
 
 
 class Page(HTMLParser):
@@ -45,23 +44,6 @@ class Page(HTMLParser):
     def values(self, name: str) -> list[str]:
         """The values of an attribute."""
         return [value for attribute, value in self.attributes if attribute == name]
-
-
-def make_results(items: list[Item], folder: Path, labels: tuple[str, ...]) -> Results:
-    """The results of a run with these items, of a model with these classes."""
-    counts = RunCounts(answered=len(items), pairs=Counter((item.row.true_class, item.row.predicted) for item in items))
-    arguments = {"inputs": ["images"], "labels": True, "format": "csv"}
-    summary = summarise(counts, make_metadata(class_names=labels), Times(), 1.0, arguments, True)
-    results = Results(folder, summary)
-    for item in items:
-        results.add(item)
-    return results
-
-
-def make_item(path: str, true: str, predicted: str, probability: float, given_probability: float = 0.0) -> Item:
-    """A labelled image; the probabilities are those of the predicted and of the true class."""
-    top = ((predicted, probability),) if true == predicted else ((predicted, probability), (true, given_probability))
-    return Item(Row(path=path, true_label=true, true_class=true, top=top), Path(path))
 
 
 def test_the_report_needs_no_network_and_all_its_links_work(client: Client) -> None:
@@ -164,7 +146,7 @@ def test_a_label_is_doubted_if_the_model_is_at_least_as_sure_as_usual(tmp_path: 
         "cat/2.png": "confusion",
         "cat/3.png": "confusion",
     }
-    assert issues["cat/1.png"].reason == "90.0% dog, 5.0% cat; images of dog get 80.0% on average"
+    assert issues["cat/1.png"].reason == "dog: 90.0%, cat: 5.0%; images labelled dog get 80.0% on average"
 
 
 @given(st.integers(0, 400), st.integers(0, 400))

@@ -122,13 +122,13 @@ def test_a_merge_must_be_of_the_form_folder_class(dataset: Path) -> None:
 def test_weights_that_are_none(dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "text.h5").write_text("no weights")
     for weights, code in ((tmp_path / "absent.h5", 2), (tmp_path / "text.h5", 1)):
-        result = run(
-            "train", dataset, "--image-size", "32", "--weights", weights, "--output", tmp_path / "m", "--runs", tmp_path
-        )
+        folders = ("--output", tmp_path / "m", "--runs", tmp_path / "runs")
+        result = run("train", dataset, "--image-size", "32", "--weights", weights, *folders)
         assert result.exit_code == code
         assert str(weights) in result.stderr
         assert "--weights imagenet or random" in result.stderr
         assert not list(tmp_path.glob("m/*"))
+        assert not list(tmp_path.glob("runs/*")), "a training that has not begun leaves no run"
 
 
 def test_imagenet_weights_without_network_name_the_two_other_ways(dataset: Path, tmp_path: Path) -> None:
@@ -142,6 +142,7 @@ def test_imagenet_weights_without_network_name_the_two_other_ways(dataset: Path,
     assert len(result.stderr.splitlines()) == 1, result.stderr
     assert "--weights PATH" in result.stderr
     assert "--weights random" in result.stderr
+    assert not list(tmp_path.glob("runs/*"))
 
 
 def test_an_output_that_cannot_be_written_is_told_before_training(dataset: Path, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """classify-train: sample, inspect, preview, train, apply, map."""
 
-import logging
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from classify_training.cli.aliases import option
 from classify_training.cli.apply import apply
 from classify_training.cli.defaults import use_config, use_recipe
 from classify_training.cli.group import Group
+from classify_training.cli.log_handler import log_to_stderr
 from classify_training.cli.map import map_command
 from classify_training.cli.option_types import FOLDER, new_file, writable_folder
 from classify_training.cli.options import (
@@ -96,7 +96,7 @@ def preview(output: Path, images: int, repeats: int, quiet: bool, **options: Any
     Writes one PNG file, preview.png by default. Use it to choose augmentation options.
     """
     data, augment = data_config(options), augment_config(options)
-    _log_to_stderr(quiet)
+    log_to_stderr(quiet)
     from classify_training.data.plan import make_plan
 
     plan = make_plan(data, quiet)
@@ -207,14 +207,9 @@ def _import_tensorflow() -> None:
     interrupts.check()
 
 
-def _log_to_stderr(quiet: bool) -> None:
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("classify_training").setLevel(logging.WARNING if quiet else logging.INFO)
-
-
 def _make_and_print_plan(data: DataConfig, quiet: bool) -> "Plan":
     """Read the dataset, and print what would be trained on and what is left out, before anything is trained."""
-    _log_to_stderr(quiet)
+    log_to_stderr(quiet)
     from classify_training.cli.plan_table import print_plan
     from classify_training.data.plan import make_plan
 

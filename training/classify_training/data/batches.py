@@ -19,4 +19,4 @@ def batches(array: NDArray[Scalar], size: int) -> Iterator[NDArray[Scalar]]:
 
 def track_batches(array: NDArray[Scalar], size: int, description: str, quiet: bool) -> Iterator[NDArray[Scalar]]:
     """Yield the batches with a progress bar; raises as `track`."""
-    yield from track(batches(array, size), -(-len(array) // size), description, quiet)
+    yield from track(batches(array, size), len(array), description, quiet, images=len)

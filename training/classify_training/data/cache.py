@@ -9,6 +9,7 @@ import hashlib
 import io
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -24,7 +25,7 @@ from classify_serving.contract.images import ImageError, Resize, decode_image
 from classify_serving.contract.text import error_reason
 from classify_serving.files import locked, replace_file
 from classify_training.errors import CacheError
-from classify_training.progress import track_in_threads
+from classify_training.progress import stage, track_in_threads
 
 Pixels = NDArray[np.uint8]
 _INDEX: Final = "index.json"
@@ -86,8 +87,12 @@ class ImageCache:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            # Other processes that read the same dataset wait.
-            with locked(self.folder, wait=True):
+            with ExitStack() as stack:
+                try:
+                    stack.enter_context(locked(self.folder))
+                except BlockingIOError:
+                    with stage("Waiting for another process that reads this dataset", quiet):
+                        stack.enter_context(locked(self.folder, wait=True))
                 index = self._load_index(len(paths))
                 outcomes = self._decode(paths, index, quiet)
                 # Rows of images that were deleted stay until they are the larger part: see `_load_index`.

@@ -24,6 +24,7 @@ from classify_training.data.duplicates import drop_duplicates, drop_leaks
 from classify_training.data.examples import Example, ImageFile, Split
 from classify_training.data.near_duplicates import near_duplicate_groups
 from classify_training.errors import DatasetError
+from classify_training.progress import stage
 
 _SPLIT_FOLDERS: Final[Mapping[str, Split]] = {
     "train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
@@ -87,7 +88,7 @@ def scan(root: Path) -> list[ImageFile]:
         raise DatasetError(f"no dataset folder {root}: give one with a folder of images for each label")
     try:
         folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-        files = [file for found in _label_folders(root, folders) for file in _images_of(*found)]
+        images = {folder: _images_of(folder, label, split) for folder, label, split in _label_folders(root, folders)}
         loose = sorted(path for path in root.iterdir() if is_image_name(path.name) and path.is_file())
         for path in loose[:_MAX_LISTED]:
             _log.warning("left out, not in the folder of a label: %s", terminal_text(str(path)))
@@ -95,19 +96,19 @@ def scan(root: Path) -> list[ImageFile]:
             _log.warning("left out for the same reason: %d more", len(loose) - _MAX_LISTED)
     except OSError as error:
         raise DatasetError(f"cannot list {error.filename} ({error_reason(error)}): check permissions") from error
-    if not files:
+    if not any(images.values()):
         raise DatasetError(f"no images in {root}: put them in one folder for each label, {root}/<label>/*.jpg")
-    return files
+    for folder, files in images.items():
+        if not files:
+            _log.warning("no images in %s", terminal_text(str(folder)))
+    return [file for files in images.values() for file in files]
 
 
 def _images_of(folder: Path, label: str, split: Split | None) -> list[ImageFile]:
     # A link to a folder above this one would add the images of all other labels to this one.
     real = folder.resolve()
     found = walk_images(folder, lambda below: real.is_relative_to(below.resolve()))
-    files = [ImageFile(path, label, split) for path in found]
-    if not files:
-        _log.warning("no images in %s", folder)
-    return files
+    return [ImageFile(path, label, split) for path in found]
 
 
 def _label_folders(root: Path, folders: Sequence[Path]) -> Iterator[tuple[Path, str, Split | None]]:
@@ -161,7 +162,8 @@ def load(config: DataConfig, quiet: bool = False) -> Dataset:
             readable.append(Example(file, outcome.digest, outcome.row, int(outcome.phash, 16)))
     _check_readable(config, corrupt, len(readable))
     distinct, duplicates, conflicts = drop_duplicates(readable)
-    groups = near_duplicate_groups([e.phash for e in distinct], [e.row for e in distinct], images)
+    with stage(f"Looking for near-duplicates among {len(distinct):,} images", quiet):
+        groups = near_duplicate_groups([e.phash for e in distinct], [e.row for e in distinct], images)
     clean = drop_leaks(distinct, groups)
     return Dataset(
         root=config.dataset,

@@ -24,7 +24,7 @@ from classify_serving.exchange.embeddings import EmbeddedImage, EmbeddingsError,
 from classify_serving.files import replace_file, replacing
 from classify_training.embedding_map.layout import choose, lay_out
 from classify_training.errors import MapError
-from classify_training.progress import track_in_threads
+from classify_training.progress import stage, track_in_threads
 
 PICTURE: Final = "map.png"
 PAGE: Final = "map.html"
@@ -56,7 +56,8 @@ def draw_embedding_map(results: Path, max_images: int, seed: int) -> int:
         raise MapError(str(error)) from error
     chosen = choose(images, max_images, seed)
     shown = [images[place] for place in chosen]
-    places = lay_out(vectors[chosen], seed)
+    with stage(f"Placing {len(chosen):,} images on the map"):
+        places = lay_out(vectors[chosen], seed)
     try:
         _write(results, places, shown, len(images))
     except OSError as error:

@@ -10,7 +10,6 @@ from typing import Any, Final
 import keras
 import numpy as np
 import tensorflow as tf
-from rich.progress import Progress
 
 from classify_training import interrupts
 from classify_training.config import FitConfig, TrainConfig
@@ -21,7 +20,7 @@ from classify_training.fitting.calibration import fit_temperature, negative_log_
 from classify_training.fitting.checkpoint import Checkpoint, Epoch, State
 from classify_training.fitting.input_pipeline import InputPipeline, build_pipeline, head_pipeline
 from classify_training.model.classifier import Classifier, reseed_dropout, set_trainable
-from classify_training.progress import progress_bar
+from classify_training.progress import add_images, progress_bar
 
 _WARM_UP: Final = 0.1
 _log = logging.getLogger(__name__)
@@ -138,16 +137,19 @@ class _Trainer:
 
     def run(self, state: State) -> State:
         """Train to the end of this phase, from a state of this phase or of the one before."""
-        model = self._pipeline.model
-        if state.phase == self._number and state.epoch:
-            self._checkpoint.restore_last(state, model)
-        elif state.phase == self._number and state.history:
-            # Killed before the first epoch of this phase ended: it starts from the best weights so far.
-            self._checkpoint.restore_best(state, model)
-        else:
-            state = self._start(state)
+        model, is_begun = self._pipeline.model, state.phase == self._number
+        images, epochs = len(self._plan.epoch_examples), self._phase.epochs
         with progress_bar(self._config.quiet) as bar:
-            progress = _StepProgress(bar, self._phase.name, self._phase.epochs * self._steps, state.epoch * self._steps)
+            done = state.epoch * images if is_begun else 0
+            task = add_images(bar, self._phase.name, epochs * images, done, epochs)
+            if is_begun and state.epoch:
+                self._checkpoint.restore_last(state, model)
+            elif is_begun and state.history:
+                # Killed before the first epoch of this phase ended: it starts from the best weights so far.
+                self._checkpoint.restore_best(state, model)
+            else:
+                state = self._start(state)
+            progress = _ImageProgress(lambda number: bar.advance(task, number), self._config.fit.batch_size, images)
             while state.epoch < self._phase.epochs and not self._is_over(state):
                 state = self._epoch(state, progress)
         if len(self._targets):
@@ -166,7 +168,7 @@ class _Trainer:
     def _is_over(self, state: State) -> bool:
         return bool(len(self._targets)) and state.epoch - state.best_epoch >= self._config.fit.patience
 
-    def _epoch(self, state: State, progress: "_StepProgress") -> State:
+    def _epoch(self, state: State, progress: "_ImageProgress") -> State:
         start = time.monotonic()
         # From the seed and the epoch's number only, so that a resumed training draws the same dropout.
         reseed_dropout(self._classifier, (self._config.data.seed, self._number, state.epoch))
@@ -222,13 +224,13 @@ class _InterruptCheck(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
         interrupts.check()
 
 
-class _StepProgress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyped
-    """Shows a progress bar over all steps of a phase."""
+class _ImageProgress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyped
+    """Calls `advance` with the number of images of each batch."""
 
-    def __init__(self, bar: Progress, phase: str, total: int, done: int) -> None:
+    def __init__(self, advance: Callable[[int], None], batch_size: int, images: int) -> None:
         super().__init__()
-        self._advance: Callable[[], None] = lambda: bar.advance(task)
-        task = bar.add_task(phase, total=total, completed=done)
+        self._advance, self._batch_size, self._images = advance, batch_size, images
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._advance()
+        # The last batch of an epoch may be smaller.
+        self._advance(min(self._batch_size, self._images - batch * self._batch_size))

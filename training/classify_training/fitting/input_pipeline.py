@@ -161,11 +161,10 @@ def _augmentations_that_fit(frozen: keras.Model, plan: Plan, config: TrainConfig
 def _store(results: Iterable[NDArray[Any]], model: keras.Model, count: int, config: TrainConfig) -> NDArray[Any]:
     """Write a model's outputs to a file without a name, which disappears when the process ends for any reason."""
     cache, dtype = config.data.cache, tf.as_dtype(model.output.dtype).as_numpy_dtype
-    total = -(-count // config.fit.batch_size)
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=cache) as file:
-            for result in track(results, total=total, description="frozen layers", quiet=config.quiet):
+            for result in track(results, count, "Caching features of frozen layers", config.quiet, images=len):
                 file.write(np.ascontiguousarray(result, dtype).tobytes())
             file.flush()
             stored: NDArray[Any] = np.asarray(np.memmap(file, np.uint8, mode="r")).view(dtype)
