@@ -16,11 +16,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from classify_training.cli.main import main
-<<<<<<< HEAD
-from classify_training.train import Trained
-=======
 from classify_training.errors import FitError
->>>>>>> w-small
+from classify_training.train import Trained
 
 OPTIONS = ["--image-size", "32", "--min-images", "4", "--batch-size", "8", "--val", "0.2", "--test", "0.2"]
 
