@@ -123,7 +123,7 @@ def error_message(error: grpc.RpcError, address: str) -> str:
         case StatusCode.NOT_FOUND if "Specific(" in _details(error):
             return (
                 f"the server at {address} does not serve this version of the model ({_details(error)}): correct"
-                " --model-version or --model, or wait until the server has loaded it"
+                " --model-version, --version-label or --model, or wait until the server has loaded it"
             )
         case StatusCode.NOT_FOUND:
             return (

@@ -12,8 +12,13 @@ from typing import Any
 import pytest
 from saved_models import save_model
 from server_support import FailingModel, servable_of
+from support import lowest_peak
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
+from classify_serving.server.errors import RequestError
 from classify_serving.server.models.registry import Models
+from classify_serving.server.rest.budget import parsed_size
+from classify_serving.server.rest.json_tensors import inputs_from_json
 from classify_serving.server.rest.server import MAX_CONNECTIONS, RestServer
 from classify_serving.server.servable import load_servable
 
@@ -210,6 +215,32 @@ def test_bodies_of_all_connections_share_their_memory(folder: Path) -> None:
             connection.sendall(body[4:])
             assert read(connection)[0] == 400
         assert post(server.address, body)[0] == 400, "the memory is free again"
+
+
+def test_the_memory_for_the_values_of_json_is_bounded(folder: Path) -> None:
+    models = Models(load_servable(folder))
+    many = json.dumps({"instances": [1] * 100_000}).encode()
+    with RestServer(models, "127.0.0.1", 0, max_parsed=2**20) as server:
+        status, content = post(server.address, many)
+        assert status == 413
+        assert "send pixels over gRPC" in content["error"]
+        assert ask(server.address, STATUS)[0] == 200
+    with RestServer(models, "127.0.0.1", 0) as server:
+        assert post(server.address, many)[0] == 400
+
+
+@pytest.mark.parametrize(
+    "item", ["1", "0.5", "12345678", "-1e9", "[]", "[[1]]", '{"b64":"AAAA"}', "{}", '"é"', '"😀"', "true"]
+)
+def test_the_values_of_json_need_no_more_memory_than_assumed(item: str) -> None:
+    body = bytearray(f'{{"instances": [{",".join([item] * 20_000)}]}}'.encode())
+    signature = SignatureDef(inputs={"x": {"dtype": 1, "tensor_shape": {"dim": [{"size": -1}]}}})
+
+    def parse() -> None:
+        with suppress(RequestError):
+            inputs_from_json(json.loads(body), signature)
+
+    assert lowest_peak(parse) < parsed_size(body) + 100_000
 
 
 def test_a_client_that_stops_sending_is_cut_off(impatient: str) -> None:

@@ -1,6 +1,7 @@
 """Models, versions and labels from a file in TensorFlow Serving's format, and its changes while requests run."""
 
 import logging
+import os
 import threading
 from pathlib import Path
 
@@ -222,3 +223,9 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, content: str, rea
         read_model_config(path)
     assert str(path) in str(raised.value)
     assert reason in str(raised.value)
+
+
+def test_a_pipe_in_the_place_of_the_file_is_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "models.config")
+    with pytest.raises(ModelConfigError, match="is not a file"):
+        read_model_config(tmp_path / "models.config")

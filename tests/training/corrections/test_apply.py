@@ -17,6 +17,7 @@ from classify_serving.files import sha256_of
 from classify_training.cli.main import main
 from classify_training.corrections.changes import Change
 from classify_training.corrections.journal import open_journal
+from classify_training.errors import CorrectionError
 
 Tree = dict[str, bytes]
 
@@ -206,6 +207,9 @@ def test_a_kill_midway_is_finished_or_undone(data: Path, killed_after: int, then
     result = apply(data, [], "--yes") if then == "again" else invoke(data, "--undo")
     assert result.exit_code == 0, result.output
     assert tree(data) == (after if then == "again" else before)
+    if then != "again":
+        moved = sum(change.kind != "confirm" for change in changes[:killed_after])
+        assert f"Undone: {moved} files are back in place" in result.stdout
 
 
 def perform(data: Path, changes: list[Change]) -> bytes:
@@ -227,6 +231,25 @@ def test_undoing_refuses_what_changed_since(data: Path) -> None:
     assert result.exit_code == 2
     assert "dog/3.png has changed" in result.stderr
     assert tree(data) == before
+
+
+def test_a_class_that_no_file_system_can_name_is_refused_before_anything_moves(data: Path) -> None:
+    before = tree(data)
+    result = apply(data, [row(data / "cat/2.png", "cat", f"relabel:{'x' * 300}")], "--yes", "--create")
+    assert result.exit_code == 2
+    assert "more than 255 bytes" in result.stderr
+    assert tree(data) == before
+
+
+def test_advice_names_the_dataset(data: Path) -> None:
+    (data / ".review").write_text("")
+    result = apply(data, [row(data / "cat/2.png", "cat", "delete")], "--yes")
+    assert "cannot create" in result.stderr
+    assert "nothing was changed" in result.stderr
+    (data / ".review").unlink()
+    apply(data, [row(data / "cat/2.png", "cat", "relabel:dog")], "--yes")
+    with pytest.raises(CorrectionError, match=f"--undo --dataset {data}"), open_journal(data):
+        raise PermissionError(13, "Permission denied", str(data))
 
 
 def test_one_at_a_time(data: Path) -> None:

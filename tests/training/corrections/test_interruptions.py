@@ -170,7 +170,7 @@ def apply(root: Path, operations: FileOperations | None = None) -> list[Change]:
         return changes
 
 
-def undo(root: Path, operations: FileOperations | None = None) -> list[Change]:
+def undo(root: Path, operations: FileOperations | None = None) -> list[Change] | None:
     with open_journal(root / "data", operations) as journal:
         return journal.undo()
 

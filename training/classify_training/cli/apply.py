@@ -118,8 +118,8 @@ def _count(changes: "Sequence[Change]") -> str:
     return ", ".join(f"{counts[kind]} {name}" for kind, name in names.items() if counts[kind])
 
 
-def _print_undone(changes: "Sequence[Change]") -> None:
-    if not changes:
+def _print_undone(changes: "Sequence[Change] | None") -> None:
+    if changes is None:
         raise CorrectionError("there is nothing to undo")
     files = sum(change.kind != "confirm" for change in changes)
     click.echo(f"Undone: {files} files are back in place, {len(changes) - files} labels are no longer confirmed.")

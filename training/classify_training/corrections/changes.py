@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Final, Literal
 
 from classify_serving.files import replace_file, sha256_of
@@ -19,7 +20,7 @@ FOLDER: Final = ".review"
 TRASH: Final = "trash"
 """In `FOLDER`: deleted images."""
 
-_RESTORE: Final = "restore it, or undo all changes with classify-train apply --undo"
+_LONGEST_NAME: Final = 255
 _NOTHING: Final = "nothing was changed"
 
 
@@ -38,6 +39,11 @@ class Change:
     sha256: str
     target: str
     source: str = ""
+
+
+def undo_command(dataset: Path) -> str:
+    """The command that takes back the last changes of a dataset."""
+    return f"classify-train apply --undo --dataset {quote(str(dataset))}"
 
 
 class FileOperations:
@@ -73,6 +79,7 @@ class FileChanger:
 
     def __init__(self, dataset: Path, operations: FileOperations) -> None:
         self._dataset, self._operations = dataset, operations
+        self._restore = f"restore it, or undo all changes with {undo_command(dataset)}"
 
     def check_all(self, changes: Sequence[Change]) -> None:
         """Check that all changes can be made, before the first one is.
@@ -97,6 +104,11 @@ class FileChanger:
             _check(source, change, f"{_NOTHING}; run the command again")
             if os.path.lexists(target):
                 raise CorrectionError(f"{target} exists now: {_NOTHING}; run the command again")
+            if any(len(os.fsencode(part)) > _LONGEST_NAME for part in Path(change.target).parts):
+                raise CorrectionError(
+                    f"{change.target} has a name of more than {_LONGEST_NAME} bytes, which no file system takes:"
+                    f" {_NOTHING}; shorten the class in the review"
+                )
             if not next(folder for folder in target.parents if os.path.lexists(folder)).is_dir():
                 raise CorrectionError(f"{target.parent} is no folder: {_NOTHING}; move the file at this path away")
 
@@ -111,11 +123,11 @@ class FileChanger:
             return
         source, target = self._paths(change)
         if os.path.lexists(target) and (change.kind == "add" or not os.path.lexists(source)):
-            _check(target, change, _RESTORE)
+            _check(target, change, self._restore)
             return
-        _check(source, change, _RESTORE)
+        _check(source, change, self._restore)
         if os.path.lexists(target):
-            raise CorrectionError(f"{target} exists now: move it away, or undo with classify-train apply --undo")
+            raise CorrectionError(f"{target} exists now: move it away, or undo with {undo_command(self._dataset)}")
         self._operations.make_folder(target.parent)
         if change.kind == "add":
             temporary = _temporary(target, change)
@@ -124,8 +136,8 @@ class FileChanger:
         else:
             self._operations.rename(source, target)
 
-    def undo(self, change: Change) -> None:
-        """Undo a change, unless it was not made or is already undone.
+    def undo(self, change: Change) -> bool:
+        """Undo a change, unless it was not made or is already undone; False if there was nothing to do.
 
         Raises:
             CorrectionError: as `check_undo`.
@@ -134,11 +146,15 @@ class FileChanger:
         self.check_undo(change)
         source, target = self._paths(change)
         if change.kind == "add":
+            was_made = os.path.lexists(target)
             self._operations.remove(_temporary(target, change))
             self._operations.remove(target)
-        elif change.kind == "move" and not os.path.lexists(source):
+            return was_made
+        if change.kind == "move" and not os.path.lexists(source):
             self._operations.make_folder(source.parent)
             self._operations.rename(target, source)
+            return True
+        return False
 
     def check_undo(self, change: Change, was_made: bool = False) -> None:
         """Check that a change can be undone.

@@ -17,7 +17,7 @@ from typing import Any
 from classify_serving.contract.text import error_reason
 from classify_serving.exchange.review import CONFIRMED
 from classify_serving.files import locked
-from classify_training.corrections.changes import FOLDER, Change, FileChanger, FileOperations
+from classify_training.corrections.changes import FOLDER, Change, FileChanger, FileOperations, undo_command
 from classify_training.errors import CorrectionError
 
 
@@ -71,35 +71,40 @@ class Journal:
             self._finish(entry)
         return bool(left)
 
-    def undo(self) -> list[Change]:
-        """Undo the newest entry that is not undone, and return its changes; empty if there is none.
+    def undo(self) -> list[Change] | None:
+        """Undo the newest entry that is not undone, and return the changes taken back; None if there is no entry.
+
+        Of an entry that was interrupted, these are the confirmed labels and the files that had been changed.
 
         Raises:
             CorrectionError: a file that it moved or added was changed or removed since; nothing is undone.
         """
         entries = [*self._entries("*", "done"), *self._entries("*", "pending"), *self._entries("*", "undoing")]
         if not entries:
-            return []
+            return None
         newest = max(entries, key=lambda entry: entry.name)
         changes = _read(newest)
         for change in changes:
             self._changer.check_undo(change, was_made=".done." in newest.name)
-        self._finish(self._renamed(newest, "undoing"))
-        return changes
+        return self._finish(self._renamed(newest, "undoing"))
 
-    def _finish(self, entry: Path) -> None:
-        """Make or undo the changes of an entry; its state changes last, so that an interruption leaves it open."""
+    def _finish(self, entry: Path) -> list[Change]:
+        """Make or undo the changes of an entry; its state changes last, so that an interruption leaves it open.
+
+        Returns:
+            The changes made or undone now.
+        """
         changes = _read(entry)
         if ".undoing." in entry.name:
-            for change in reversed(changes):
-                self._changer.undo(change)
+            undone = [change for change in reversed(changes) if self._changer.undo(change) or change.kind == "confirm"]
             self._write_confirmed([])
             self._renamed(entry, "undone")
-        else:
-            for change in changes:
-                self._changer.make(change)
-            self._write_confirmed(changes)
-            self._renamed(entry, "done")
+            return undone
+        for change in changes:
+            self._changer.make(change)
+        self._write_confirmed(changes)
+        self._renamed(entry, "done")
+        return changes
 
     def _entries(self, name: str, state: str) -> list[Path]:
         return sorted(self._folder.glob(f"{name}.{state}.json"))
@@ -129,16 +134,25 @@ def open_journal(dataset: Path, operations: FileOperations | None = None) -> Ite
     Raises:
         CorrectionError: another process has locked it, or a file cannot be read, moved or written.
     """
+    folder = dataset / FOLDER
     try:
-        (dataset / FOLDER).mkdir(exist_ok=True)
-        with locked(dataset / FOLDER):
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise CorrectionError(
+            f"cannot create {folder} ({error_reason(error)}): nothing was changed; check permissions, or move away what"
+            " has this name"
+        ) from error
+    try:
+        with locked(folder):
             yield Journal(dataset, operations or FileOperations())
     except BlockingIOError:
         raise CorrectionError(f"another classify-train apply is changing {dataset}: wait until it ends") from None
     except OSError as error:
+        # An error of moving or copying names two files, and either folder may be the cause.
+        where = " to ".join(str(name) for name in (error.filename or dataset, error.filename2) if name)
         raise CorrectionError(
-            f"cannot change {error.filename or dataset} ({error_reason(error)}): fix that and run the command again,"
-            " which continues where it stopped, or take all changes back with classify-train apply --undo"
+            f"cannot change {where} ({error_reason(error)}): fix that and run the command again, which continues where"
+            f" it stopped, or take all changes back with {undo_command(dataset)}"
         ) from error
 
 

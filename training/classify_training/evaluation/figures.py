@@ -1,5 +1,6 @@
 """Figures of a training: learning curves, confusion matrix, augmented images."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -149,7 +150,9 @@ def _shortened(name: str) -> str:
 
 def _save(figure: Figure, path: Path) -> None:
     try:
-        with replacing(path) as temporary:
+        with replacing(path) as temporary, warnings.catch_warnings():
+            # Of a character in a class name that the font does not have; a box is drawn.
+            warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
             figure.savefig(temporary, dpi=_DPI, format="png")
     except OSError as error:
         raise RunError(

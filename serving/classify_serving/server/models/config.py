@@ -65,6 +65,9 @@ def read_model_config(path: Path) -> tuple[ModelConfig, ...]:
         ModelConfigError: the file cannot be read, names no model or one twice, sets an unknown field or one that only
             TensorFlow Serving supports, or has invalid values.
     """
+    # Reading a pipe would wait until another program writes to it.
+    if path.exists() and not path.is_file():
+        raise ModelConfigError(f"cannot read models from {path}: it is not a file, write one")
     try:
         config = text_format.Parse(path.read_text(), ModelServerConfig())
     except (OSError, UnicodeDecodeError, text_format.ParseError) as error:

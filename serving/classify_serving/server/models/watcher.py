@@ -13,6 +13,7 @@ from classify_serving.server.models.manager import ModelManager
 POLL_SECONDS: Final = 1.0
 """The default of TensorFlow Serving's `--file_system_poll_wait_seconds`."""
 
+_STOP_SECONDS: Final = 5.0
 _log = logging.getLogger(__name__)
 
 
@@ -71,4 +72,5 @@ class Watcher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stopped.set()
-        self._thread.join()
+        # Not for ever: a file system that does not answer must not keep the server from ending.
+        self._thread.join(_STOP_SECONDS)

@@ -9,8 +9,8 @@ import json
 import re
 import socket
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Final
@@ -18,7 +18,7 @@ from typing import Any, Final
 import grpc
 
 from classify_serving.server.errors import RequestError
-from classify_serving.server.rest.budget import ByteBudget
+from classify_serving.server.rest.budget import ByteBudget, parsed_size
 
 Answer = Callable[[str, str, bytearray], dict[str, Any]]
 
@@ -71,12 +71,25 @@ class _SocketReader(io.RawIOBase):
         return self._connection.recv_into(buffer)
 
 
+@contextmanager
+def _reserved(budget: ByteBudget, size: int) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(budget.reserve(size, _BUDGET_SECONDS))
+        except TimeoutError:
+            message = "the server has no memory for another request of this size: try again later"
+            raise _HttpError(HTTPStatus.SERVICE_UNAVAILABLE, message) from None
+        yield
+
+
 class Handler(BaseHTTPRequestHandler):
     """Reads the requests of one connection, calls `answer`, and writes JSON.
 
     Attributes:
         answer: takes method, path and body and returns the JSON; raises RequestError.
         budget: the memory for the bodies of all connections.
+        parsed_budget: the memory for the values in the bodies that are processed.
+        max_parsed: bodies whose values need more memory are refused, in bytes.
         idle_seconds: time to wait for a request's headers, and for its body beyond the time that its bytes allow.
         max_body: larger bodies are refused, in bytes.
     """
@@ -84,6 +97,8 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     answer: Answer
     budget: ByteBudget
+    parsed_budget: ByteBudget
+    max_parsed: int
     idle_seconds: float
     max_body: int
 
@@ -154,13 +169,14 @@ class Handler(BaseHTTPRequestHandler):
     def _answer_body(self, size: int) -> tuple[HTTPStatus, dict[str, Any]]:
         """Receive a body and process it; its memory is reserved until the answer is there."""
         with ExitStack() as stack:
+            stack.enter_context(_reserved(self.budget, size))
+            body = self._read_body(size)
+            if (needed := parsed_size(body)) > self.max_parsed:
+                message = f"the body has too many values ({needed >> 20} MB in memory): send pixels over gRPC"
+                return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": message}
+            stack.enter_context(_reserved(self.parsed_budget, needed))
             try:
-                stack.enter_context(self.budget.reserve(size, _BUDGET_SECONDS))
-            except TimeoutError:
-                message = "the server has no memory for another request of this size: try again later"
-                raise _HttpError(HTTPStatus.SERVICE_UNAVAILABLE, message) from None
-            try:
-                return HTTPStatus.OK, type(self).answer(self.command, self.path, self._read_body(size))
+                return HTTPStatus.OK, type(self).answer(self.command, self.path, body)
             except RequestError as error:
                 status = _HTTP_STATUS.get(error.code, HTTPStatus.INTERNAL_SERVER_ERROR)
                 return status, {"error": str(error)}

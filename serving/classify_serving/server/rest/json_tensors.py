@@ -51,6 +51,8 @@ def _columns(rows: Any, aliases: list[str]) -> Mapping[str, Any]:
     """Regroup values by input; a row is an object of inputs, or the value of the only input."""
     if not isinstance(rows, list) or not rows:
         raise invalid_argument("'instances' must be a list of at least one value")
+    if not any(_is_named(row) for row in rows):
+        return {aliases[0]: rows}
     named = [_named(row, aliases) for row in rows]
     if any(set(row) != set(named[0]) for row in named):
         raise invalid_argument("all instances must have the same inputs")
@@ -58,7 +60,12 @@ def _columns(rows: Any, aliases: list[str]) -> Mapping[str, Any]:
 
 
 def _named(value: Any, aliases: list[str]) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) and set(value) != {"b64"} else {aliases[0]: value}
+    return value if _is_named(value) else {aliases[0]: value}
+
+
+def _is_named(value: Any) -> bool:
+    """Whether a value is an object of inputs."""
+    return isinstance(value, dict) and set(value) != {"b64"}
 
 
 def _encode(alias: str, value: Any, dtype: tf.DType) -> TensorProto:

@@ -25,6 +25,9 @@ MAX_CONNECTIONS: Final = 32
 IDLE_SECONDS: Final = 30.0
 """A connection without a request is closed after this time."""
 
+MAX_PARSED: Final = 2**30
+"""Memory for the values in the JSON of all requests together, in bytes."""
+
 _BUSY: Final = json.dumps({"error": f"the server has {MAX_CONNECTIONS} connections already: try again later"}).encode()
 _log = logging.getLogger(__name__)
 
@@ -39,6 +42,7 @@ class RestServer:
         threads: number of requests processed at the same time; also, how many of the largest size fit into memory.
         max_request_mb: larger bodies are refused, in megabytes of 2**20 bytes.
         idle_seconds: a connection without a request is closed after this time.
+        max_parsed: memory for the values in the JSON of all requests together, in bytes.
 
     Raises:
         AddressError: the port is in use, or the host is not an address of this machine.
@@ -52,11 +56,14 @@ class RestServer:
         threads: int = 4,
         max_request_mb: int = DEFAULT_MAX_REQUEST_MB,
         idle_seconds: float = IDLE_SECONDS,
+        max_parsed: int = MAX_PARSED,
     ) -> None:
         slots = threading.BoundedSemaphore(threads)
         settings = {
             "answer": staticmethod(partial(_answer, models, slots)),
             "budget": ByteBudget(threads * max_request_mb * 2**20),
+            "parsed_budget": ByteBudget(max_parsed),
+            "max_parsed": max_parsed,
             "max_body": max_request_mb * 2**20,
             "idle_seconds": idle_seconds,
         }
