@@ -4,7 +4,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from classify_training import interrupts
 from classify_training.config import TrainConfig
 from classify_training.data.plan import Plan
 from classify_training.errors import ExportError
+from classify_training.evaluation.baseline import Baseline, fit_baseline
 from classify_training.evaluation.evaluate import Evaluation, evaluate
 from classify_training.evaluation.train_manifest import train_manifest
 from classify_training.export.saved_model import export, remove_leftovers
@@ -45,12 +46,14 @@ class Trained:
         run: folder of the run.
         metadata: metadata of the model.
         evaluation: metrics on the test split.
+        baseline: what a linear classifier reaches on the pretrained network; None with random weights.
     """
 
     path: Path
     run: Path
     metadata: ModelMetadata
     evaluation: Evaluation
+    baseline: Baseline | None = None
 
 
 def train(plan: Plan, config: TrainConfig, on_published: Callable[[Trained], None] = lambda trained: None) -> Trained:
@@ -86,6 +89,7 @@ def train(plan: Plan, config: TrainConfig, on_published: Callable[[Trained], Non
         _log.info("computing in %s; files of this run: %s", policy, run.folder)
         run.write_left_out(plan)
         with scope(), interrupts.deferred():
+            baseline = _fit_baseline(classifier, plan, config)
             state = fit(classifier, plan, config, run.checkpoint)
         seconds = {"epochs": sum(epoch.seconds for epoch in state.history), "fit": time.monotonic() - start}
         with interrupts.deferred():
@@ -93,7 +97,8 @@ def train(plan: Plan, config: TrainConfig, on_published: Callable[[Trained], Non
             final = classifier if policy == "float32" else in_float32(classifier)
             evaluation = evaluate(final.model, plan, config.fit.batch_size, config.quiet)
             run.write_train_embeddings(final, plan, config.quiet)
-            trained = _publish(final, plan, config, run, evaluation, _about(policy, state, seconds), start)
+            about = _about(policy, state, seconds) | {"baseline": _about_baseline(baseline, evaluation)}
+            trained = replace(_publish(final, plan, config, run, evaluation, about, start), baseline=baseline)
             on_published(trained)
             run.finish()
     return trained
@@ -105,8 +110,30 @@ def _about(policy: str, state: State, seconds: Mapping[str, float]) -> dict[str,
         "precision": policy,
         "epochs": len(state.history),
         "kept": {"phase": state.history[-1].phase if state.history else None, "epoch": state.best_epoch},
+        "ended": list(state.ended),
         "seconds": seconds,
     }
+
+
+def _fit_baseline(classifier: Classifier, plan: Plan, config: TrainConfig) -> Baseline | None:
+    """Fit the linear baseline; None with random weights, whose features mean nothing yet."""
+    if config.fit.weights == "random":
+        return None
+    baseline = fit_baseline(classifier, plan, config.fit.batch_size, config.data.seed, config.quiet)
+    _log.info(
+        "linear baseline on the pretrained network: accuracy %.1f%% in cross-validation on %d training images",
+        100 * baseline.accuracy,
+        baseline.images,
+    )
+    return baseline
+
+
+def _about_baseline(baseline: Baseline | None, evaluation: Evaluation) -> dict[str, Any] | None:
+    """The entry `baseline` of `metrics.json`."""
+    if not baseline:
+        return None
+    losses = {"train_images": baseline.images, "accuracy": baseline.accuracy, "log_losses": dict(baseline.log_losses)}
+    return losses | {"test": asdict(baseline.compare(evaluation))}
 
 
 def _build(plan: Plan, config: TrainConfig, policy: str) -> Classifier:

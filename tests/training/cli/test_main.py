@@ -73,6 +73,10 @@ def test_inspect_shows_what_would_be_trained_on(dataset: Path) -> None:
     assert cells["black"] == ["8", "0", "0", "0", "0", "black", "4", "2", "2", "4"]
     assert cells["x"] == ["2", "0", "0", "0", "0", "others", "2", "0", "0", "2"]
     assert cells["total"] == ["26", "0", "0", "0", "0", "4", "classes", "16", "5", "5", "16"]
+    assert result.stderr.splitlines() == [
+        "merged into others, with fewer than 4 training images each: x (2), y (2) (--min-images 2 keeps them)",
+        "few test images, so that the recall of these classes will mean little: black (2), grey (1), white (2)",
+    ]
 
 
 def test_inspect_lists_what_is_left_out(tmp_path: Path) -> None:
@@ -136,7 +140,11 @@ def test_imagenet_weights_without_network_name_the_two_other_ways(dataset: Path,
     command = [sys.executable, "-m", "classify_training", "train", str(dataset), "--output", str(tmp_path / "m")]
     command += ["--runs", str(tmp_path / "runs")]
     result = subprocess.run(
-        [*command, "--quiet", "--min-images", "4"], env=offline, capture_output=True, text=True, check=False
+        [*command, "--quiet", "--min-images", "0", "--test", "0"],
+        env=offline,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 1
     assert len(result.stderr.splitlines()) == 1, result.stderr

@@ -27,6 +27,8 @@ from classify_training.config import RECIPES, DataConfig, TrainConfig
 
 if TYPE_CHECKING:
     from classify_training.data.plan import Plan
+    from classify_training.evaluation.baseline import Baseline
+    from classify_training.evaluation.evaluate import Evaluation
     from classify_training.train import Trained
 
 
@@ -195,9 +197,29 @@ def _report(trained: "Trained") -> None:
         )
     else:
         click.echo("No test images to evaluate it on.")
+    if trained.baseline:
+        _report_baseline(trained.baseline, trained.evaluation)
     click.echo(f"Metrics and figures of this training: {trained.run}")
     click.echo(f"Exported {trained.metadata.model_name} version {trained.metadata.model_version} to {trained.path}")
     click.echo(f"Serve it:  classify-serve {quote(str(trained.path.parent))}")
+
+
+def _report_baseline(baseline: "Baseline", evaluation: "Evaluation") -> None:
+    """Compare the model with the linear baseline, and say loudly if it is below."""
+    compared = baseline.compare(evaluation)
+    if not compared.images:
+        return
+    reached, own = (f"{right / compared.images:.1%}" for right in (compared.baseline, compared.model))
+    click.echo(
+        f"Linear baseline on the pretrained network: {reached} of {compared.images} test images; this model: {own}"
+    )
+    if compared.is_below:
+        click.echo(
+            "Warning: this model is worse than logistic regression on the features of the pretrained network, of which"
+            f" those of {baseline.best_stage} predict best. Train longer (--head-epochs, --epochs), at higher rates"
+            " (--head-learning-rate, --learning-rate), or deeper (--unfreeze).",
+            err=True,
+        )
 
 
 def _import_tensorflow() -> None:
@@ -214,5 +236,5 @@ def _make_and_print_plan(data: DataConfig, quiet: bool) -> "Plan":
     from classify_training.data.plan import make_plan
 
     plan = make_plan(data, quiet)
-    print_plan(plan, data.min_images)
+    print_plan(plan, data)
     return plan

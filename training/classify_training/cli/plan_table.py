@@ -10,9 +10,11 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from classify_serving.contract.text import terminal_text
+from classify_training.config import DataConfig
 from classify_training.data.plan import Plan
 
 _WIDTH: Final = 114
+_FEW_TEST_IMAGES: Final = 5
 _COLUMNS: Final[tuple[tuple[str, JustifyMethod], ...]] = (
     ("folder", "left"), ("found", "right"), ("corrupt", "right"), ("duplicates", "right"), ("conflict", "right"),
     ("near-duplicates", "right"), ("class", "left"),
@@ -20,27 +22,38 @@ _COLUMNS: Final[tuple[tuple[str, JustifyMethod], ...]] = (
 )  # fmt: skip
 
 
-def print_plan(plan: Plan, min_images: int) -> None:
+def print_plan(plan: Plan, config: DataConfig) -> None:
     """Print the table on stdout, and on stderr everything that is left out or doubtful.
 
     Args:
         plan: what will be trained on.
-        min_images: size of the smallest class that is not merged, to say why nothing was merged.
+        config: how it was made.
     """
     # On a narrower terminal long lines wrap, which is better than columns that vanish.
     Console(width=max(Console().width, _WIDTH)).print(plan_table(plan))
-    for line in _remarks(plan, min_images):
+    for line in _remarks(plan, config):
         click.echo(terminal_text(line), err=True)
 
 
-def _remarks(plan: Plan, min_images: int) -> Iterator[str]:
-    dataset, counts = plan.dataset, plan.folder_counts("train")
+def _remarks(plan: Plan, config: DataConfig) -> Iterator[str]:
+    min_images, dataset, counts = config.min_images, plan.dataset, plan.folder_counts("train")
     if not plan.merges and max(counts.values()) < min_images:
         yield f"nothing merged: every class has fewer than {min_images} training images"
     for target in set(plan.merges.values()) - set(counts):
         sources = [folder for folder, name in plan.merges.items() if name == target]
         if len(sources) == 1:
             yield f"not merged but renamed, because there is no other folder {target}: {sources[0]}"
+    small = [label for label in plan.merges if label not in config.merge]
+    if small:
+        names = ", ".join(f"{label} ({counts[label]})" for label in small)
+        smallest = min(counts[label] for label in small)
+        yield (
+            f"merged into {plan.merges[small[0]]}, with fewer than {min_images} training images each: {names}"
+            f" (--min-images {smallest} keeps them)"
+        )
+    tested = Counter(plan.class_names[target] for target in plan.targets[plan.indices("test")].tolist())
+    if few := [f"{name} ({tested[name]})" for name in plan.class_names if 0 < tested[name] < _FEW_TEST_IMAGES]:
+        yield f"few test images, so that the recall of these classes will mean little: {', '.join(few)}"
     for label, count in counts.items():
         if not count:
             yield f"not a class of the model, because none of its images can be trained on: {label}"

@@ -56,6 +56,7 @@ class State:
         epoch: number of finished epochs of that phase.
         best_loss: lowest `val_loss_calibrated` of the phase; None if there is none yet.
         best_epoch: number of the epoch with that loss; 0 stands for the weights at the start of the phase.
+        ended: why each finished phase ended.
         history: all epochs of all phases.
     """
 
@@ -63,6 +64,7 @@ class State:
     epoch: int = 0
     best_loss: float | None = None
     best_epoch: int = 0
+    ended: tuple[str, ...] = ()
     history: tuple[Epoch, ...] = ()
 
 

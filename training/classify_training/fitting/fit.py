@@ -152,14 +152,15 @@ class _Trainer:
             progress = _ImageProgress(lambda number: bar.advance(task, number), self._config.fit.batch_size, images)
             while state.epoch < self._phase.epochs and not self._is_over(state):
                 state = self._epoch(state, progress)
+        reason = self._reason(state)
         if len(self._targets):
             self._checkpoint.restore_best(state, model)
-            _log.info("%s: kept epoch %d of %d", self._phase.name, state.best_epoch, state.epoch)
-        return state
+            _log.info("%s: kept epoch %d of %d; %s", self._phase.name, state.best_epoch, state.epoch, reason)
+        return replace(state, ended=(*state.ended, reason))
 
     def _start(self, state: State) -> State:
         """Take the weights at the start of the phase as its best ones so far, unless nothing was trained before."""
-        state = State(phase=self._number, history=state.history)
+        state = State(phase=self._number, history=state.history, ended=state.ended)
         if state.history and len(self._targets):
             state = replace(state, best_loss=self._validate()["val_loss_calibrated"])
             self._checkpoint.save(state, self._pipeline.model)
@@ -167,6 +168,17 @@ class _Trainer:
 
     def _is_over(self, state: State) -> bool:
         return bool(len(self._targets)) and state.epoch - state.best_epoch >= self._config.fit.patience
+
+    def _reason(self, state: State) -> str:
+        """Why this phase has ended."""
+        option = "--head-epochs" if self._phase.unfreeze == "none" else "--epochs"
+        if not len(self._targets):
+            return f"without validation images, it ends after {option}"
+        if self._is_over(state):
+            return f"ended after {self._config.fit.patience} epochs without a lower validation loss"
+        if state.epoch - state.best_epoch <= 1:
+            return f"the validation loss was still falling: raise {option}"
+        return f"ended after {option}"
 
     def _epoch(self, state: State, progress: "_ImageProgress") -> State:
         start = time.monotonic()
