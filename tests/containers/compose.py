@@ -159,7 +159,11 @@ def make_project(folder: Path) -> Project:
 
 
 def documented_commands(page: Path) -> list[tuple[str, str]]:
-    """Every command in a page's console blocks, with the comment after it."""
-    blocks = re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL)
+    """Every command in a page's console blocks, with the comment after it.
+
+    Those about two versions with labels need no Docker; tests/e2e/test_canary.py runs them.
+    """
+    text = re.sub(r"^## Two versions with labels$.*?^(?=## )", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
     lines = [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
     return [(command.strip(), remark.strip()) for command, _, remark in (line.partition("  #") for line in lines)]
