@@ -1,6 +1,7 @@
 """Images, metadata and a model with known answers, for the tests of all parts."""
 
 import gc
+import socket
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
@@ -36,6 +37,12 @@ def lowest_peak(function: Callable[[], object], times: int = 5) -> int:
         return min(peaks)
     finally:
         tracemalloc.stop()
+
+
+def free_port() -> int:
+    """A port that is free at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 def write_picture(path: Path, brightness: int, size: tuple[int, int] = (40, 40)) -> Path:

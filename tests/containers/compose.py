@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -12,6 +11,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
+
+from support import free_port
 
 ROOT: Final = Path(__file__).parents[2]
 OWNER: Final = 12345
@@ -40,12 +41,6 @@ def tensorflow_serving() -> bool:
     image = f"tensorflow/serving:{os.environ.get('TF_SERVING_VERSION', '2.21.0')}"
     commands = (["docker", "image", "inspect", image], ["docker", "pull", "--quiet", image])
     return any(subprocess.run(command, capture_output=True).returncode == 0 for command in commands)
-
-
-def free_port() -> int:
-    """A port that is free at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def wait_for(what: str, done: Callable[[], bool]) -> None:

@@ -3,14 +3,13 @@
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from support import write_picture
+from support import free_port, write_picture
 
 ROOT = Path(__file__).parents[2]
 SECTION = "## Two versions with labels"
@@ -21,12 +20,6 @@ def code_blocks() -> list[str]:
     page = (ROOT / "docs/serving.md").read_text()
     section = page[page.index(SECTION) :].split("\n## ")[0]
     return [re.sub(r"^\$ ", "", block, flags=re.M) for block in re.findall(r"```console\n(.*?)```", section, re.S)]
-
-
-def free_port() -> str:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return str(listening.getsockname()[1])
 
 
 def run(commands: str, folder: Path, environment: Mapping[str, str]) -> str:
@@ -45,7 +38,7 @@ def test_two_versions_are_served_compared_and_exchanged(model: Path, tmp_path: P
     (tmp_path / ".venv/bin").mkdir(parents=True)
     (tmp_path / ".venv/bin/activate").touch()
     start, ask, exchange = code_blocks()
-    grpc_port, rest_port = free_port(), free_port()
+    grpc_port, rest_port = str(free_port()), str(free_port())
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "CLASSIFY_SERVE_PORT": grpc_port,

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from classify_serving.contract.versions import is_version
 from classify_serving.server.batching import read_batching
 from classify_serving.server.models.config import read_model_config, single_model
 from classify_serving.server.models.manager import ModelManager
@@ -106,7 +107,7 @@ def run_server(config: ServeConfig, on_ready: Callable[[RunningServer], None]) -
 
 def _watch(manager: ModelManager, config: ServeConfig, stack: ExitStack) -> None:
     # A version's folder is served as it is: no newer version replaces it.
-    folders = config.watch and not (config.model and config.model.name.isdecimal())
+    folders = config.watch and not (config.model and is_version(config.model))
     seconds = config.model_config_file_poll_wait_seconds
     if folders or seconds:
         stack.enter_context(Watcher(manager, folders, config.model_config_file, seconds))

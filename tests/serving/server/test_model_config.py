@@ -13,6 +13,7 @@ from saved_models import (
     answering,
     model_entry,
     save_model,
+    save_three_versions,
     start_models,
     write_models,
 )
@@ -37,11 +38,7 @@ def states(manager: ModelManager, name: str = "m") -> list[tuple[int, str]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model with the versions 1, 2 and 3."""
-    folder = tmp_path_factory.mktemp("models") / "m"
-    for version in (1, 2, 3):
-        save_model(folder, version)
-    return folder
+    return save_three_versions(tmp_path_factory.mktemp("models") / "m")
 
 
 @pytest.mark.parametrize(

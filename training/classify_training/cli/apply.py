@@ -44,6 +44,7 @@ def apply(dataset: Path, dry_run: bool, yes: bool, undo: bool, **options: Any) -
     they are in the dataset; copies under other labels stay as they are. All changes are shown first, and can be undone.
     REVIEW is classified/review.csv by default.
     """
+    from classify_training.corrections.changes import undo_command
     from classify_training.corrections.journal import open_journal
     from classify_training.corrections.planner import CorrectionConfig, plan_corrections
 
@@ -65,7 +66,7 @@ def apply(dataset: Path, dry_run: bool, yes: bool, undo: bool, **options: Any) -
                 click.echo("Nothing was changed.")
                 return
         journal.perform(name, plan.changes)
-        click.echo("Done. Undo it:  classify-train apply --undo" + _dataset_option(dataset))
+        click.echo(f"Done. Undo it:  {undo_command(dataset)}")
         if plan.changes_files:
             click.echo(f"Train again:  classify-train train {quote(str(dataset))} --output models/NAME")
 
@@ -77,10 +78,6 @@ def _before_any_change() -> Iterator[None]:
         yield
     except (KeyboardInterrupt, click.Abort) as error:
         raise interrupts.Interrupted("nothing was changed") from error
-
-
-def _dataset_option(dataset: Path) -> str:
-    return "" if dataset == Path("dataset") else f" --dataset {quote(str(dataset))}"
 
 
 def _is_confirmed() -> bool:

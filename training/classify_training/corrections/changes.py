@@ -42,8 +42,9 @@ class Change:
 
 
 def undo_command(dataset: Path) -> str:
-    """The command that takes back the last changes of a dataset."""
-    return f"classify-train apply --undo --dataset {quote(str(dataset))}"
+    """The command that takes back the last changes of a dataset; `dataset` is the default of its option."""
+    option = "" if dataset == Path("dataset") else f" --dataset {quote(str(dataset))}"
+    return f"classify-train apply --undo{option}"
 
 
 class FileOperations:

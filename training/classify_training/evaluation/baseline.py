@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -18,9 +17,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from classify_training.data.batches import track_batches
 from classify_training.data.plan import Plan
-from classify_training.evaluation.evaluate import Evaluation
+from classify_training.evaluation.evaluate import Evaluation, run_on_examples
 from classify_training.model.classifier import Classifier
 from classify_training.progress import stage
 
@@ -111,18 +109,14 @@ def fit_baseline(classifier: Classifier, plan: Plan, batch_size: int, seed: int,
     network = classifier.network
     ends = {each.name: classifier.backbone.get_layer(each.output).output for each in network.stages[-_STAGES:]}
     means = [keras.ops.mean(keras.ops.cast(end, "float32"), axis=(1, 2)) for end in ends.values()]
-    model = keras.Model(classifier.backbone.inputs, keras.ops.concatenate(means, axis=1))
-
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]  # TensorFlow is untyped
-    def features_of(images: tf.Tensor) -> tf.Tensor:
-        return tf.cast(model(network.preprocess(images), training=False), tf.float32)
-
-    def features(indices: NDArray[np.int64]) -> Features:
-        batches = track_batches(indices, batch_size, "Features for the baseline", quiet)
-        found = [features_of(tf.constant(plan.dataset.pixels(batch).astype(np.float32))).numpy() for batch in batches]
-        return np.concatenate([np.empty((0, model.output_shape[-1]), np.float32), *found])
-
-    x, y, new = features(train), plan.targets[train], features(test)
+    images = keras.Input(classifier.model.input_shape[1:], dtype="float32")
+    features = keras.Model(classifier.backbone.inputs, keras.ops.concatenate(means, axis=1))
+    model = keras.Model(images, features(network.preprocess(images)))
+    x, new = (
+        run_on_examples(model, plan, indices, batch_size, "Features for the baseline", quiet)
+        for indices in (train, test)
+    )
+    y = plan.targets[train]
     with stage("Fitting the baseline", quiet):
         folds = deal_folds(y, plan.dataset.groups[train], seed)
         widths = np.cumsum([0, *(end.shape[-1] for end in ends.values())])

@@ -108,15 +108,27 @@ def evaluate(model: keras.Model, plan: Plan, batch_size: int, quiet: bool = Fals
         Interrupted: a signal arrived.
     """
     val, test = plan.indices("val"), plan.indices("test")
-    temperature = fit_temperature(_predict(model, plan, val, batch_size, quiet), plan.targets[val])
-    logits = _predict(model, plan, test, batch_size, quiet)
+    temperature = fit_temperature(run_on_examples(model, plan, val, batch_size, "Evaluating", quiet), plan.targets[val])
+    logits = run_on_examples(model, plan, test, batch_size, "Evaluating", quiet)
     return Evaluation(plan.class_names, test, plan.targets[test], logits, temperature)
 
 
-def _predict(
-    model: keras.Model, plan: Plan, indices: NDArray[np.int64], batch_size: int, quiet: bool
+def run_on_examples(
+    model: keras.Model, plan: Plan, indices: NDArray[np.int64], batch_size: int, description: str, quiet: bool
 ) -> NDArray[np.float32]:
-    """Logits of some examples, float32 [len(indices),C]."""
-    tracked = track_batches(indices, batch_size, "Evaluating", quiet)
-    logits = [model.predict_on_batch(plan.dataset.pixels(batch).astype(np.float32)) for batch in tracked]
-    return np.concatenate([np.empty((0, len(plan.class_names)), np.float32), *logits])
+    """Outputs of a model for some examples, float32 [len(indices),D].
+
+    Args:
+        model: float32 [N,S,S,3] RGB in 0-255 -> float32 [N,D].
+        plan: the dataset.
+        indices: int64, the examples.
+        batch_size: images in one batch.
+        description: text beside the progress bar.
+        quiet: whether to show no progress.
+
+    Raises:
+        Interrupted: a signal arrived.
+    """
+    tracked = track_batches(indices, batch_size, description, quiet)
+    outputs = [model.predict_on_batch(plan.dataset.pixels(batch).astype(np.float32)) for batch in tracked]
+    return np.concatenate([np.empty((0, *model.output_shape[1:]), np.float32), *outputs])
