@@ -36,6 +36,7 @@ LAYERS: Final = {
         "cli",
         "train",
         "runs",
+        "run_page",
         "export evaluation",
         "fitting",
         "model",

@@ -14,13 +14,15 @@ Balance = Literal["oversample", "weights", "none"]
 Fill = Literal["noise", "colour"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 OutputInit = Literal["glorot_uniform", "random_uniform"]
-Schedule = Literal["cosine", "constant"]
+Schedule = Literal["plateau", "cosine", "constant"]
+HeadFeatures = Literal["auto", "multi-level", "last"]
 
 BALANCES: Final[tuple[Balance, ...]] = get_args(Balance)
 FILLS: Final[tuple[Fill, ...]] = get_args(Fill)
 PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
 OUTPUT_INITS: Final[tuple[OutputInit, ...]] = get_args(OutputInit)
 SCHEDULES: Final[tuple[Schedule, ...]] = get_args(Schedule)
+HEAD_FEATURES: Final[tuple[HeadFeatures, ...]] = get_args(HeadFeatures)
 
 CACHE: Final = platformdirs.user_cache_path("classify-train")
 """Default folder for decoded images."""
@@ -86,6 +88,13 @@ class AugmentConfig:
     erase_fill: Fill = "noise"
 
 
+AUTO: Final = "auto"
+"""The value of `unfreeze` and of `head_features` with which the data decide."""
+
+DEFAULT_LEARNING_RATE: Final = 3e-4
+"""Of fine-tuning. It suits any weights because the network is first scaled to unit variance (`standardise`)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FitConfig:
     """How the model is trained.
@@ -93,46 +102,60 @@ class FitConfig:
     Attributes:
         weights: initial weights of the backbone: `imagenet`, `random`, or a path to weights of
             `VGG16(include_top=False)`.
-        unfreeze: first stage of the backbone that is fine-tuned, or `all` or `none`; random weights are trained whole.
+        unfreeze: first stage of the backbone that is fine-tuned, or `all` or `none`; `auto` decides by the data.
+            Random weights are trained whole.
+        head_features: what the head takes: `multi-level` is the flattened last feature map and the mean features of
+            the two stages before, `last` is the flattened map alone; `auto` decides by the data.
+        standardise: scale the network and the head's inputs to unit variance on training images before training.
+        linear_start: begin with a head that answers as the linear baseline does; needs `standardise`.
         batch_size: images in one training step, on all GPUs together.
         head_epochs: largest number of epochs for the head alone, while the backbone is frozen; not used with random
             weights.
-        epochs: largest number of epochs of fine-tuning.
+        epochs: largest number of epochs of each phase of fine-tuning.
         head_learning_rate: Adam's peak learning rate for the head alone.
-        learning_rate: Adam's peak learning rate for fine-tuning; 0 means 1e-5, or 1e-4 with random weights.
-        schedule: `cosine` warms up and then decays to 0 in each phase, `constant` keeps the peak rate.
+        learning_rate: Adam's peak learning rate for fine-tuning; 0 means `DEFAULT_LEARNING_RATE`.
+        schedule: `plateau` keeps the peak rate until the validation loss stops falling and then decays to 0, `cosine`
+            decays to 0 over the largest number of epochs, `constant` keeps the peak rate.
         output_init: initial weights of the output layer.
         label_smoothing: fraction of the target probability that is spread over all classes (Szegedy et al., 2016).
-        patience: a phase ends after this many epochs without a lower validation loss (early stopping).
+        patience: epochs without a lower validation loss after which it counts as no longer falling.
         cached_augmentations: augmentations of each image for which the features of frozen layers are computed once
             and cached; 0 computes the features again in every epoch.
         feature_cache_gb: largest size of these cached features on disk, in GiB.
         precision: number format of the computation; weights are always stored as float32.
+        time_budget: seconds that the whole training may take; 0 for no limit.
     """
 
     weights: str = "imagenet"
-    unfreeze: str = "block5"
+    unfreeze: str = AUTO
+    head_features: HeadFeatures = AUTO
+    standardise: bool = True
+    linear_start: bool = True
     batch_size: int = 32
-    head_epochs: int = 10
-    epochs: int = 15
-    head_learning_rate: float = 1e-4
+    head_epochs: int = 100
+    epochs: int = 100
+    head_learning_rate: float = 3e-4
     learning_rate: float = 0.0
-    schedule: Schedule = "cosine"
+    schedule: Schedule = "plateau"
     output_init: OutputInit = "glorot_uniform"
     label_smoothing: float = 0.0
     patience: int = 4
-    cached_augmentations: int = 6
+    cached_augmentations: int = 3
     feature_cache_gb: float = 8.0
     precision: Precision = "auto"
+    time_budget: float = 0.0
 
     @property
     def peak_learning_rate(self) -> float:
         """The peak learning rate of fine-tuning, with the default resolved."""
-        return self.learning_rate or (1e-4 if self.weights == "random" else 1e-5)
+        return self.learning_rate or DEFAULT_LEARNING_RATE
 
 
 ARTICLE: Final[Mapping[str, object]] = {
     "unfreeze": "all",
+    "head_features": "last",
+    "standardise": False,
+    "linear_start": False,
     "head_epochs": 0,
     "epochs": 40,
     "learning_rate": 1e-3,

@@ -99,25 +99,14 @@ def _line(task: Task) -> str:
     """How far a task is; its fields are those of `add_images`."""
     elapsed = task.elapsed or 0.0
     if task.total is None:
-        return f"{task.description}: {_duration(elapsed)} so far"
-    done, total, epochs = int(task.completed), int(task.total), task.fields["epochs"]
-    fresh, parts = done - task.fields["initial"], []
-    counted, of = done, total
-    if epochs:
-        of = total // epochs
-        # After its last batch an epoch is validated, and is still the current one.
-        finished = min((done - bool(fresh)) // of, epochs - 1)
-        counted = done - finished * of
-        parts.append(f"epoch {finished + 1} of {epochs}")
-    parts.append(f"{counted:,} of {of:,} images")
-    if fresh:
-        left = _duration(elapsed / fresh * (total - done))
-        # A phase may end before its last epoch.
-        parts.append(f"at most {left} left" if epochs else f"{left} left")
-    return f"{task.description}: {', '.join(parts)}"
+        return f"{task.description}: {duration_text(elapsed)} so far"
+    done, total = int(task.completed), int(task.total)
+    left = f", {duration_text(elapsed / done * (total - done))} left" if done else ""
+    return f"{task.description}: {done:,} of {total:,} images{left}"
 
 
-def _duration(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
+    """A duration in words, such as `40 s` or `2 h 5 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -141,17 +130,15 @@ def progress_bar(quiet: bool = False) -> Progress:
     )
 
 
-def add_images(bar: Progress, description: str, total: int, completed: int = 0, epochs: int = 0) -> TaskID:
+def add_images(bar: Progress, description: str, total: int) -> TaskID:
     """Add a task that counts images.
 
     Args:
         bar: from `progress_bar`.
         description: text beside the bar.
-        total: number of images, of all epochs together.
-        completed: those done by an earlier process.
-        epochs: number of epochs, if there are any.
+        total: number of images.
     """
-    return bar.add_task(description, total=total, completed=completed, epochs=epochs, initial=completed)
+    return bar.add_task(description, total=total)
 
 
 @contextmanager

@@ -23,15 +23,19 @@ from classify_training.data.plan import Plan
 from classify_training.errors import RunError
 from classify_training.evaluation.evaluate import Evaluation
 from classify_training.evaluation.figures import draw_confusion, draw_curves
+from classify_training.evaluation.preview import write_preview
 from classify_training.evaluation.train_embeddings import save_train_embeddings
 from classify_training.fitting.checkpoint import Checkpoint, Epoch
 from classify_training.model.classifier import Classifier
+from classify_training.run_page.write import RUN_PAGE, RunFacts, write_run_page
 from classify_training.settings import parse_settings, settings_json
 
 CONFIG: Final = "config.json"
 _CHECKPOINT: Final = "checkpoint"
 _FINGERPRINT: Final = "dataset"
 _PUBLISHING: Final = "publishing.json"
+_PREVIEW_IMAGES: Final = 8
+_PREVIEW_REPEATS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,22 @@ class Run:
             write_csv(path, [[field.name for field in fields(Epoch)], *map(astuple, history)])
         if history:
             draw_curves(history, self.folder / "curves.png")
+
+    def write_page(self, facts: RunFacts, model: str, seconds: float) -> None:
+        """Write `augmented.png` and `report.html`.
+
+        Args:
+            facts: about the training.
+            model: name and version of the model.
+            seconds: duration of the training.
+
+        Raises:
+            RunError: the files cannot be written.
+        """
+        config, augmented = facts.config, self.folder / "augmented.png"
+        write_preview(facts.plan, config.augment, _PREVIEW_IMAGES, _PREVIEW_REPEATS, config.data.seed, augmented)
+        figures = {"curves": self.folder / "curves.png", "augmented": augmented}
+        write_run_page(facts, model, seconds, figures, self.folder / RUN_PAGE)
 
     def write_evaluation(self, evaluation: Evaluation, plan: Plan, about: Mapping[str, Any]) -> None:
         """Write `metrics.json`, `confusion.png` and copies of the misclassified test images.

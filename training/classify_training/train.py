@@ -2,12 +2,13 @@
 
 import contextlib
 import logging
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import keras
 import numpy as np
@@ -20,20 +21,28 @@ from classify_serving.contract.versions import newest_version
 from classify_serving.exchange.train_manifest import TRAIN_MANIFEST_FILE
 from classify_serving.files import locked
 from classify_training import interrupts
-from classify_training.config import TrainConfig
+from classify_training.config import AUTO, TrainConfig
 from classify_training.data.plan import Plan
 from classify_training.errors import ExportError
-from classify_training.evaluation.baseline import Baseline, fit_baseline
+from classify_training.evaluation.baseline import Baseline, compute_features, fit_baseline
 from classify_training.evaluation.evaluate import Evaluation, evaluate
+from classify_training.evaluation.remarks import Remark, make_remarks
 from classify_training.evaluation.train_manifest import train_manifest
 from classify_training.export.saved_model import export, remove_leftovers
 from classify_training.fitting.checkpoint import State
+from classify_training.fitting.estimate import estimate
 from classify_training.fitting.fit import fit
-from classify_training.model.classifier import Classifier, build_classifier, in_float32
+from classify_training.fitting.phases import Transferability, plan_phases
+from classify_training.model.classifier import Classifier, add_head, build_classifier, in_float32
+from classify_training.model.linear_start import start_from_linear
 from classify_training.model.precision import choose_policy
+from classify_training.model.standardise import scale_convolutions, standardise_head
 from classify_training.progress import stage
+from classify_training.run_page.write import RunFacts
 from classify_training.runs import Run, open_run
 
+_SCALING_IMAGES: Final = 64
+_EXPORT_SECONDS: Final = 20.0
 _log = logging.getLogger(__name__)
 
 
@@ -46,17 +55,24 @@ class Trained:
         run: folder of the run.
         metadata: metadata of the model.
         evaluation: metrics on the test split.
-        baseline: what a linear classifier reaches on the pretrained network; None with random weights.
+        remarks: what to know about this training, the most important first.
+        baseline: what a linear classifier reaches on the network before training.
     """
 
     path: Path
     run: Path
     metadata: ModelMetadata
     evaluation: Evaluation
-    baseline: Baseline | None = None
+    remarks: Sequence[Remark]
+    baseline: Baseline
 
 
-def train(plan: Plan, config: TrainConfig, on_published: Callable[[Trained], None] = lambda trained: None) -> Trained:
+def train(
+    plan: Plan,
+    config: TrainConfig,
+    on_published: Callable[[Trained], None] = lambda trained: None,
+    started: float | None = None,
+) -> Trained:
     """Fit a model to the plan, evaluate it and export it as the next version below `config.output`.
 
     A killed run of the same configuration and dataset is resumed. The exported model computes in float32, whatever
@@ -68,6 +84,7 @@ def train(plan: Plan, config: TrainConfig, on_published: Callable[[Trained], Non
         config: the configuration.
         on_published: called after the version has appeared; if the process is killed before it returns, the same
             command knows that the version was published.
+        started: when the command started, by `time.monotonic`; the time budget counts from then. None for now.
 
     Raises:
         CacheError: features of frozen layers cannot be stored.
@@ -77,7 +94,7 @@ def train(plan: Plan, config: TrainConfig, on_published: Callable[[Trained], Non
         ExportError: the version cannot be written, or differs from the trained model.
         Interrupted: a signal arrived before the version was published.
     """
-    start = time.monotonic()
+    start = time.monotonic() if started is None else started
     keras.utils.set_random_seed(config.data.seed)
     remove_leftovers(config.output)
     policy = choose_policy(config.fit.precision)
@@ -89,19 +106,81 @@ def train(plan: Plan, config: TrainConfig, on_published: Callable[[Trained], Non
         _log.info("computing in %s; files of this run: %s", policy, run.folder)
         run.write_left_out(plan)
         with scope(), interrupts.deferred():
-            baseline = _fit_baseline(classifier, plan, config)
-            state = fit(classifier, plan, config, run.checkpoint)
+            classifier, baseline, image_seconds = _prepare(classifier, plan, config, policy)
+            time_left = _time_left(plan, config, image_seconds, start)
+            transfer = Transferability(baseline.best_stage, baseline.is_solved)
+            phases = plan_phases(config.fit, classifier.network, transfer)
+            for line in estimate(classifier, plan, config, phases, image_seconds):
+                _log.info("%s", line)
+            state = fit(classifier, plan, config, run.checkpoint, phases, time_left)
         seconds = {"epochs": sum(epoch.seconds for epoch in state.history), "fit": time.monotonic() - start}
         with interrupts.deferred():
             run.write_history(state.history)
             final = classifier if policy == "float32" else in_float32(classifier)
             evaluation = evaluate(final.model, plan, config.fit.batch_size, config.quiet)
             run.write_train_embeddings(final, plan, config.quiet)
-            about = _about(policy, state, seconds) | {"baseline": _about_baseline(baseline, evaluation)}
-            trained = replace(_publish(final, plan, config, run, evaluation, about, start), baseline=baseline)
+            remarks = make_remarks(plan, config, evaluation, baseline, state)
+            about = _about(policy, state, seconds) | {
+                "baseline": _about_baseline(baseline, evaluation),
+                "remarks": [asdict(remark) for remark in remarks],
+            }
+            facts = RunFacts(
+                plan=plan, config=config, state=state, evaluation=evaluation, baseline=baseline, remarks=remarks
+            )
+            path, metadata = _publish(final, facts, run, about, start)
+            trained = Trained(path, run.folder, metadata, evaluation, remarks, baseline)
             on_published(trained)
             run.finish()
     return trained
+
+
+def _prepare(
+    classifier: Classifier, plan: Plan, config: TrainConfig, policy: str
+) -> tuple[Classifier, Baseline, float]:
+    """Scale the network to these images, see what its features are good for, and give it the head that takes them.
+
+    Returns:
+        The classifier, the linear baseline, and the seconds in which the network computes the features of an image.
+    """
+    if config.fit.standardise:
+        some = np.random.default_rng(config.data.seed).permutation(plan.indices("train"))[:_SCALING_IMAGES]
+        scale_convolutions(classifier, plan.dataset.pixels(np.sort(some)))
+    features = compute_features(classifier, plan, config.fit.batch_size, config.data.seed, config.quiet)
+    baseline = fit_baseline(features, plan, config.data.seed, config.quiet)
+    _log.info(
+        "linear baseline on the untrained network: accuracy %.1f%% in cross-validation on %d training images",
+        100 * baseline.accuracy,
+        baseline.images,
+    )
+    if config.fit.head_features == AUTO and not baseline.needs_earlier_stages:
+        classifier = add_head(
+            classifier.network,
+            classifier.backbone,
+            len(plan.class_names),
+            head_features="last",
+            standardise=config.fit.standardise,
+            output_init=config.fit.output_init,
+            policy=policy,
+            seed=config.data.seed,
+        )
+    standardise_head(classifier, features.head)
+    if config.fit.linear_start:
+        # An epoch that is balanced by repeating images has other shares of the classes than the baseline's images.
+        counts = [
+            np.bincount(plan.targets[each], minlength=len(plan.class_names))
+            for each in (features.train, plan.epoch_examples)
+        ]
+        before, after = (np.maximum(count, 1) / count.sum() for count in counts)
+        start_from_linear(classifier, baseline.linear, np.log(after / before).astype(np.float32))
+    return classifier, baseline, features.seconds
+
+
+def _time_left(plan: Plan, config: TrainConfig, image_seconds: float, start: float) -> float:
+    """Seconds that the fit may take; what comes after it is done once for each image, and then exported."""
+    if not config.fit.time_budget:
+        return math.inf
+    after = image_seconds * len(plan.targets) + _EXPORT_SECONDS
+    return start + config.fit.time_budget - after - time.monotonic()
 
 
 def _about(policy: str, state: State, seconds: Mapping[str, float]) -> dict[str, Any]:
@@ -115,25 +194,15 @@ def _about(policy: str, state: State, seconds: Mapping[str, float]) -> dict[str,
     }
 
 
-def _fit_baseline(classifier: Classifier, plan: Plan, config: TrainConfig) -> Baseline | None:
-    """Fit the linear baseline; None with random weights, whose features mean nothing yet."""
-    if config.fit.weights == "random":
-        return None
-    baseline = fit_baseline(classifier, plan, config.fit.batch_size, config.data.seed, config.quiet)
-    _log.info(
-        "linear baseline on the pretrained network: accuracy %.1f%% in cross-validation on %d training images",
-        100 * baseline.accuracy,
-        baseline.images,
-    )
-    return baseline
-
-
-def _about_baseline(baseline: Baseline | None, evaluation: Evaluation) -> dict[str, Any] | None:
+def _about_baseline(baseline: Baseline, evaluation: Evaluation) -> dict[str, Any]:
     """The entry `baseline` of `metrics.json`."""
-    if not baseline:
-        return None
-    losses = {"train_images": baseline.images, "accuracy": baseline.accuracy, "log_losses": dict(baseline.log_losses)}
-    return losses | {"test": asdict(baseline.compare(evaluation))}
+    return {
+        "train_images": baseline.images,
+        "accuracy": baseline.accuracy,
+        "log_losses": dict(baseline.log_losses),
+        "learning_curve": [{"images": images, "accuracy": accuracy} for images, accuracy in baseline.learning_curve],
+        "test": asdict(baseline.compare(evaluation)),
+    }
 
 
 def _build(plan: Plan, config: TrainConfig, policy: str) -> Classifier:
@@ -141,6 +210,8 @@ def _build(plan: Plan, config: TrainConfig, policy: str) -> Classifier:
         len(plan.class_names),
         config.data.image_size,
         config.fit.weights,
+        head_features=config.fit.head_features,
+        standardise=config.fit.standardise,
         output_init=config.fit.output_init,
         policy=policy,
         seed=config.data.seed,
@@ -160,18 +231,13 @@ def _strategy_scope() -> Callable[[], contextlib.AbstractContextManager[object]]
 
 
 def _publish(
-    classifier: Classifier,
-    plan: Plan,
-    config: TrainConfig,
-    run: Run,
-    evaluation: Evaluation,
-    about: Mapping[str, Any],
-    start: float,
-) -> Trained:
+    classifier: Classifier, facts: RunFacts, run: Run, about: Mapping[str, Any], start: float
+) -> tuple[Path, ModelMetadata]:
     """Export the next version, one training at a time, so that two that end together get different numbers.
 
     The files about the run are completed just before the version appears; `start` is the time when the training began.
     """
+    plan, config, evaluation = facts.plan, facts.config, facts.evaluation
     with _model_folder(config.output, config.quiet) as folder:
         metadata = _metadata(plan, config, evaluation, newest_version(folder) + 1)
         model = {"model": metadata.model_name, "version": metadata.model_version}
@@ -179,12 +245,13 @@ def _publish(
         def complete_run(written: Path) -> None:
             seconds = {**about["seconds"], "total": time.monotonic() - start}
             run.write_evaluation(evaluation, plan, {**model, **about, "seconds": seconds})
+            run.write_page(facts, f"{metadata.model_name} {metadata.model_version}", seconds["total"])
             run.record_publishing(metadata.model_version, written)
 
         extras = {TRAIN_MANIFEST_FILE: train_manifest(plan)}
         with stage("Exporting and verifying the model", config.quiet):
             path = export(classifier, metadata, _verification_images(plan), folder, extras, complete_run)
-    return Trained(path, run.folder, metadata, evaluation)
+    return path, metadata
 
 
 @contextlib.contextmanager

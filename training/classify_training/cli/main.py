@@ -1,5 +1,6 @@
 """classify-train: sample, inspect, preview, train, apply, map."""
 
+import time
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -27,8 +28,6 @@ from classify_training.config import RECIPES, DataConfig, TrainConfig
 
 if TYPE_CHECKING:
     from classify_training.data.plan import Plan
-    from classify_training.evaluation.baseline import Baseline
-    from classify_training.evaluation.evaluate import Evaluation
     from classify_training.train import Trained
 
 
@@ -155,6 +154,7 @@ def train(output: Path, runs: Path, resume: bool, if_none: bool, dry_run: bool, 
     as soon as it appears. RUNS gets a folder with the configuration, curves, metrics, confusion matrix and the
     misclassified test images. The same command resumes a training that was killed.
     """
+    started = time.monotonic()
     if if_none and (version := newest_version(output)):
         click.echo(f"nothing to train: {output} has version {version}")
         return
@@ -178,7 +178,7 @@ def train(output: Path, runs: Path, resume: bool, if_none: bool, dry_run: bool, 
         click.echo(f"already trained: {published} was exported by a run that was killed afterwards")
         return
     with interrupts.deferred():
-        fit_and_export(plan, config, on_published=_report)
+        fit_and_export(plan, config, on_published=_report, started=started)
 
 
 main.add_command(apply)
@@ -197,29 +197,11 @@ def _report(trained: "Trained") -> None:
         )
     else:
         click.echo("No test images to evaluate it on.")
-    if trained.baseline:
-        _report_baseline(trained.baseline, trained.evaluation)
-    click.echo(f"Metrics and figures of this training: {trained.run}")
+    for remark in trained.remarks:
+        click.echo(f"Warning: {remark.text}" if remark.is_warning else remark.text, err=remark.is_warning)
+    click.echo(f"The page of this training: {trained.run / 'report.html'}")
     click.echo(f"Exported {trained.metadata.model_name} version {trained.metadata.model_version} to {trained.path}")
     click.echo(f"Serve it:  classify-serve {quote(str(trained.path.parent))}")
-
-
-def _report_baseline(baseline: "Baseline", evaluation: "Evaluation") -> None:
-    """Compare the model with the linear baseline, and say loudly if it is below."""
-    compared = baseline.compare(evaluation)
-    if not compared.images:
-        return
-    reached, own = (f"{right / compared.images:.1%}" for right in (compared.baseline, compared.model))
-    click.echo(
-        f"Linear baseline on the pretrained network: {reached} of {compared.images} test images; this model: {own}"
-    )
-    if compared.is_below:
-        click.echo(
-            "Warning: this model is worse than logistic regression on the features of the pretrained network, of which"
-            f" those of {baseline.best_stage} predict best. Train longer (--head-epochs, --epochs), at higher rates"
-            " (--head-learning-rate, --learning-rate), or deeper (--unfreeze).",
-            err=True,
-        )
 
 
 def _import_tensorflow() -> None:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,20 @@ class Real(click.FloatRange):
         return number
 
 
+class Duration(click.ParamType[float]):
+    """A duration such as `90s`, `10m` or `2h`, or a number of seconds; converted to seconds, 0 for no limit."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Convert text to seconds; numbers are seconds already."""
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", str(value))
+        if not found:
+            self.fail(f"{value} is not a time: give one such as 90s, 10m or 2h", param, ctx)
+        return float(found[1]) * _UNITS[found[2]]
+
+
+_UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 FOLDER: Final = click.Path(path_type=Path)
 FRACTION: Final = Real(0, 1, max_open=True)
 POSITIVE: Final = Real(0, min_open=True)

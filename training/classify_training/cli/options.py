@@ -13,6 +13,7 @@ from classify_training.cli.option_types import (
     FOLDER,
     FRACTION,
     POSITIVE,
+    Duration,
     Real,
     known_weights,
     merge_pairs,
@@ -20,8 +21,11 @@ from classify_training.cli.option_types import (
     writable_folder,
 )
 from classify_training.config import (
+    AUTO,
     BALANCES,
+    DEFAULT_LEARNING_RATE,
     FILLS,
+    HEAD_FEATURES,
     OUTPUT_INITS,
     PRECISIONS,
     SCHEDULES,
@@ -134,9 +138,33 @@ _FIT_OPTIONS: Final = [
     ),
     option(
         "--unfreeze",
-        type=click.Choice(VGG16.unfreeze_choices),
+        type=click.Choice((AUTO, *VGG16.unfreeze_choices)),
         default=_FIT.unfreeze,
-        help="First block that is fine-tuned; with random weights, all layers are trained.",
+        help="First block that is fine-tuned; auto decides by the data. With random weights, all layers are trained.",
+    ),
+    option(
+        "--head-features",
+        type=click.Choice(HEAD_FEATURES),
+        default=_FIT.head_features,
+        help="What the head takes: the last feature map alone, or also the mean features of the two blocks before.",
+    ),
+    option(
+        "--standardise/--no-standardise",
+        default=_FIT.standardise,
+        help="Scale the network to unit variance on training images first, so that learning rates suit any weights.",
+    ),
+    option(
+        "--linear-start/--no-linear-start",
+        default=_FIT.linear_start,
+        help="Begin with a head that answers as the linear baseline does.",
+    ),
+    option(
+        "--time-budget",
+        type=Duration(),
+        default="0",
+        show_default="none",
+        metavar="TIME",
+        help="Time that the whole training may take, such as 90s, 10m or 2h; it stops in time with the best it has.",
     ),
     option("--batch-size", type=click.IntRange(1), default=_FIT.batch_size, help="Images in one training step."),
     option(
@@ -145,7 +173,12 @@ _FIT_OPTIONS: Final = [
         default=_FIT.head_epochs,
         help="Largest number of epochs for the head alone; not used with random weights.",
     ),
-    option("--epochs", type=click.IntRange(0), default=_FIT.epochs, help="Largest number of epochs of fine-tuning."),
+    option(
+        "--epochs",
+        type=click.IntRange(0),
+        default=_FIT.epochs,
+        help="Largest number of epochs of each phase of fine-tuning.",
+    ),
     option(
         "--head-learning-rate",
         old="--head-rate",
@@ -158,13 +191,14 @@ _FIT_OPTIONS: Final = [
         old="--rate",
         type=Real(0),
         default=_FIT.learning_rate,
-        help="Peak learning rate of fine-tuning; 0 means 1e-5, or 1e-4 with random weights.",
+        help=f"Peak learning rate of fine-tuning; 0 means {DEFAULT_LEARNING_RATE:g}.",
     ),
     option(
         "--schedule",
         type=click.Choice(SCHEDULES),
         default=_FIT.schedule,
-        help="cosine warms the learning rate up and then decays it to 0, constant keeps it.",
+        help="plateau keeps the learning rate until the validation loss stops falling, and then decays it to 0; cosine"
+        " decays it over the largest number of epochs; constant keeps it.",
     ),
     option(
         "--output-init",
@@ -182,7 +216,7 @@ _FIT_OPTIONS: Final = [
         "--patience",
         type=click.IntRange(1),
         default=_FIT.patience,
-        help="Early stopping: epochs without a lower calibrated validation loss that end a phase.",
+        help="Epochs without a lower calibrated validation loss after which a phase has learnt what it can.",
     ),
     option(
         "--cached-augmentations",

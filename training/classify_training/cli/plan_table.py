@@ -1,6 +1,5 @@
 """The plan of a training on the terminal: a table with a row for each folder, and the files that are left out."""
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -12,14 +11,9 @@ from rich.table import Table
 from classify_serving.contract.text import terminal_text
 from classify_training.config import DataConfig
 from classify_training.data.plan import Plan
+from classify_training.data.plan_rows import PLAN_COLUMNS, plan_rows
 
 _WIDTH: Final = 114
-_FEW_TEST_IMAGES: Final = 5
-_COLUMNS: Final[tuple[tuple[str, JustifyMethod], ...]] = (
-    ("folder", "left"), ("found", "right"), ("corrupt", "right"), ("duplicates", "right"), ("conflict", "right"),
-    ("near-duplicates", "right"), ("class", "left"),
-    ("train", "right"), ("val", "right"), ("test", "right"), ("balanced", "right"),
-)  # fmt: skip
 
 
 def print_plan(plan: Plan, config: DataConfig) -> None:
@@ -51,9 +45,8 @@ def _remarks(plan: Plan, config: DataConfig) -> Iterator[str]:
             f"merged into {plan.merges[small[0]]}, with fewer than {min_images} training images each: {names}"
             f" (--min-images {smallest} keeps them)"
         )
-    tested = Counter(plan.class_names[target] for target in plan.targets[plan.indices("test")].tolist())
-    if few := [f"{name} ({tested[name]})" for name in plan.class_names if 0 < tested[name] < _FEW_TEST_IMAGES]:
-        yield f"few test images, so that the recall of these classes will mean little: {', '.join(few)}"
+    if few := plan.few_test_images():
+        yield f"few test images, so that the recall of these classes will mean little: {few}"
     for label, count in counts.items():
         if not count:
             yield f"not a class of the model, because none of its images can be trained on: {label}"
@@ -71,31 +64,13 @@ def _remarks(plan: Plan, config: DataConfig) -> Iterator[str]:
 
 def plan_table(plan: Plan) -> Table:
     """Make the table, with a row for each folder and a row of totals."""
-    *rows, total = _rows(plan)
+    *rows, total = plan_rows(plan)
     table = Table(box=SIMPLE, show_footer=True, pad_edge=False, collapse_padding=True)
-    for (name, justify), footer in zip(_COLUMNS, total, strict=True):
+    for name, footer in zip(PLAN_COLUMNS, total, strict=True):
         # Names may wrap on a narrow terminal; a number that is cut would be another number.
-        is_number, width = justify == "right", max(len(name), len(str(footer)))
+        is_number, width = name not in ("folder", "class"), max(len(name), len(str(footer)))
+        justify: JustifyMethod = "right" if is_number else "left"
         table.add_column(name, str(footer), justify=justify, overflow="fold", no_wrap=is_number, min_width=width)
     for row in rows:
         table.add_row(*(terminal_text(str(cell)) for cell in row))
     return table
-
-
-def _rows(plan: Plan) -> Iterator[tuple[str | int, ...]]:
-    dataset = plan.dataset
-    corrupt = Counter(file.label for file, _ in dataset.corrupt)
-    duplicates = Counter(file.label for file in (*dataset.duplicates, *dataset.leaks))
-    conflicts = Counter(example.file.label for group in dataset.conflicts for example in group)
-    near = Counter(example.file.label for group in dataset.near_duplicates() for example in group)
-    train, val, test = (plan.folder_counts(split) for split in ("train", "val", "test"))
-    epoch = Counter(dataset.examples[index].file.label for index in plan.epoch_examples.tolist())
-    for label in sorted(dataset.found):
-        yield (
-            label, dataset.found[label], corrupt[label], duplicates[label], conflicts[label], near[label],
-            plan.merges.get(label, label), train[label], val[label], test[label], epoch[label],
-        )  # fmt: skip
-    yield (
-        "total", sum(dataset.found.values()), corrupt.total(), duplicates.total(), conflicts.total(), near.total(),
-        f"{len(plan.class_names)} classes", sum(train.values()), sum(val.values()), sum(test.values()), epoch.total(),
-    )  # fmt: skip

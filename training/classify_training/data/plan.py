@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from classify_training.data.dataset import Dataset, fingerprint, load, with_spli
 from classify_training.data.examples import Split
 from classify_training.data.split import assign_splits
 from classify_training.errors import DatasetError
+
+_FEW_TEST_IMAGES: Final = 5
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,12 @@ class Plan:
         counts = Counter(dict.fromkeys(sorted(self.dataset.found), 0))
         counts.update(e.file.label for e in self.dataset.examples if e.file.split == split)
         return dict(counts)
+
+    def few_test_images(self) -> str:
+        """Name the classes with so few test images that their recall means little, with counts; empty if none has."""
+        tested = np.bincount(self.targets[self.indices("test")], minlength=len(self.class_names)).tolist()
+        counts = zip(self.class_names, tested, strict=True)
+        return ", ".join(f"{name} ({count})" for name, count in counts if 0 < count < _FEW_TEST_IMAGES)
 
     def epoch_counts(self) -> dict[str, int]:
         """Number of images of each class that an epoch trains on, including repetitions."""

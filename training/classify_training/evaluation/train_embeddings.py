@@ -17,7 +17,7 @@ _BATCH: Final = 64
 def embed(classifier: Classifier, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Compute embeddings, uint8 [N,S,S,3] RGB -> float32 [N,512], as the signature `embed` does."""
     pixels = classifier.network.preprocess(images.astype(np.float32))
-    vectors: NDArray[np.float32] = classifier.embedding.predict_on_batch(classifier.backbone.predict_on_batch(pixels))
+    vectors: NDArray[np.float32] = classifier.embedding.predict_on_batch(classifier.features.predict_on_batch(pixels))
     return vectors
 
 

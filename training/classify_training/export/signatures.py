@@ -21,7 +21,7 @@ class Signatures(tf.Module):  # type: ignore[misc]  # TensorFlow is untyped
         super().__init__()
         backbone, head = classifier.backbone, classifier.head
         explained = backbone.get_layer(classifier.network.explained_layer(metadata.image_size)).output
-        self._features = keras.Model(backbone.inputs, [explained, backbone.output])
+        self._features = keras.Model(backbone.inputs, [explained, classifier.features.output])
         self._preprocess = classifier.network.preprocess
         self._embedding = classifier.embedding
         self._head = head

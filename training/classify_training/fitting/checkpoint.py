@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from classify_serving.contract.text import error_reason
 from classify_serving.files import replace_file
 from classify_training.errors import RunError
+from classify_training.fitting.phases import Phase
 
 _STATE: Final = "state.json"
 _OLD_NAME: Final = "val_calibrated"
@@ -48,6 +49,23 @@ class Epoch:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Decay:
+    """The last part of a phase, in which the learning rate falls to 0.
+
+    Attributes:
+        start: number of finished epochs of the phase when it began.
+        epochs: how many epochs it takes.
+        share: share of the phase's peak learning rate with which it begins.
+        reason: why it began.
+    """
+
+    start: int
+    epochs: int
+    share: float = 1.0
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class State:
     """Progress of a training.
 
@@ -56,6 +74,8 @@ class State:
         epoch: number of finished epochs of that phase.
         best_loss: lowest `val_loss_calibrated` of the phase; None if there is none yet.
         best_epoch: number of the epoch with that loss; 0 stands for the weights at the start of the phase.
+        decay: the end of the phase, once it has begun.
+        planned: the phases.
         ended: why each finished phase ended.
         history: all epochs of all phases.
     """
@@ -64,6 +84,8 @@ class State:
     epoch: int = 0
     best_loss: float | None = None
     best_epoch: int = 0
+    decay: Decay | None = None
+    planned: tuple[Phase, ...] = ()
     ended: tuple[str, ...] = ()
     history: tuple[Epoch, ...] = ()
 

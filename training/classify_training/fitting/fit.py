@@ -1,67 +1,44 @@
-"""The two phases of training: first the head on a frozen backbone, then fine-tuning at a low learning rate."""
+"""The phases of training, one after the other, each from the best weights of the one before."""
 
 import logging
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from classify_training import interrupts
-from classify_training.config import FitConfig, TrainConfig
+from classify_training.config import TrainConfig
 from classify_training.data.balance import class_weights
 from classify_training.data.plan import Plan
 from classify_training.errors import FitError
 from classify_training.fitting.calibration import fit_temperature, negative_log_likelihood
 from classify_training.fitting.checkpoint import Checkpoint, Epoch, State
-from classify_training.fitting.input_pipeline import InputPipeline, build_pipeline, head_pipeline
+from classify_training.fitting.input_pipeline import InputPipeline, build_pipeline
+from classify_training.fitting.phases import Phase, phase_share
+from classify_training.fitting.schedule import Clock, learning_rate, next_step
 from classify_training.model.classifier import Classifier, reseed_dropout, set_trainable
 from classify_training.progress import add_images, progress_bar
 
-_WARM_UP: Final = 0.1
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Phase:
-    """One phase of a training.
-
-    Attributes:
-        name: `head` or `fine-tuning`.
-        unfreeze: first stage of the backbone that is trained, `all` or `none`.
-        epochs: largest number of epochs.
-        learning_rate: peak learning rate.
-    """
-
-    name: str
-    unfreeze: str
-    epochs: int
-    learning_rate: float
-
-
-def phases(config: FitConfig) -> list[Phase]:
-    """The phases of a training; random weights are not worth freezing, so all layers are then trained at once."""
-    if config.weights == "random":
-        planned = [Phase("fine-tuning", "all", config.epochs, config.peak_learning_rate)]
-    else:
-        planned = [
-            Phase("head", "none", config.head_epochs, config.head_learning_rate),
-            Phase("fine-tuning", config.unfreeze, config.epochs, config.peak_learning_rate),
-        ]
-        if config.unfreeze == "none":
-            planned.pop()
-    return [phase for phase in planned if phase.epochs]
-
-
-def fit(classifier: Classifier, plan: Plan, config: TrainConfig, checkpoint: Checkpoint) -> State:
+def fit(
+    classifier: Classifier,
+    plan: Plan,
+    config: TrainConfig,
+    checkpoint: Checkpoint,
+    planned: Sequence[Phase],
+    time_left: float = math.inf,
+) -> State:
     """Train the classifier in place, starting from the checkpoint if there is one.
 
-    Afterwards the weights are those with the lowest validation loss; those of fine-tuning are kept only if their loss
-    is lower than the one before fine-tuning. The loss is compared after temperature scaling, because the exported
+    Afterwards the weights are those with the lowest validation loss; those of a later phase are kept only if their
+    loss is lower than the one before it. The loss is compared after temperature scaling, because the exported
     model is scaled too: an epoch with good but overconfident predictions is not a bad one. Without a validation split
     the last weights are kept.
 
@@ -70,6 +47,8 @@ def fit(classifier: Classifier, plan: Plan, config: TrainConfig, checkpoint: Che
         plan: what to train on.
         config: the configuration.
         checkpoint: where progress is stored.
+        planned: the phases; a training that is resumed keeps those that it began with.
+        time_left: seconds that this may take.
 
     Returns:
         The final state, with the history of all epochs.
@@ -80,21 +59,35 @@ def fit(classifier: Classifier, plan: Plan, config: TrainConfig, checkpoint: Che
         RunError: the checkpoint cannot be written or read.
         Interrupted: a signal arrived; the checkpoint holds all finished epochs.
     """
-    planned = phases(config.fit)
-    state = checkpoint.state()
+    state, start = checkpoint.state(), time.monotonic()
+    planned = state.planned or tuple(planned)
+    state = replace(state, planned=planned)
     if state.history:
-        _log.info("resuming after epoch %d of phase %s", state.epoch, planned[state.phase].name)
-    pipeline: InputPipeline | None = None
+        _log.info("resuming after epoch %d of the phase %s", state.epoch, planned[state.phase].name)
     for number, phase in enumerate(planned):
         set_trainable(classifier, phase.unfreeze)
         if number < state.phase:
             continue
-        if pipeline is None:
-            last = planned[-1]
-            pipeline = build_pipeline(classifier, plan, config, last.unfreeze, max(p.epochs for p in planned[number:]))
-        own = pipeline if phase is planned[-1] else head_pipeline(pipeline, classifier, plan, config)
-        state = _Trainer(classifier, own, plan, config, number, phase, checkpoint).run(state)
+        is_begun = state.phase == number and state.epoch > 0
+        if not is_begun and (gain := _last_gain(state)) < phase.needed_gain:
+            reason = f"left out, because the phase before lowered the validation loss by only {gain:.0%}"
+            return replace(state, ended=(*state.ended, reason))
+        pipeline = build_pipeline(classifier, plan, config, phase.unfreeze)
+        clock = Clock(time.monotonic() + phase_share(number, len(planned)) * (start + time_left - time.monotonic()))
+        state = _Trainer(classifier, pipeline, plan, config, number, phase, checkpoint, clock).run(state)
     return state
+
+
+def _last_gain(state: State) -> float:
+    """The share by which the last phase has lowered the validation loss, 0-1; 1 if that is unknown."""
+    losses: dict[str, float] = {}
+    for epoch in state.history:
+        if epoch.val_loss_calibrated is not None:
+            losses[epoch.phase] = min(losses.get(epoch.phase, math.inf), epoch.val_loss_calibrated)
+    if len(losses) < 2:
+        return 1.0
+    *_, before, after = losses.values()
+    return max(0.0, 1 - after / before)
 
 
 class _Trainer:
@@ -109,12 +102,13 @@ class _Trainer:
         number: int,
         phase: Phase,
         checkpoint: Checkpoint,
+        clock: Clock,
     ) -> None:
         self._classifier, self._pipeline, self._plan, self._config = classifier, pipeline, plan, config
-        self._number, self._phase, self._checkpoint = number, phase, checkpoint
+        self._number, self._phase, self._checkpoint, self._clock = number, phase, checkpoint, clock
         self._steps = -(-len(plan.epoch_examples) // config.fit.batch_size)
         pipeline.model.compile(
-            keras.optimizers.Adam(self._learning_rate()),
+            keras.optimizers.Adam(phase.learning_rate),
             keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.fit.label_smoothing),
             metrics=["accuracy"],
             # Keras would choose XLA, which is slower on CPUs than TensorFlow's own kernels.
@@ -125,75 +119,62 @@ class _Trainer:
         is_balanced = config.data.balance != "none" and len(self._targets) > 0
         self._weights = class_weights(np.maximum(counts, 1))[self._targets] if is_balanced else None
 
-    def _learning_rate(self) -> float | keras.optimizers.schedules.LearningRateSchedule:
-        """Linear warm-up over the first tenth, then cosine decay to 0 (Loshchilov and Hutter, 2017); or constant."""
-        if self._config.fit.schedule == "constant":
-            return self._phase.learning_rate
-        total = self._phase.epochs * self._steps
-        warm_up = max(1, round(total * _WARM_UP))
-        return keras.optimizers.schedules.CosineDecay(
-            0.0, max(1, total - warm_up), warmup_target=self._phase.learning_rate, warmup_steps=warm_up
-        )
-
     def run(self, state: State) -> State:
         """Train to the end of this phase, from a state of this phase or of the one before."""
-        model, is_begun = self._pipeline.model, state.phase == self._number
-        images, epochs = len(self._plan.epoch_examples), self._phase.epochs
-        with progress_bar(self._config.quiet) as bar:
-            done = state.epoch * images if is_begun else 0
-            task = add_images(bar, self._phase.name, epochs * images, done, epochs)
-            if is_begun and state.epoch:
-                self._checkpoint.restore_last(state, model)
-            elif is_begun and state.history:
-                # Killed before the first epoch of this phase ended: it starts from the best weights so far.
-                self._checkpoint.restore_best(state, model)
-            else:
-                state = self._start(state)
-            progress = _ImageProgress(lambda number: bar.advance(task, number), self._config.fit.batch_size, images)
-            while state.epoch < self._phase.epochs and not self._is_over(state):
-                state = self._epoch(state, progress)
-        reason = self._reason(state)
+        state = self._begin(state)
+        while not isinstance(following := self._next_step(state), str):
+            if following.decay != state.decay and len(self._targets):
+                self._checkpoint.restore_best(state, self._pipeline.model)
+            state = self._epoch(following)
         if len(self._targets):
-            self._checkpoint.restore_best(state, model)
-            _log.info("%s: kept epoch %d of %d; %s", self._phase.name, state.best_epoch, state.epoch, reason)
-        return replace(state, ended=(*state.ended, reason))
+            self._checkpoint.restore_best(state, self._pipeline.model)
+            _log.info(
+                "%s: kept epoch %d of %d; it ended because %s",
+                self._phase.name,
+                state.best_epoch,
+                state.epoch,
+                following,
+            )
+        return replace(state, ended=(*state.ended, following))
 
-    def _start(self, state: State) -> State:
-        """Take the weights at the start of the phase as its best ones so far, unless nothing was trained before."""
-        state = State(phase=self._number, history=state.history, ended=state.ended)
-        if state.history and len(self._targets):
+    def _begin(self, state: State) -> State:
+        """Load the weights that this phase goes on from, or take those at its start as its best ones so far."""
+        is_begun = state.phase == self._number
+        if is_begun and state.epoch:
+            self._checkpoint.restore_last(state, self._pipeline.model)
+            return state
+        if is_begun and state.history:
+            # Killed before the first epoch of this phase ended: it starts from the best weights so far.
+            self._checkpoint.restore_best(state, self._pipeline.model)
+            return state
+        state = State(phase=self._number, history=state.history, ended=state.ended, planned=state.planned)
+        if len(self._targets):
             state = replace(state, best_loss=self._validate()["val_loss_calibrated"])
             self._checkpoint.save(state, self._pipeline.model)
         return state
 
-    def _is_over(self, state: State) -> bool:
-        return bool(len(self._targets)) and state.epoch - state.best_epoch >= self._config.fit.patience
+    def _next_step(self, state: State) -> State | str:
+        return next_step(self._config.fit, self._phase, state, bool(len(self._targets)), self._clock)
 
-    def _reason(self, state: State) -> str:
-        """Why this phase has ended."""
-        option = "--head-epochs" if self._phase.unfreeze == "none" else "--epochs"
-        if not len(self._targets):
-            return f"without validation images, it ends after {option}"
-        if self._is_over(state):
-            return f"ended after {self._config.fit.patience} epochs without a lower validation loss"
-        if state.epoch - state.best_epoch <= 1:
-            return f"the validation loss was still falling: raise {option}"
-        return f"ended after {option}"
-
-    def _epoch(self, state: State, progress: "_ImageProgress") -> State:
-        start = time.monotonic()
+    def _epoch(self, state: State) -> State:
+        start, images = time.monotonic(), len(self._plan.epoch_examples)
         # From the seed and the epoch's number only, so that a resumed training draws the same dropout.
         reseed_dropout(self._classifier, (self._config.data.seed, self._number, state.epoch))
-        batches = self._pipeline.epoch(state.epoch)
-        fitted = self._pipeline.model.fit(
-            batches, callbacks=[progress, _InterruptCheck()], shuffle=False, verbose=0
-        ).history
-        if not math.isfinite(fitted["loss"][0]):
-            raise FitError(
-                f"the loss in the phase {self._phase.name} became infinite: lower --learning-rate or"
-                " --head-learning-rate"
-            )
-        metrics = self._validate() if len(self._targets) else {}
+        name = f"{self._phase.name}, epoch {state.epoch + 1}"
+        with progress_bar(self._config.quiet) as bar:
+            task = add_images(bar, name, images)
+            batches = self._pipeline.epoch(state.epoch)
+            rates = _LearningRate(lambda place: learning_rate(self._config.fit, self._phase, state, place), self._steps)
+            progress = _ImageProgress(lambda number: bar.advance(task, number), self._config.fit.batch_size, images)
+            fitted = self._pipeline.model.fit(
+                batches, callbacks=[progress, rates, _InterruptCheck()], shuffle=False, verbose=0
+            ).history
+            if not math.isfinite(fitted["loss"][0]):
+                raise FitError(
+                    f"the loss in the phase {self._phase.name} became infinite: lower --learning-rate or"
+                    " --head-learning-rate"
+                )
+            metrics = self._validate() if len(self._targets) else {}
         done = Epoch(
             phase=self._phase.name,
             epoch=state.epoch + 1,
@@ -206,7 +187,7 @@ class _Trainer:
         if done.val_loss_calibrated is None or state.best_loss is None or done.val_loss_calibrated < state.best_loss:
             state = replace(state, best_epoch=done.epoch, best_loss=done.val_loss_calibrated)
         self._checkpoint.save(state, self._pipeline.model)
-        _log.info("%s", _line(done, self._phase.epochs))
+        _log.info("%s", _line(done))
         return state
 
     def _validate(self) -> dict[str, float]:
@@ -219,11 +200,11 @@ class _Trainer:
         }
 
 
-def _line(epoch: Epoch, epochs: int) -> str:
+def _line(epoch: Epoch) -> str:
     names = ("loss", "accuracy", "val_loss", "val_loss_calibrated", "val_accuracy")
     figures = {name: getattr(epoch, name) for name in names}
     shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items() if value is not None)
-    return f"{epoch.phase} {epoch.epoch:2d}/{epochs}  {shown}  {epoch.seconds:.1f} s"
+    return f"{epoch.phase} {epoch.epoch:2d}  {shown}  {epoch.seconds:.1f} s"
 
 
 class _InterruptCheck(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyped
@@ -234,6 +215,23 @@ class _InterruptCheck(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
 
     def on_predict_batch_end(self, batch: int, logs: Any = None) -> None:
         interrupts.check()
+
+
+class _LearningRate(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyped
+    """Sets the learning rate before every batch.
+
+    Args:
+        rate: finished share of the epoch, 0-1 -> learning rate.
+        batches: batches in an epoch.
+    """
+
+    def __init__(self, rate: Callable[[float], float], batches: int) -> None:
+        super().__init__()
+        self._rate, self._batches = rate, batches
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        # The middle of the batch, so that neither a warm-up nor a decay has a step of rate 0.
+        self.model.optimizer.learning_rate = self._rate((batch + 0.5) / self._batches)
 
 
 class _ImageProgress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyped

@@ -1,9 +1,10 @@
 """Input pipelines: what a phase is trained on, either images or cached features of the frozen layers."""
 
 import logging
+import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import keras
@@ -12,17 +13,17 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from classify_serving.contract.text import error_reason
+from classify_training import interrupts
 from classify_training.config import TrainConfig
-from classify_training.data.batches import batches
 from classify_training.data.plan import Plan
 from classify_training.errors import CacheError
 from classify_training.fitting.batch_source import BatchSource
+from classify_training.fitting.cost import saved_share
 from classify_training.model.augmentation import Augmentation
-from classify_training.model.classifier import Classifier, stages_as_model
-from classify_training.progress import track
+from classify_training.model.classifier import Classifier
 
 _FREE_SHARE: Final = 0.8
-_MIN_AUGMENTATIONS: Final = 2
+_WORTH_CACHING: Final = 0.5
 _log = logging.getLogger(__name__)
 
 
@@ -65,7 +66,7 @@ class ImagePipeline:
 
 
 class FeaturePipeline:
-    """Features of the frozen layers, computed once for some augmentations of each image and stored on disk.
+    """Features of the frozen layers, computed when they are needed first and stored on disk.
 
     The result is the same as running the frozen layers in every epoch: they are convolutions, ReLU and pooling,
     without dropout or batch statistics, so their output depends on their input only, and it is stored in the number
@@ -73,81 +74,87 @@ class FeaturePipeline:
     uses augmentation e modulo V of every image. If V is not less than the number of epochs, none repeats.
 
     Args:
-        model: features -> logits.
-        features: [V x M + validation, ...]: features of the M examples of an epoch for each augmentation in turn, then
-            of the validation split.
+        classifier: the model.
         plan: what is trained on.
         config: the configuration.
+        first: number of the first stage that is trained.
+        augmentations: V.
+
+    Raises:
+        CacheError: there is no room for the features.
     """
 
-    def __init__(self, model: keras.Model, features: NDArray[Any], plan: Plan, config: TrainConfig) -> None:
-        self.model, self.features = model, features
-        self._plan, self._config = plan, config
-        self._augmentations = (len(features) - len(plan.indices("val"))) // len(plan.epoch_examples)
-        size = config.fit.batch_size
-        self._train = BatchSource(plan, lambda rows: features[rows], len(plan.epoch_examples), size)
-        self._val = BatchSource(plan, lambda rows: features[rows], len(plan.indices("val")), size)
+    def __init__(self, classifier: Classifier, plan: Plan, config: TrainConfig, first: int, augmentations: int) -> None:
+        self.model = classifier.stages(first, classifier.network.head + 1)
+        self._plan, self._config, self._augmentations = plan, config, augmentations
+        frozen = classifier.stages(1, first)
+        self._run = _compiled(frozen)
+        size, pixels, val = config.fit.batch_size, plan.dataset.pixels, plan.indices("val")
+        count = len(plan.epoch_examples)
+        self._images = BatchSource(plan, pixels, count, size, Augmentation(config.augment))
+        self._val_images = BatchSource(plan, pixels, len(val), size)
+        features = _stored(augmentations * count + len(val), frozen, config)
+        self.features, self._is_filled = features, [False] * (augmentations + 1)
+        self._train = BatchSource(plan, lambda rows: features[rows], count, size)
+        self._val = BatchSource(plan, lambda rows: features[rows], len(val), size)
 
     def epoch(self, number: int) -> tf.data.Dataset:
         """Batches of one epoch; inputs are features."""
+        examples, augmentation = self._plan.epoch_examples, number % self._augmentations
+        start = augmentation * len(examples)
+        if not self._is_filled[augmentation]:
+            images = self._images.ordered(examples, examples, (self._config.data.seed, augmentation))
+            self._fill(augmentation, start, images)
         entries = _order(self._plan, self._config, number)
-        rows = number % self._augmentations * len(self._plan.epoch_examples) + entries
-        return self._train.ordered(rows, self._plan.epoch_examples[entries])
+        return self._train.ordered(start + entries, examples[entries])
 
     def validation(self) -> tf.data.Dataset:
         """Batches of the validation split; inputs are features."""
-        indices = self._plan.indices("val")
-        rows = self._augmentations * len(self._plan.epoch_examples) + np.arange(len(indices))
-        return self._val.ordered(rows, indices).map(lambda features, *_: features)
+        val, start = self._plan.indices("val"), self._augmentations * len(self._plan.epoch_examples)
+        if not self._is_filled[-1]:
+            self._fill(-1, start, self._val_images.ordered(val, val))
+        return self._val.ordered(start + np.arange(len(val)), val).map(lambda features, *_: features)
+
+    def _fill(self, part: int, start: int, images: tf.data.Dataset) -> None:
+        """Compute the features of one augmentation, or of the validation split."""
+        for batch, *_ in images:
+            interrupts.check()
+            features = self._run(tf.cast(batch, tf.float32)).numpy()
+            self.features[start : start + len(features)] = features
+            start += len(features)
+        self._is_filled[part] = True
 
 
-def build_pipeline(
-    classifier: Classifier, plan: Plan, config: TrainConfig, unfreeze: str, epochs: int
-) -> InputPipeline:
-    """Use cached features if they save work and fit on the disk, otherwise images.
+def build_pipeline(classifier: Classifier, plan: Plan, config: TrainConfig, unfreeze: str) -> InputPipeline:
+    """Use cached features if they save at least half of the work and fit on the disk, otherwise images.
+
+    New augmentations in every epoch teach more than repeated ones; they only cost more where most of the work is in
+    frozen layers. For the head, six augmentations of an image brought nothing more than three (docs/benchmarks.md).
 
     Args:
         classifier: the model.
         plan: what is trained on.
         config: the configuration.
         unfreeze: first stage of the backbone that is trained, `all` or `none`.
-        epochs: largest number of epochs for which the pipeline will be used.
 
     Raises:
         CacheError: the features cannot be written.
-        Interrupted: a signal arrived.
     """
-    augmentations = min(config.fit.cached_augmentations, epochs)
     network = classifier.network
     first = network.first_trained_stage(unfreeze)
-    if first == 1 or augmentations < _MIN_AUGMENTATIONS:
+    if not caches_features(classifier, config, first):
         return ImagePipeline(classifier, plan, config)
-    frozen = stages_as_model(classifier, 1, first)
-    augmentations = min(augmentations, _augmentations_that_fit(frozen, plan, config))
-    if augmentations < _MIN_AUGMENTATIONS:
+    wanted = config.fit.cached_augmentations
+    augmentations = min(wanted, _augmentations_that_fit(classifier.stages(1, first), plan, config))
+    if not augmentations:
         _log.info("too little disk space for features in %s: frozen layers run in every epoch", config.data.cache)
         return ImagePipeline(classifier, plan, config)
-    count = augmentations * len(plan.epoch_examples) + len(plan.indices("val"))
-    features = _store(_from_images(frozen, plan, config, augmentations), frozen, count, config)
-    return FeaturePipeline(stages_as_model(classifier, first, network.head + 1), features, plan, config)
+    return FeaturePipeline(classifier, plan, config, first, augmentations)
 
 
-def head_pipeline(pipeline: InputPipeline, classifier: Classifier, plan: Plan, config: TrainConfig) -> InputPipeline:
-    """Make the pipeline for the head alone from the one for fine-tuning; only the stages in between are run.
-
-    Raises:
-        CacheError: the features cannot be written.
-        Interrupted: a signal arrived.
-    """
-    head = classifier.network.head
-    first = classifier.network.first_trained_stage(config.fit.unfreeze)
-    if first == head:
-        return pipeline
-    if not isinstance(pipeline, FeaturePipeline):
-        return build_pipeline(classifier, plan, config, "none", config.fit.head_epochs)
-    between = stages_as_model(classifier, first, head)
-    features = _store(_from_features(between, pipeline.features, config), between, len(pipeline.features), config)
-    return FeaturePipeline(classifier.head, features, plan, config)
+def caches_features(classifier: Classifier, config: TrainConfig, first: int) -> bool:
+    """Whether features of frozen stages are cached, if there is room, when stages from `first` on are trained."""
+    return bool(config.fit.cached_augmentations) and saved_share(classifier, first) >= _WORTH_CACHING
 
 
 def _augmentations_that_fit(frozen: keras.Model, plan: Plan, config: TrainConfig) -> int:
@@ -158,40 +165,23 @@ def _augmentations_that_fit(frozen: keras.Model, plan: Plan, config: TrainConfig
     return int((room / image_bytes - len(plan.indices("val"))) // len(plan.epoch_examples))
 
 
-def _store(results: Iterable[NDArray[Any]], model: keras.Model, count: int, config: TrainConfig) -> NDArray[Any]:
-    """Write a model's outputs to a file without a name, which disappears when the process ends for any reason."""
-    cache, dtype = config.data.cache, tf.as_dtype(model.output.dtype).as_numpy_dtype
+def _stored(count: int, model: keras.Model, config: TrainConfig) -> NDArray[Any]:
+    """Room for a model's outputs in a file without a name, which disappears when the process ends for any reason."""
+    cache, dtype = config.data.cache, np.dtype(tf.as_dtype(model.output.dtype).as_numpy_dtype)
+    shape = (count, *model.output_shape[1:])
+    size = int(np.prod(shape)) * dtype.itemsize
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=cache) as file:
-            for result in track(results, count, "Caching features of frozen layers", config.quiet, images=len):
-                file.write(np.ascontiguousarray(result, dtype).tobytes())
-            file.flush()
-            stored: NDArray[Any] = np.asarray(np.memmap(file, np.uint8, mode="r")).view(dtype)
-            return stored.reshape(count, *model.output_shape[1:])
+            # The room is taken now: a write into a map that finds no room later would end the process.
+            os.posix_fallocate(file.fileno(), 0, size)
+            room: NDArray[Any] = np.asarray(np.memmap(file, np.uint8, mode="r+")).view(dtype)
+            return room.reshape(shape)
     except OSError as error:
         raise CacheError(
             f"cannot write features to {cache} ({error_reason(error)}): free disk space, check permissions,"
             " choose another --cache, or set --cached-augmentations 0"
         ) from error
-
-
-def _from_images(frozen: keras.Model, plan: Plan, config: TrainConfig, augmentations: int) -> Iterator[NDArray[Any]]:
-    """Features of the examples of an epoch for each augmentation in turn, then of the validation split, in batches."""
-    run = _compiled(frozen)
-    size, pixels, val, examples = config.fit.batch_size, plan.dataset.pixels, plan.indices("val"), plan.epoch_examples
-    train = BatchSource(plan, pixels, len(examples), size, Augmentation(config.augment))
-    for number in range(augmentations):
-        for images, *_ in train.ordered(examples, examples, (config.data.seed, number)):
-            yield run(images).numpy()
-    for images, *_ in BatchSource(plan, pixels, len(val), size).ordered(val, val):
-        yield run(tf.cast(images, tf.float32)).numpy()
-
-
-def _from_features(between: keras.Model, features: NDArray[Any], config: TrainConfig) -> Iterator[NDArray[Any]]:
-    run = _compiled(between)
-    for batch in batches(features, config.fit.batch_size):
-        yield run(tf.constant(batch)).numpy()
 
 
 def _compiled(model: Callable[..., tf.Tensor]) -> Callable[[Any], tf.Tensor]:

@@ -9,8 +9,9 @@ import keras
 import numpy as np
 
 from classify_serving.contract.model import EMBEDDING_WIDTH
-from classify_training.config import OutputInit
+from classify_training.config import HeadFeatures, OutputInit
 from classify_training.model.backbone import Backbone
+from classify_training.model.stages import backbone_features, stages_as_model
 from classify_training.model.vgg16 import VGG16
 
 _OUTPUT_INITS: Final[Mapping[OutputInit, type[keras.initializers.Initializer]]] = {
@@ -25,20 +26,34 @@ class Classifier:
 
     Attributes:
         model: float32 [N,S,S,3] RGB in 0-255 -> float32 [N,C] logits.
-        backbone: preprocessed images -> feature maps.
-        head: feature maps -> logits.
+        backbone: preprocessed images -> last feature map.
+        features: preprocessed images -> [N,D], what the head takes.
+        head: features -> logits.
+        head_features: which features these are.
         network: facts about the backbone.
     """
 
     model: keras.Model
     backbone: keras.Model
+    features: keras.Model
     head: keras.Sequential
+    head_features: HeadFeatures
     network: Backbone = VGG16
 
     @property
     def embedding(self) -> keras.Model:
-        """Feature maps -> float32 [N,512], the layer before dropout and logits."""
+        """Features, [N,D] -> float32 [N,512], the layer before dropout and logits."""
         return keras.Model(self.head.inputs, self.head.get_layer("embedding").output)
+
+    def stages(self, first: int, beyond: int) -> keras.Model:
+        """Stages `first` to `beyond` - 1 as a model that shares its layers with this one; see `stages_as_model`."""
+        return stages_as_model(self.network, self.backbone, self.head, self.head_features, first, beyond)
+
+    @property
+    def standardisation(self) -> keras.layers.BatchNormalization | None:
+        """The first layer of the head, if it standardises the features: its statistics stay as they are set."""
+        first = self.head.layers[0]
+        return first if isinstance(first, keras.layers.BatchNormalization) else None
 
 
 def build_classifier(
@@ -47,6 +62,8 @@ def build_classifier(
     weights: str,
     *,
     network: Backbone = VGG16,
+    head_features: HeadFeatures = "multi-level",
+    standardise: bool = True,
     dropout: float = 0.5,
     output_init: OutputInit = "glorot_uniform",
     policy: str = "float32",
@@ -62,6 +79,10 @@ def build_classifier(
         size: side S of the images in pixels, at least the backbone's minimum.
         weights: of the backbone: `imagenet`, `random`, or a path to a file.
         network: the backbone.
+        head_features: `last` is the flattened last feature map; otherwise the mean features of the two stages before
+            are added (as in hypercolumns, Hariharan et al., 2015): those of a network that was trained on other
+            pictures often tell more about these ones than its last stage.
+        standardise: begin the head with a layer that standardises the features, once its statistics are set.
         dropout: fraction of the embedding dropped while training.
         output_init: how the output layer is initialised.
         policy: Keras' dtype policy of the layers.
@@ -72,20 +93,49 @@ def build_classifier(
     """
     with _policy(policy):
         backbone = network.build(size, weights, seed)
-        head = _head(backbone.output_shape[1:], classes, dropout, output_init, seed)
-        images = keras.Input((size, size, 3), name="images", dtype="float32")
-        return Classifier(keras.Model(images, head(backbone(network.preprocess(images)))), backbone, head, network)
+    return add_head(
+        network,
+        backbone,
+        classes,
+        head_features=head_features,
+        standardise=standardise,
+        dropout=dropout,
+        output_init=output_init,
+        policy=policy,
+        seed=seed,
+    )
+
+
+def add_head(
+    network: Backbone,
+    backbone: keras.Model,
+    classes: int,
+    *,
+    head_features: HeadFeatures,
+    standardise: bool,
+    dropout: float = 0.5,
+    output_init: OutputInit = "glorot_uniform",
+    policy: str = "float32",
+    seed: int = 1,
+) -> Classifier:
+    """Build a classifier on a backbone that exists; arguments as of `build_classifier`."""
+    with _policy(policy):
+        features = backbone_features(network, backbone, head_features)
+        head = _head(features.output_shape[1], classes, standardise, dropout, output_init, seed)
+        images = keras.Input(backbone.input_shape[1:], name="images", dtype="float32")
+        model = keras.Model(images, head(features(network.preprocess(images))))
+        return Classifier(model, backbone, features, head, head_features, network)
 
 
 def _head(
-    features: tuple[int, ...], classes: int, dropout: float, output_init: OutputInit, seed: int
+    width: int, classes: int, standardise: bool, dropout: float, output_init: OutputInit, seed: int
 ) -> keras.Sequential:
-    """The layers after the backbone, for feature maps of a shape without the batch."""
+    """The layers after the backbone, for `width` features."""
     logits = _OUTPUT_INITS[output_init](seed=seed)
     return keras.Sequential(
         [
-            keras.Input(features),
-            keras.layers.Flatten(),
+            keras.Input((width,)),
+            *([keras.layers.BatchNormalization(center=False, scale=False, trainable=False)] if standardise else []),
             keras.layers.Dense(
                 EMBEDDING_WIDTH,
                 activation="relu",
@@ -113,7 +163,14 @@ def _policy(name: str) -> Iterator[None]:
 def in_float32(classifier: Classifier) -> Classifier:
     """Build a classifier of the same weights that computes in float32, whatever it was trained in."""
     (classes,), size = classifier.model.output_shape[1:], classifier.model.input_shape[1]
-    copy = build_classifier(classes, size, "random", network=classifier.network)
+    copy = build_classifier(
+        classes,
+        size,
+        "random",
+        network=classifier.network,
+        head_features=classifier.head_features,
+        standardise=classifier.standardisation is not None,
+    )
     copy.model.set_weights(classifier.model.get_weights())
     return copy
 
@@ -137,20 +194,3 @@ def set_trainable(classifier: Classifier, unfreeze: str) -> None:
     for layer in classifier.backbone.layers:
         layer.trainable = number >= first
         number += layer.name in ends
-
-
-def stages_as_model(classifier: Classifier, first: int, beyond: int) -> keras.Model:
-    """Stages `first` to `beyond` - 1 as a model that shares its layers with the classifier.
-
-    From stage 1 it takes images, float32 [N,S,S,3] RGB in 0-255, otherwise the output of the stage before. Its output
-    is that of the last stage, in the policy's compute dtype, or the head's logits if `beyond` is greater than
-    `classifier.network.head`.
-    """
-    network, backbone = classifier.network, classifier.backbone
-    ends = [backbone.get_layer(stage.output).output for stage in network.stages]
-    last = ends[min(beyond, network.head) - 2]
-    if first > 1:
-        return keras.Model(ends[first - 2], classifier.head(last) if beyond > network.head else last)
-    images = keras.Input(classifier.model.input_shape[1:], dtype="float32")
-    features = keras.Model(backbone.inputs, last)(network.preprocess(images))
-    return keras.Model(images, classifier.head(features) if beyond > network.head else features)

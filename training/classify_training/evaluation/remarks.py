@@ -1,0 +1,129 @@
+"""What to know about a training that has ended: why it ended, and how far its figures can be trusted."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from classify_training.config import TrainConfig
+from classify_training.data.plan import Plan
+from classify_training.evaluation.baseline import Baseline
+from classify_training.evaluation.evaluate import Evaluation
+from classify_training.fitting.checkpoint import State
+
+_WIDE_INTERVAL: Final = 0.1
+_FEW_FOR_RANDOM: Final = 5000
+_GOOD: Final = 0.97
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remark:
+    """One sentence about a training.
+
+    Attributes:
+        topic: `baseline`, `end`, `data`, `interval`, `classes` or `weights`.
+        text: the sentence.
+        is_warning: whether the model is worse than it could be.
+    """
+
+    topic: str
+    text: str
+    is_warning: bool = False
+
+
+def make_remarks(
+    plan: Plan, config: TrainConfig, evaluation: Evaluation, baseline: Baseline, state: State
+) -> tuple[Remark, ...]:
+    """Collect what to know about a training, the most important first.
+
+    Args:
+        plan: what was trained on.
+        config: the configuration.
+        evaluation: of the model on the test split.
+        baseline: what a linear classifier reaches on the network before training.
+        state: the final state of the fit.
+    """
+    found = [
+        *_about_baseline(baseline, evaluation),
+        *_about_weights(plan, config, evaluation),
+        *_about_end(state),
+        *_about_data(baseline),
+        *_about_test(plan, evaluation),
+    ]
+    return tuple(sorted(found, key=lambda remark: not remark.is_warning))
+
+
+def _about_baseline(baseline: Baseline, evaluation: Evaluation) -> Iterator[Remark]:
+    compared = baseline.compare(evaluation)
+    if not compared.images:
+        return
+    reached, own = (f"{right / compared.images:.1%}" for right in (compared.baseline, compared.model))
+    yield Remark(
+        topic="baseline",
+        text=f"Linear baseline on the untrained network: {reached} of {compared.images} test images; this model: {own}",
+    )
+    if compared.is_below:
+        yield Remark(
+            topic="baseline",
+            text="this model is worse than logistic regression on the features of the untrained network, of which those"
+            f" of {baseline.best_stage} predict best: train longer (--time-budget, --patience), deeper (--unfreeze),"
+            " or at another --learning-rate",
+            is_warning=True,
+        )
+
+
+def _about_weights(plan: Plan, config: TrainConfig, evaluation: Evaluation) -> Iterator[Remark]:
+    images, accuracy = len(plan.indices("train")), evaluation.metrics().get("accuracy", 1.0)
+    if config.fit.weights == "random" and images < _FEW_FOR_RANDOM and accuracy < _GOOD:
+        yield Remark(
+            topic="weights",
+            text=f"the network started from random weights, and {images:,} training images are few for that: --weights"
+            " imagenet usually reaches more",
+            is_warning=True,
+        )
+
+
+def _about_end(state: State) -> Iterator[Remark]:
+    if not state.planned:
+        yield Remark(topic="end", text="nothing was trained, because all phases have 0 epochs", is_warning=True)
+    for phase, reason in zip(state.planned, state.ended, strict=False):
+        epochs = [epoch for epoch in state.history if epoch.phase == phase.name]
+        yield Remark(
+            topic="end",
+            text=f"The phase {phase.name} ended after {len(epochs)} epoch{'s'[: len(epochs) != 1]}: {reason}",
+            is_warning="still falling" in reason,
+        )
+
+
+def _about_data(baseline: Baseline) -> Iterator[Remark]:
+    """The learning curve in the data, on the cheap model, and what it says about more images."""
+    (half, before), (whole, after) = baseline.learning_curve[1], baseline.learning_curve[-1]
+    # Both accuracies are measured on the same images.
+    noise = math.sqrt(max(after * (1 - after), 1 / baseline.images) / baseline.images)
+    gain = after - before
+    if gain > noise:
+        answer = f"twice as many images may bring about {100 * gain:.0f} percentage points more"
+    else:
+        answer = "more images of the same kind would hardly help it"
+    yield Remark(
+        topic="data",
+        text=f"The linear baseline is right on {before:.1%} when fitted to {half:,} images and on {after:.1%} with"
+        f" {whole:,}: {answer}",
+    )
+
+
+def _about_test(plan: Plan, evaluation: Evaluation) -> Iterator[Remark]:
+    if not len(evaluation.targets):
+        return
+    low, high = evaluation.report()["accuracy_interval"]
+    if high - low > _WIDE_INTERVAL:
+        yield Remark(
+            topic="interval",
+            text=f"With {len(evaluation.targets)} test images the accuracy lies anywhere between {low:.0%} and"
+            f" {high:.0%}: trainings that differ by less cannot be told apart without more test images",
+        )
+    if few := plan.few_test_images():
+        yield Remark(
+            topic="classes",
+            text=f"The recall of these classes means little, with so few test images: {few}",
+        )

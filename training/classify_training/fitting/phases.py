@@ -1,0 +1,86 @@
+"""The phases of a training: first the head on a frozen network, then fine-tuning from a stage on, then all layers."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from classify_training.config import AUTO, FitConfig
+from classify_training.model.backbone import Backbone
+
+_RANDOM: Final = "random"
+_EARLIER_SHARE: Final = 0.2
+_NEEDED_GAIN: Final = 0.05
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase of a training.
+
+    Attributes:
+        name: what logs and figures call it.
+        unfreeze: first stage of the backbone that is trained, `all` or `none`.
+        epochs: largest number of epochs.
+        learning_rate: peak learning rate.
+        needed_gain: share of the validation loss by which the phase before must have lowered it, or else this phase is
+            left out.
+    """
+
+    name: str
+    unfreeze: str
+    epochs: int
+    learning_rate: float
+    needed_gain: float = 0.0
+
+
+@dataclass(frozen=True)
+class Transferability:
+    """How well the network's features before training suit the images.
+
+    Attributes:
+        best_stage: name of the stage whose features alone predict best; None if that is unknown.
+        is_solved: whether a linear model on these features leaves nearly nothing to gain.
+    """
+
+    best_stage: str | None = None
+    is_solved: bool = False
+
+
+def plan_phases(config: FitConfig, network: Backbone, transfer: Transferability) -> tuple[Phase, ...]:
+    """Plan the phases; random weights are not worth freezing, so all layers are then trained at once.
+
+    With `--unfreeze auto`, all layers are fine-tuned, unless the features of the last stage alone predict best: then
+    the network describes these images well already (Yosinski et al., "How transferable are features in deep neural
+    networks?", 2014), and only the last stage is fine-tuned, and all layers only if that pays. A head that starts from
+    the linear baseline needs no phase of its own before all layers. Each phase is kept only if it lowers the
+    validation loss. If the frozen features leave nearly nothing to gain, only the head is trained.
+
+    Args:
+        config: the options.
+        network: the backbone.
+        transfer: how well the network suits the images before it is trained.
+    """
+    head = Phase("head", "none", config.head_epochs, config.head_learning_rate)
+    if config.weights == _RANDOM:
+        planned = [_fine_tuning("all", config)]
+    elif config.unfreeze != AUTO:
+        planned = [head, *([_fine_tuning(config.unfreeze, config)] if config.unfreeze != "none" else [])]
+    elif transfer.is_solved:
+        planned = [head]
+    else:
+        last = network.stages[-1].name
+        if transfer.best_stage in (None, last):
+            planned = [head, _fine_tuning(last, config), _fine_tuning("all", config, _NEEDED_GAIN)]
+        elif config.standardise and config.linear_start:
+            planned = [_fine_tuning("all", config)]
+        else:
+            planned = [head, _fine_tuning("all", config)]
+    return tuple(phase for phase in planned if phase.epochs)
+
+
+def _fine_tuning(unfreeze: str, config: FitConfig, needed_gain: float = 0.0) -> Phase:
+    name = "all layers" if unfreeze == "all" else f"from {unfreeze}"
+    return Phase(name, unfreeze, config.epochs, config.peak_learning_rate, needed_gain)
+
+
+def phase_share(number: int, phases: int) -> float:
+    """Largest share of the time that is left which the phase of a number, from 0, may take, 0-1."""
+    return 1.0 if number == phases - 1 else _EARLIER_SHARE

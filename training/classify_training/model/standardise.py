@@ -1,0 +1,77 @@
+"""Scaling a network to unit variance on training images, so that learning rates do not depend on its weights.
+
+Pretrained weights differ: feature maps of one network have values of hundreds, those of another below one, and a
+learning rate that suits the one does nothing or everything to the other.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from classify_training.data.batches import batches
+from classify_training.model.classifier import Classifier
+from classify_training.model.stages import mean_stages
+
+_BATCH: Final = 16
+_FLOOR: Final = 0.1
+"""Added to each variance, as a fraction of the mean variance: a feature that is nearly constant on the training images
+is not blown up on others."""
+
+
+def scale_convolutions(classifier: Classifier, images: NDArray[np.uint8]) -> None:
+    """Scale each convolution so that the root mean square of its outputs is 1 on some images.
+
+    A network of convolutions, ReLU and max pooling, as VGG16, is positively homogeneous in the weights of each layer:
+    what one layer is scaled by, the next one divides out, and the function stays the same but for one factor at the
+    end, which `standardise_head` removes. (Mishkin and Matas, "All you need is a good init", 2016, set the scales of
+    random layers in this way.)
+
+    Args:
+        classifier: the model.
+        images: uint8 [N,S,S,3] RGB, N >= 1.
+    """
+    backbone = classifier.backbone
+    layers = [layer for layer in backbone.layers if isinstance(layer, keras.layers.Conv2D)]
+    squares = [keras.ops.mean(keras.ops.square(keras.ops.cast(each.output, "float32")), (1, 2, 3)) for each in layers]
+    model = keras.Model(backbone.inputs, squares)
+    found = [model.predict_on_batch(inputs) for inputs in _preprocessed(classifier, images)]
+    sizes = np.sqrt(np.concatenate([np.stack(each) for each in found], axis=1).astype(np.float64).mean(axis=1))
+    before = 1.0
+    for layer, size in zip(layers, sizes.tolist(), strict=True):
+        # A layer that is 0 on all images stays as it is.
+        after = size if size > 0 else before
+        kernel, bias = layer.get_weights()
+        layer.set_weights([kernel * (before / after), bias / after])
+        before = after
+
+
+def _preprocessed(classifier: Classifier, images: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
+    for batch in batches(images, _BATCH):
+        yield np.asarray(classifier.network.preprocess(batch.astype(np.float32)))
+
+
+def standardise_head(classifier: Classifier, features: NDArray[np.float32]) -> None:
+    """Set the statistics of the layer that standardises the features, if the classifier has one.
+
+    All places of the last feature map share the mean and variance of their channel, as in batch normalisation (Ioffe
+    and Szegedy, 2015).
+
+    Args:
+        classifier: the model.
+        features: [N,D'], of training images, N >= 1; the classifier takes the last D of these features.
+    """
+    layer, channels = classifier.standardisation, classifier.backbone.output_shape[-1]
+    if layer is None:
+        return
+    stages = classifier.network.stages
+    names = [stages[number - 1].output for number in mean_stages(classifier.network, classifier.head_features)]
+    means = sum(classifier.backbone.get_layer(name).output.shape[-1] for name in names)
+    features = features[:, -classifier.features.output_shape[1] :]
+    mapped = features[:, means:].reshape(-1, channels)
+    places = (features.shape[1] - means) // channels
+    mean = np.concatenate([features[:, :means].mean(axis=0), np.tile(mapped.mean(axis=0), places)])
+    variance = np.concatenate([features[:, :means].var(axis=0), np.tile(mapped.var(axis=0), places)])
+    layer.set_weights([mean, variance + _FLOOR * variance.mean()])
