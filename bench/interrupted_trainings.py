@@ -56,10 +56,10 @@ def signal_training(folder: Path, goal: Goal, chance: random.Random) -> Counter[
 
 def stage(output: str) -> str:
     """How far a training had come, by its last line about the work."""
-    known = ("head", "fine-tuning")
+    known = ("head", "from block5")
     lines = [line for line in output.splitlines() if not line.startswith("Interrupted")]
     last = next((word for line in reversed(lines) for word in known if line.startswith(word)), "before the first epoch")
-    return "evaluation and export" if lines and lines[-1].startswith("fine-tuning: kept") else last
+    return "evaluation and export" if lines and lines[-1].startswith("from block5: kept") else last
 
 
 def trains(output: str) -> bool:
@@ -97,8 +97,9 @@ class Training:
 
     def _command(self) -> list[str]:
         options = {
-            "output": "models/m", "runs": "runs", "image-size": 32, "weights": "vgg.weights.h5", "head-epochs": 3,
-            "epochs": 3, "cached-augmentations": 2, "seed": self._seed, "cache": "cache",
+            "output": "models/m", "runs": "runs", "image-size": 32, "weights": "vgg.weights.h5", "unfreeze": "block5",
+            "patience": 9, "head-epochs": 3, "epochs": 3, "cached-augmentations": 2, "seed": self._seed,
+            "cache": "cache",
         }  # fmt: skip
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         return [str(BIN / "classify-train"), "train", "data", *words]
@@ -139,7 +140,7 @@ class Training:
         check(metrics["version"] == seed, f"metrics.json of {newest.name} is about version {metrics['version']}")
         with (newest / "history.csv").open(newline="") as file:
             epochs = [(row["phase"], int(row["epoch"])) for row in csv.DictReader(file)]
-        complete = [(phase, epoch) for phase in ("head", "fine-tuning") for epoch in (1, 2, 3)]
+        complete = [(phase, epoch) for phase in ("head", "from block5") for epoch in (1, 2, 3)]
         check(epochs == complete, f"history.csv of {newest.name} has {epochs}")
         check(not (newest / "checkpoint").exists() or run.returncode != 0, f"{newest.name} still has a checkpoint")
         check(len([*(self._folder / "runs").iterdir()]) == seed, f"training {seed} left more than one run")

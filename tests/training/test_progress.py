@@ -52,21 +52,6 @@ def test_a_line_is_due_30_seconds_after_the_last_one(
     assert lines_after([70, 79, 80], lines, clock, capsys) == expected
 
 
-def test_a_line_of_a_phase_says_the_epoch_and_the_longest_time_left(
-    clock: Clock, timer: LineTimer, capsys: pytest.CaptureFixture[str]
-) -> None:
-    lines = Lines(timer)
-    task = add_images(lines, "fine-tuning", 20 * 1000, completed=2 * 1000, epochs=20)
-    # The first batch takes long, because TensorFlow prepares the graph.
-    assert lines_after([30], lines, clock, capsys) == ["fine-tuning: epoch 3 of 20, 0 of 1,000 images"]
-    lines.advance(task, 640)
-    expected = "fine-tuning: epoch 3 of 20, 640 of 1,000 images, at most 27 min left"
-    assert lines_after([60], lines, clock, capsys) == [expected]
-    lines.advance(task, 360)
-    expected = "fine-tuning: epoch 3 of 20, 1,000 of 1,000 images, at most 8 h 30 min left"
-    assert lines_after([1800], lines, clock, capsys) == [expected]
-
-
 def test_a_stage_without_a_known_end_prints_how_long_it_has_been_running(
     clock: Clock, timer: LineTimer, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -106,6 +91,7 @@ def test_every_stage_of_a_training_has_lines(dataset: Path, tmp_path: Path, monk
     build_classifier(2, 32, "random").backbone.save_weights(weights)
     command = ["train", str(dataset), "--output", str(tmp_path / "m"), "--runs", str(tmp_path / "runs")]
     command += ["--image-size", "32", "--weights", str(weights), "--head-epochs", "1", "--epochs", "2"]
+    command += ["--unfreeze", "block5"]
     command += ["--min-images", "4", "--batch-size", "8", "--val", "0.2", "--test", "0.2"]
     result = CliRunner().invoke(main, [*command, "--cache", str(tmp_path / "cache")])
     assert result.exit_code == 0, result.output
@@ -115,10 +101,10 @@ def test_every_stage_of_a_training_has_lines(dataset: Path, tmp_path: Path, monk
         "Looking for near-duplicates among 26 images",
         "Loading the weights",
         "Caching features of frozen layers",
-        "head",
-        "fine-tuning",
+        "head, epoch 1",
+        "from block5, epoch 1",
         "Evaluating",
         "Embedding training images",
         "Exporting and verifying the model",
     }
-    assert "fine-tuning: epoch 1 of 2, 0 of 16 images" in result.stderr
+    assert "from block5, epoch 2: 0 of 16 images" in result.stderr

@@ -67,7 +67,7 @@ def test_metrics_agree_with_themselves_and_with_the_misses(run: Path) -> None:
 def test_the_history_has_a_row_an_epoch(run: Path) -> None:
     with (run / "history.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
-    assert (row["phase"], row["epoch"]) == ("fine-tuning", "1")
+    assert (row["phase"], row["epoch"]) == ("all layers", "1")
     assert float(row["val_loss_calibrated"]) <= float(row["val_loss"]) + 1e-3
 
 
@@ -120,15 +120,15 @@ def test_a_killed_training_goes_on_and_ends_like_an_undisturbed_one(dataset: Pat
     with subprocess.Popen(command(dataset, tmp_path / "killed"), stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if line.startswith("fine-tuning  2/4"):
+            if line.startswith("all layers  2"):
                 os.kill(process.pid, signal.SIGKILL)
                 break
     assert not list((tmp_path / "killed/m").glob("*"))
     for folder in ("killed", "undisturbed"):
         log = log_of_training(folder)
         assert ("resuming after epoch" in log) == (folder == "killed")
-        assert "fine-tuning  4/4" in log
-        assert ("fine-tuning  1/4" in log) == (folder == "undisturbed")
+        assert "all layers  4" in log
+        assert ("all layers  1" in log) == (folder == "undisturbed")
         assert [path.name for path in (tmp_path / folder / "m").iterdir()] == ["1"]
     (killed,), (undisturbed,) = ((tmp_path / folder / "runs").iterdir() for folder in ("killed", "undisturbed"))
     assert [epoch for epoch, _ in history(killed)] == [1, 2, 3, 4]
@@ -146,7 +146,7 @@ def test_an_interrupted_training_says_how_to_go_on(dataset: Path, tmp_path: Path
         lines = []
         for line in process.stderr:
             lines.append(line)
-            if line.startswith("fine-tuning  1/4"):
+            if line.startswith("all layers  1"):
                 process.send_signal(signal.SIGINT)
     assert process.returncode == 130
     assert lines[-1].startswith("Interrupted")

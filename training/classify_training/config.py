@@ -107,7 +107,6 @@ class FitConfig:
         head_features: what the head takes: `multi-level` is the flattened last feature map and the mean features of
             the two stages before, `last` is the flattened map alone; `auto` decides by the data.
         standardise: scale the network and the head's inputs to unit variance on training images before training.
-        linear_start: begin with a head that answers as the linear baseline does; needs `standardise`.
         batch_size: images in one training step, on all GPUs together.
         head_epochs: largest number of epochs for the head alone, while the backbone is frozen; not used with random
             weights.
@@ -130,7 +129,6 @@ class FitConfig:
     unfreeze: str = AUTO
     head_features: HeadFeatures = AUTO
     standardise: bool = True
-    linear_start: bool = True
     batch_size: int = 32
     head_epochs: int = 100
     epochs: int = 100
@@ -155,7 +153,6 @@ ARTICLE: Final[Mapping[str, object]] = {
     "unfreeze": "all",
     "head_features": "last",
     "standardise": False,
-    "linear_start": False,
     "head_epochs": 0,
     "epochs": 40,
     "learning_rate": 1e-3,

@@ -34,7 +34,6 @@ from classify_training.fitting.estimate import estimate
 from classify_training.fitting.fit import fit
 from classify_training.fitting.phases import Transferability, plan_phases
 from classify_training.model.classifier import Classifier, add_head, build_classifier, in_float32
-from classify_training.model.linear_start import start_from_linear
 from classify_training.model.precision import choose_policy
 from classify_training.model.standardise import scale_convolutions, standardise_head
 from classify_training.progress import stage
@@ -164,14 +163,6 @@ def _prepare(
             seed=config.data.seed,
         )
     standardise_head(classifier, features.head)
-    if config.fit.linear_start:
-        # An epoch that is balanced by repeating images has other shares of the classes than the baseline's images.
-        counts = [
-            np.bincount(plan.targets[each], minlength=len(plan.class_names))
-            for each in (features.train, plan.epoch_examples)
-        ]
-        before, after = (np.maximum(count, 1) / count.sum() for count in counts)
-        start_from_linear(classifier, baseline.linear, np.log(after / before).astype(np.float32))
     return classifier, baseline, features.seconds
 
 

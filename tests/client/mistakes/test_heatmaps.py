@@ -37,7 +37,8 @@ def corner_classifier() -> Classifier:
     maps.set_weights([np.array([[[[1, 0], [0, 0], [0, 1]]]], np.float32), np.full(2, -100, np.float32)])
     embedding = keras.layers.Dense(512, name="embedding")
     output = keras.layers.Dense(2)
-    head = keras.Sequential([keras.Input(backbone.output_shape[1:]), keras.layers.Flatten(), embedding, output])
+    features = keras.Model(pixels, keras.layers.Flatten()(backbone.output))
+    head = keras.Sequential([keras.Input(features.output_shape[1:]), embedding, output])
     evidence = np.zeros((8, 8, 2), np.float32)
     evidence[:2, :2, 0] = 1
     weights = np.zeros((128, 512), np.float32)
@@ -46,7 +47,7 @@ def corner_classifier() -> Classifier:
     logits = np.zeros((512, 2), np.float32)
     logits[0] = (-1, 1)
     output.set_weights([logits, np.array([5, -5], np.float32)])
-    return Classifier(keras.Model(pixels, head(backbone(pixels))), backbone, head)
+    return Classifier(keras.Model(pixels, head(features(pixels))), backbone, features, head, "last")
 
 
 @pytest.fixture(scope="module")

@@ -126,7 +126,7 @@ def test_a_killed_run_of_the_old_release_is_resumed(dataset: Path, tmp_path: Pat
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if line.startswith("fine-tuning  1/2"):
+            if line.startswith("all layers  1"):
                 os.kill(process.pid, signal.SIGKILL)
                 break
     (folder,) = (tmp_path / "runs").iterdir()

@@ -1,21 +1,28 @@
 """Cached features are what the frozen layers give, and what is trained is what should be."""
 
+import math
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from classify_training.config import AugmentConfig, DataConfig, FitConfig, TrainConfig
 from classify_training.data.plan import Plan, make_plan
 from classify_training.errors import CacheError, FitError
-from classify_training.fitting.checkpoint import Checkpoint, State
-from classify_training.fitting.fit import fit, phases
-from classify_training.fitting.input_pipeline import FeaturePipeline, ImagePipeline, build_pipeline, head_pipeline
+from classify_training.fitting.checkpoint import Checkpoint, Epoch, State
+from classify_training.fitting.fit import fit
+from classify_training.fitting.input_pipeline import FeaturePipeline, ImagePipeline, build_pipeline
+from classify_training.fitting.phases import Phase, Transferability, plan_phases
+from classify_training.fitting.schedule import Clock, learning_rate, next_step
 from classify_training.model.classifier import Classifier, build_classifier
+from classify_training.model.vgg16 import VGG16
 
 STILL = AugmentConfig(flip=False, shift=0, rotate=0, erase=0)
 
@@ -32,7 +39,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
 def config(dataset: Path, weights: str, tmp_path: Path) -> TrainConfig:
     return TrainConfig(
         data=DataConfig(dataset=dataset, image_size=32, val=0.2, test=0.2, min_images=4, cache=tmp_path / "cache"),
-        fit=FitConfig(weights=weights, batch_size=7, head_epochs=2, epochs=2, precision="float32"),
+        fit=FitConfig(weights=weights, batch_size=7, head_epochs=2, epochs=2, unfreeze="block5", precision="float32"),
         output=tmp_path / "models" / "classifier",
         runs=tmp_path / "runs",
         quiet=True,
@@ -43,17 +50,29 @@ def build(plan: Plan, config: TrainConfig, policy: str = "float32") -> Classifie
     return build_classifier(len(plan.class_names), 32, config.fit.weights, policy=policy)
 
 
+def fit_planned(classifier: Classifier, plan: Plan, config: TrainConfig, checkpoint: Checkpoint) -> State:
+    """Fit without anything known about the frozen network."""
+    return fit(classifier, plan, config, checkpoint, plan_phases(config.fit, VGG16, Transferability()))
+
+
 def test_features_are_what_the_frozen_layers_give(config: TrainConfig) -> None:
     config = replace(config, augment=STILL)
     plan = make_plan(config.data, quiet=True)
     classifier = build(plan, config)
-    pipeline = build_pipeline(classifier, plan, config, "block5", epochs=2)
-    head = head_pipeline(pipeline, classifier, plan, config)
+    pipeline = build_pipeline(classifier, plan, config, "block5")
+    head = build_pipeline(classifier, plan, config, "none")
     assert isinstance(pipeline, FeaturePipeline)
     assert isinstance(head, FeaturePipeline)
-    assert pipeline.features.shape == (2 * len(plan.epoch_examples) + len(plan.indices("val")), 2, 2, 512)
+    count = 3 * len(plan.epoch_examples) + len(plan.indices("val"))
+    # The mean features of block 3, and the feature map of block 4; then those of 3 and 4, and the map of block 5.
+    assert pipeline.features.shape == (count, 256 + 2 * 2 * 512)
+    assert head.features.shape == (count, 256 + 512 + 512)
     images = ImagePipeline(classifier, plan, config)
-    for number in (0, 1):
+    for number in (0, 1, 5):
+        for cached in (pipeline, head):
+            missing = cached.missing(number)
+            assert sum(cached.compute(number)) == missing
+            assert cached.missing(number) == 0
         batches = [list(each.epoch(number)) for each in (images, pipeline, head)]
         assert sum(len(inputs) for inputs, *_ in batches[0]) == len(plan.epoch_examples)
         for (pixels, *rest), (features, *same), (flat, *too) in zip(*batches, strict=True):
@@ -83,22 +102,22 @@ def test_features_without_room_are_not_cached(config: TrainConfig) -> None:
     plan = make_plan(config.data, quiet=True)
     classifier = build(plan, config)
     small = replace(config, fit=replace(config.fit, feature_cache_gb=1e-6))
-    assert isinstance(build_pipeline(classifier, plan, small, "block5", 9), ImagePipeline)
+    assert isinstance(build_pipeline(classifier, plan, small, "block5"), ImagePipeline)
     never = replace(config, fit=replace(config.fit, cached_augmentations=0))
-    assert isinstance(build_pipeline(classifier, plan, never, "block5", 9), ImagePipeline)
+    assert isinstance(build_pipeline(classifier, plan, never, "block5"), ImagePipeline)
     config.data.cache.rename(config.data.cache.with_name("elsewhere"))
     config.data.cache.touch()
     with pytest.raises(CacheError, match="--cached-augmentations 0"):
-        build_pipeline(classifier, plan, config, "block5", 9)
+        build_pipeline(classifier, plan, config, "block5")
 
 
 def test_only_what_is_unfrozen_changes_and_all_epochs_are_told(config: TrainConfig, tmp_path: Path) -> None:
     plan = make_plan(config.data, quiet=True)
     classifier = build(plan, config)
     before = {layer.name: layer.get_weights() for layer in classifier.backbone.layers}
-    history = fit(classifier, plan, config, Checkpoint(tmp_path / "checkpoint")).history
+    history = fit_planned(classifier, plan, config, Checkpoint(tmp_path / "checkpoint")).history
     assert [(epoch.phase, epoch.epoch) for epoch in history] == [
-        ("head", 1), ("head", 2), ("fine-tuning", 1), ("fine-tuning", 2),
+        ("head", 1), ("head", 2), ("from block5", 1), ("from block5", 2),
     ]  # fmt: skip
     for epoch in history:
         assert epoch.val_loss is not None
@@ -119,7 +138,7 @@ def test_the_best_weights_are_kept(config: TrainConfig, tmp_path: Path) -> None:
     plan = make_plan(config.data, quiet=True)
     classifier = build(plan, config)
     before = classifier.backbone.get_weights()
-    state = fit(classifier, plan, config, Checkpoint(tmp_path / "checkpoint"))
+    state = fit_planned(classifier, plan, config, Checkpoint(tmp_path / "checkpoint"))
     assert state.history[-1].loss > 100
     assert state.best_epoch == 0
     for old, new in zip(before, classifier.backbone.get_weights(), strict=True):
@@ -140,10 +159,10 @@ def test_a_kill_between_the_phases_loses_nothing(config: TrainConfig, tmp_path: 
     plan = make_plan(config.data, quiet=True)
     killed = build(plan, config)
     with pytest.raises(KeyboardInterrupt):
-        fit(killed, plan, config, KilledBetweenPhases(tmp_path / "checkpoint"))
+        fit_planned(killed, plan, config, KilledBetweenPhases(tmp_path / "checkpoint"))
     resumed = build(plan, config)
-    state = fit(resumed, plan, config, Checkpoint(tmp_path / "checkpoint"))
-    assert [epoch.phase for epoch in state.history] == ["head", "head", "fine-tuning", "fine-tuning"]
+    state = fit_planned(resumed, plan, config, Checkpoint(tmp_path / "checkpoint"))
+    assert [epoch.phase for epoch in state.history] == ["head", "head", "from block5", "from block5"]
     for before, after in zip(killed.head.get_weights(), resumed.head.get_weights(), strict=True):
         np.testing.assert_allclose(before, after, atol=1e-6)
 
@@ -152,21 +171,21 @@ def test_a_training_that_diverges_says_so(config: TrainConfig, tmp_path: Path) -
     config = replace(config, fit=replace(config.fit, head_learning_rate=1e30, schedule="constant", head_epochs=3))
     plan = make_plan(config.data, quiet=True)
     with pytest.raises(FitError, match="--head-learning-rate"):
-        fit(build(plan, config), plan, config, Checkpoint(tmp_path / "checkpoint"))
+        fit_planned(build(plan, config), plan, config, Checkpoint(tmp_path / "checkpoint"))
 
 
 def test_lower_precision_trains_the_same_model(config: TrainConfig, tmp_path: Path) -> None:
     plan = make_plan(config.data, quiet=True)
     classifier = build(plan, config, "mixed_bfloat16")
-    pipeline = build_pipeline(classifier, plan, config, "block5", epochs=2)
+    pipeline = build_pipeline(classifier, plan, config, "block5")
     assert isinstance(pipeline, FeaturePipeline)
     assert pipeline.features.dtype == "bfloat16"
-    exact = build_pipeline(build(plan, config), plan, config, "block5", epochs=2)
+    exact = build_pipeline(build(plan, config), plan, config, "block5")
     assert isinstance(exact, FeaturePipeline)
     np.testing.assert_allclose(
         pipeline.features.astype(np.float32), exact.features, atol=0.05 * float(np.abs(exact.features).max())
     )
-    history = fit(classifier, plan, config, Checkpoint(tmp_path / "checkpoint")).history
+    history = fit_planned(classifier, plan, config, Checkpoint(tmp_path / "checkpoint")).history
     assert np.isfinite(history[-1].loss)
     assert {weight.dtype for weight in classifier.model.get_weights()} == {np.dtype("float32")}
 
@@ -179,9 +198,10 @@ from typing import Any
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
-from classify_training.fitting.checkpoint import Checkpoint, State
+from classify_training.fitting.checkpoint import Checkpoint, Epoch, State
 from classify_training.config import DataConfig, FitConfig, TrainConfig
 from classify_training.fitting.fit import fit
+from classify_training.fitting.phases import Transferability, plan_phases
 from classify_training.model.classifier import build_classifier
 from classify_training.data.plan import make_plan
 folder, dataset = map(Path, sys.argv[1:])
@@ -191,7 +211,8 @@ plan = make_plan(data, quiet=True)
 with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
     classifier = build_classifier(4, 32, "random")
     before = classifier.model.get_weights()
-    (epoch,) = fit(classifier, plan, config, Checkpoint(folder / "checkpoint")).history
+    phases = plan_phases(config.fit, classifier.network, Transferability())
+    (epoch,) = fit(classifier, plan, config, Checkpoint(folder / "checkpoint"), phases).history
 assert np.isfinite(epoch.loss) and epoch.val_loss is not None
 assert not np.array_equal(before[0], classifier.model.get_weights()[0])
 """
@@ -200,11 +221,102 @@ assert not np.array_equal(before[0], classifier.model.get_weights()[0])
     assert result.returncode == 0, result.stderr
 
 
-def test_phases_follow_the_weights_and_what_is_unfrozen() -> None:
-    def names(**options: object) -> list[tuple[str, str]]:
-        return [(phase.name, phase.unfreeze) for phase in phases(FitConfig(**options))]  # type: ignore[arg-type]
+def phases_of(transfer: Transferability | None = None, **options: Any) -> list[str]:
+    phases = plan_phases(FitConfig(**options), VGG16, transfer or Transferability())
+    return [phase.unfreeze for phase in phases]
 
-    assert names() == [("head", "none"), ("fine-tuning", "block5")]
-    assert names(unfreeze="none") == [("head", "none")]
-    assert names(weights="random") == [("fine-tuning", "all")]
-    assert names(head_epochs=0, unfreeze="all") == [("fine-tuning", "all")]
+
+def test_phases_follow_the_options_and_what_the_frozen_network_is_good_for() -> None:
+    assert phases_of() == ["none", "block5", "all"]
+    assert phases_of(Transferability("block5")) == ["none", "block5", "all"]
+    assert phases_of(Transferability("block3")) == ["all"]
+    assert phases_of(Transferability("block3"), epochs=0) == ["none"]
+    assert phases_of(Transferability("block5", is_solved=True)) == ["none"]
+    assert phases_of(unfreeze="none") == ["none"]
+    assert phases_of(Transferability("block3"), unfreeze="block4") == ["none", "block4"]
+    assert phases_of(weights="random") == ["all"]
+    assert phases_of(head_epochs=0, unfreeze="all") == ["all"]
+    *_, last = plan_phases(FitConfig(), VGG16, Transferability("block5"))
+    assert last.needed_gain > 0
+
+
+class Steps:
+    """A phase whose validation losses are given: which learning rates it has, and why it ends.
+
+    Args:
+        options: of the fit.
+        epoch_seconds: duration of an epoch.
+        budget: seconds that the phase may take.
+    """
+
+    def __init__(self, epoch_seconds: float = 1.0, budget: float = math.inf, **options: Any) -> None:
+        self.config = FitConfig(**options)
+        self.phase = Phase("all layers", "all", self.config.epochs, 1.0)
+        self.seconds, self.epoch_seconds = 0.0, epoch_seconds
+        self.clock = Clock(budget, lambda: self.seconds)
+
+    def run(self, losses: Callable[[int], float], has_validation: bool = True) -> tuple[list[float], str]:
+        """Rates in the middle of each epoch, and the reason; `losses` gives the loss after an epoch, from 1."""
+        state, rates = State(best_loss=9.0 if has_validation else None), []
+        while not isinstance(following := next_step(self.config, self.phase, state, has_validation, self.clock), str):
+            rates.append(learning_rate(self.config, self.phase, following, 0.5))
+            self.seconds += self.epoch_seconds
+            number = following.epoch + 1
+            loss = losses(number) if has_validation else None
+            done = Epoch(
+                phase="", epoch=number, loss=1, accuracy=0, val_loss_calibrated=loss, seconds=self.epoch_seconds
+            )
+            state = replace(following, epoch=number, history=(*following.history, done))
+            if loss is None or loss < (state.best_loss or 0):
+                state = replace(state, best_loss=loss, best_epoch=number)
+        return rates, following
+
+
+def test_the_rate_falls_once_the_loss_does_not() -> None:
+    rates, reason = Steps(patience=3).run(lambda epoch: max(1.0, 3 - 0.2 * epoch) + 0.001 * epoch)
+    # The loss is lowest after 10 epochs; a quarter of 13 epochs more.
+    assert rates == pytest.approx([0.5, *[1.0] * 12, 5 / 6, 3 / 6, 1 / 6])
+    assert reason == "the validation loss did not fall for 3 epochs"
+
+
+def test_a_phase_that_only_makes_it_worse_tries_a_low_rate_and_ends() -> None:
+    rates, _ = Steps(patience=3).run(lambda epoch: 10.0)
+    assert rates == pytest.approx([0.5, 1, 1, 0.075, 0.025])
+
+
+def test_the_largest_number_of_epochs_is_kept_and_said() -> None:
+    rates, reason = Steps(epochs=8).run(lambda epoch: 5 - 0.1 * epoch)
+    assert rates == pytest.approx([0.5, 1, 1, 1, 1, 1, 0.75, 0.25])
+    assert "still falling: more --epochs" in reason
+
+
+@given(st.floats(0, 200), st.floats(0.5, 30), st.integers(1, 6), st.integers(1, 40), st.booleans())
+def test_no_phase_is_longer_than_its_budget_by_more_than_the_first_epoch(
+    budget: float, seconds: float, patience: int, epochs: int, has_validation: bool
+) -> None:
+    steps = Steps(seconds, budget, patience=patience, epochs=epochs)
+    rates, reason = steps.run(lambda epoch: 5 - 0.01 * epoch, has_validation)
+    assert 1 <= len(rates) <= epochs
+    # How long an epoch takes is known after the first one.
+    assert steps.seconds <= max(budget, seconds) + 1e-6
+    assert reason
+
+
+def test_without_validation_images_the_rate_still_falls() -> None:
+    rates, reason = Steps().run(lambda epoch: 0.0, has_validation=False)
+    assert len(rates) == 15
+    assert rates[-1] < 0.3
+    assert "no validation images" in reason
+
+
+def test_the_kept_phase_pays_or_the_next_is_left_out(config: TrainConfig, tmp_path: Path) -> None:
+    plan = make_plan(config.data, quiet=True)
+    phases = (
+        Phase("head", "none", 1, 1e-3),
+        Phase("from block5", "block5", 1, 1e-12),
+        Phase("all", "all", 1, 1e-12, 0.5),
+    )
+    state = fit(build(plan, config), plan, config, Checkpoint(tmp_path / "checkpoint"), phases)
+    assert [epoch.phase for epoch in state.history] == ["head", "from block5"]
+    assert len(state.ended) == 3
+    assert "left out" in state.ended[-1]

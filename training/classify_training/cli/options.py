@@ -154,11 +154,6 @@ _FIT_OPTIONS: Final = [
         help="Scale the network to unit variance on training images first, so that learning rates suit any weights.",
     ),
     option(
-        "--linear-start/--no-linear-start",
-        default=_FIT.linear_start,
-        help="Begin with a head that answers as the linear baseline does.",
-    ),
-    option(
         "--time-budget",
         type=Duration(),
         default="0",

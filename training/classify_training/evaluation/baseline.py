@@ -22,7 +22,6 @@ from threadpoolctl import threadpool_limits
 from classify_training.data.plan import Plan
 from classify_training.evaluation.evaluate import Evaluation, run_on_examples
 from classify_training.model.classifier import Classifier
-from classify_training.model.linear_start import LinearClassifier
 from classify_training.progress import stage
 
 MOST_TRAIN: Final = 1500
@@ -36,8 +35,6 @@ _STRENGTHS: Final = (0.003, 0.01, 0.03, 0.1)
 
 _SHARES: Final = (0.25, 0.5, 0.75, 1.0)
 _SOLVED: Final = 0.995
-_NEVER: Final = -10.0
-"""Logit of a class without any of the images."""
 
 Features = NDArray[np.float32]
 Targets = NDArray[np.int64]
@@ -53,7 +50,6 @@ class Baseline:
         log_losses: name of a stage -> cross-validated log loss in nats with its features alone.
         log_loss: the same with the features of these stages together.
         learning_curve: (number of training images, cross-validated accuracy in 0-1) for more and more of the images.
-        linear: the classifier itself, fitted to all of these images, on the stages that the head takes.
         tested: int64 [T], the test images that it classified.
         predicted: int64 [T], the predicted classes.
     """
@@ -63,7 +59,6 @@ class Baseline:
     log_losses: Mapping[str, float]
     log_loss: float
     learning_curve: tuple[tuple[int, float], ...]
-    linear: LinearClassifier
     tested: NDArray[np.int64]
     predicted: NDArray[np.int64]
 
@@ -199,16 +194,12 @@ def fit_baseline(features: FrozenFeatures, plan: Plan, seed: int, quiet: bool = 
             for images, share in curve
         ]
         predicted = _predict(x, y, new, best, classes).argmax(axis=1)
-        *_, last = losses
-        stages = list(losses) if scores[best][0] < losses[last] else [last]
-        linear = _linear(features.means, stages, count, y, best, classes)
     return Baseline(
         images=count,
         accuracy=scores[best][1],
         log_losses=losses,
         log_loss=scores[best][0],
         learning_curve=tuple(learning_curve),
-        linear=linear,
         tested=features.test,
         predicted=predicted,
     )
@@ -268,35 +259,13 @@ def _cross_validate(
 def _predict(x: Features, y: Targets, new: Features, c: float, classes: int) -> NDArray[np.float64]:
     """Probabilities of `new`, [len(new),classes], by a model fitted to `x` and `y`."""
     found = np.zeros((len(new), classes))
-    if len(new):
-        model = _fit(x, y, c)
-        found[:, model.classes_] = model.predict_proba(new)
-    return found
-
-
-def _fit(x: Features, y: Targets, c: float) -> Any:
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=100, tol=1e-3))
+    if not len(new):
+        return found
+    model: Any = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=100, tol=1e-3))
     # With several threads, such small products mostly wait for each other.
     with threadpool_limits(1), warnings.catch_warnings():
         # A few steps more would change nothing that matters here.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return model.fit(x, y)
-
-
-def _linear(
-    means: Mapping[str, Features], stages: Sequence[str], count: int, y: Targets, c: float, classes: int
-) -> LinearClassifier:
-    """Logistic regression on the first `count` images as coefficients of the features themselves."""
-    x = np.concatenate([means[name][:count] for name in stages], axis=1)
-    scaler, regression = (step for _, step in _fit(x, y, c).steps)
-    coefficients, intercept = np.zeros((x.shape[1], classes)), np.full(classes, _NEVER)
-    if len(regression.classes_) == 2:
-        # scikit-learn has one row for two classes; two opposite halves give the same probabilities.
-        fitted, constant = regression.coef_ * [[-0.5], [0.5]], regression.intercept_ * [-0.5, 0.5]
-    else:
-        fitted, constant = regression.coef_, regression.intercept_
-    coefficients[:, regression.classes_] = fitted.T / scaler.scale_[:, None]
-    intercept[regression.classes_] = constant - (fitted / scaler.scale_) @ scaler.mean_
-    ends = np.cumsum([means[name].shape[1] for name in stages])[:-1]
-    parts = np.split(coefficients.astype(np.float32), ends)
-    return LinearClassifier(dict(zip(stages, parts, strict=True)), intercept.astype(np.float32))
+        model.fit(x, y)
+    found[:, model.classes_] = model.predict_proba(new)
+    return found

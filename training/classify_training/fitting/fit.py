@@ -22,7 +22,7 @@ from classify_training.fitting.input_pipeline import InputPipeline, build_pipeli
 from classify_training.fitting.phases import Phase, phase_share
 from classify_training.fitting.schedule import Clock, learning_rate, next_step
 from classify_training.model.classifier import Classifier, reseed_dropout, set_trainable
-from classify_training.progress import add_images, progress_bar
+from classify_training.progress import add_images, progress_bar, track
 
 _log = logging.getLogger(__name__)
 
@@ -147,6 +147,7 @@ class _Trainer:
             # Killed before the first epoch of this phase ended: it starts from the best weights so far.
             self._checkpoint.restore_best(state, self._pipeline.model)
             return state
+        self._compute(0)
         state = State(phase=self._number, history=state.history, ended=state.ended, planned=state.planned)
         if len(self._targets):
             state = replace(state, best_loss=self._validate()["val_loss_calibrated"])
@@ -158,6 +159,7 @@ class _Trainer:
 
     def _epoch(self, state: State) -> State:
         start, images = time.monotonic(), len(self._plan.epoch_examples)
+        self._compute(state.epoch)
         # From the seed and the epoch's number only, so that a resumed training draws the same dropout.
         reseed_dropout(self._classifier, (self._config.data.seed, self._number, state.epoch))
         name = f"{self._phase.name}, epoch {state.epoch + 1}"
@@ -189,6 +191,13 @@ class _Trainer:
         self._checkpoint.save(state, self._pipeline.model)
         _log.info("%s", _line(done))
         return state
+
+    def _compute(self, number: int) -> None:
+        """Compute the features that an epoch needs."""
+        if missing := self._pipeline.missing(number):
+            batches, name = self._pipeline.compute(number), "Caching features of frozen layers"
+            for _ in track(batches, missing, name, self._config.quiet, images=int):
+                pass
 
     def _validate(self) -> dict[str, float]:
         logits = self._pipeline.model.predict(self._pipeline.validation(), callbacks=[_InterruptCheck()], verbose=0)

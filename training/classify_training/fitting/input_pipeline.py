@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
 import keras
@@ -13,7 +13,6 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from classify_serving.contract.text import error_reason
-from classify_training import interrupts
 from classify_training.config import TrainConfig
 from classify_training.data.plan import Plan
 from classify_training.errors import CacheError
@@ -24,6 +23,9 @@ from classify_training.model.classifier import Classifier
 
 _FREE_SHARE: Final = 0.8
 _WORTH_CACHING: Final = 0.5
+_VAL: Final = -1
+"""Place of the validation split among the cached augmentations."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -31,6 +33,12 @@ class InputPipeline(Protocol):
     """Batches for `model`, a Keras model with float32 [N,C] logits as output."""
 
     model: keras.Model
+
+    def missing(self, number: int) -> int:
+        """Number of images that must be computed before an epoch and its validation."""
+
+    def compute(self, number: int) -> Iterator[int]:
+        """Compute them; yields the number of images in each batch."""
 
     def epoch(self, number: int) -> tf.data.Dataset:
         """Batches of one epoch: (inputs, float32 [B,C] one-hot targets, float32 [B] weights).
@@ -53,6 +61,14 @@ class ImagePipeline:
         pixels = plan.dataset.pixels
         self._train = BatchSource(plan, pixels, len(plan.epoch_examples), size, augment)
         self._val = BatchSource(plan, pixels, len(plan.indices("val")), size)
+
+    def missing(self, number: int) -> int:
+        """Nothing: all layers run in every step."""
+        return 0
+
+    def compute(self, number: int) -> Iterator[int]:
+        """Nothing to compute."""
+        return iter(())
 
     def epoch(self, number: int) -> tf.data.Dataset:
         """Batches of one epoch; inputs are float32 [B,S,S,3] in 0-255."""
@@ -98,30 +114,40 @@ class FeaturePipeline:
         self._train = BatchSource(plan, lambda rows: features[rows], count, size)
         self._val = BatchSource(plan, lambda rows: features[rows], len(val), size)
 
-    def epoch(self, number: int) -> tf.data.Dataset:
-        """Batches of one epoch; inputs are features."""
-        examples, augmentation = self._plan.epoch_examples, number % self._augmentations
-        start = augmentation * len(examples)
+    def missing(self, number: int) -> int:
+        """Number of images whose features this epoch needs and that are not computed yet."""
+        counts = {self._augmentation(number): len(self._plan.epoch_examples), _VAL: len(self._plan.indices("val"))}
+        return sum(count for part, count in counts.items() if not self._is_filled[part])
+
+    def compute(self, number: int) -> Iterator[int]:
+        """Compute what is missing for an epoch; yields the number of images in each batch."""
+        examples, val, augmentation = self._plan.epoch_examples, self._plan.indices("val"), self._augmentation(number)
         if not self._is_filled[augmentation]:
             images = self._images.ordered(examples, examples, (self._config.data.seed, augmentation))
-            self._fill(augmentation, start, images)
-        entries = _order(self._plan, self._config, number)
-        return self._train.ordered(start + entries, examples[entries])
+            yield from self._fill(augmentation, augmentation * len(examples), images)
+        if not self._is_filled[_VAL]:
+            yield from self._fill(_VAL, self._augmentations * len(examples), self._val_images.ordered(val, val))
+
+    def epoch(self, number: int) -> tf.data.Dataset:
+        """Batches of one epoch, for which nothing is missing; inputs are features."""
+        examples, entries = self._plan.epoch_examples, _order(self._plan, self._config, number)
+        return self._train.ordered(self._augmentation(number) * len(examples) + entries, examples[entries])
 
     def validation(self) -> tf.data.Dataset:
-        """Batches of the validation split; inputs are features."""
+        """Batches of the validation split, once an epoch was computed; inputs are features."""
         val, start = self._plan.indices("val"), self._augmentations * len(self._plan.epoch_examples)
-        if not self._is_filled[-1]:
-            self._fill(-1, start, self._val_images.ordered(val, val))
         return self._val.ordered(start + np.arange(len(val)), val).map(lambda features, *_: features)
 
-    def _fill(self, part: int, start: int, images: tf.data.Dataset) -> None:
+    def _augmentation(self, number: int) -> int:
+        return number % self._augmentations
+
+    def _fill(self, part: int, start: int, images: tf.data.Dataset) -> Iterator[int]:
         """Compute the features of one augmentation, or of the validation split."""
         for batch, *_ in images:
-            interrupts.check()
             features = self._run(tf.cast(batch, tf.float32)).numpy()
             self.features[start : start + len(features)] = features
             start += len(features)
+            yield len(features)
         self._is_filled[part] = True
 
 
@@ -162,7 +188,7 @@ def _augmentations_that_fit(frozen: keras.Model, plan: Plan, config: TrainConfig
     image_bytes = int(np.prod(frozen.output_shape[1:])) * tf.as_dtype(frozen.output.dtype).size
     nearest = next(path for path in (config.data.cache, *config.data.cache.absolute().parents) if path.exists())
     room = min(config.fit.feature_cache_gb * 2**30, _FREE_SHARE * shutil.disk_usage(nearest).free)
-    return int((room / image_bytes - len(plan.indices("val"))) // len(plan.epoch_examples))
+    return max(0, int((room / image_bytes - len(plan.indices("val"))) // len(plan.epoch_examples)))
 
 
 def _stored(count: int, model: keras.Model, config: TrainConfig) -> NDArray[Any]:

@@ -47,11 +47,11 @@ class Transferability:
 def plan_phases(config: FitConfig, network: Backbone, transfer: Transferability) -> tuple[Phase, ...]:
     """Plan the phases; random weights are not worth freezing, so all layers are then trained at once.
 
-    With `--unfreeze auto`, all layers are fine-tuned, unless the features of the last stage alone predict best: then
-    the network describes these images well already (Yosinski et al., "How transferable are features in deep neural
-    networks?", 2014), and only the last stage is fine-tuned, and all layers only if that pays. A head that starts from
-    the linear baseline needs no phase of its own before all layers. Each phase is kept only if it lowers the
-    validation loss. If the frozen features leave nearly nothing to gain, only the head is trained.
+    With `--unfreeze auto`, all layers are fine-tuned at once, unless the features of the last stage alone predict best:
+    then the network describes these images well already (Yosinski et al., "How transferable are features in deep neural
+    networks?", 2014), and after the head only the last stage is fine-tuned, and all layers only if that pays. If the
+    frozen features leave nearly nothing to gain, only the head is trained. Each phase is kept only if it lowers the
+    validation loss.
 
     Args:
         config: the options.
@@ -69,10 +69,9 @@ def plan_phases(config: FitConfig, network: Backbone, transfer: Transferability)
         last = network.stages[-1].name
         if transfer.best_stage in (None, last):
             planned = [head, _fine_tuning(last, config), _fine_tuning("all", config, _NEEDED_GAIN)]
-        elif config.standardise and config.linear_start:
-            planned = [_fine_tuning("all", config)]
         else:
-            planned = [head, _fine_tuning("all", config)]
+            # A head for features that do not suit the images is no better start than a random one.
+            planned = [_fine_tuning("all", config) if config.epochs else head]
     return tuple(phase for phase in planned if phase.epochs)
 
 

@@ -83,8 +83,13 @@ def _handed_on(earlier: Sequence[Any], maps: Sequence[Any], first: int, means: r
         means: numbers of the stages whose means are part of the vectors.
     """
     *before, last = enumerate(maps, first)
-    parts = [*earlier, *(_mean(each) for number, each in before if number in means), keras.layers.Flatten()(last[1])]
+    parts = [*earlier, *(_mean(each) for number, each in before if number in means), _flat(last[1])]
     return keras.ops.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+
+
+def _flat(maps: Any) -> Any:
+    # Not a layer, which would cast to its own number format.
+    return keras.ops.reshape(maps, (-1, int(np.prod(maps.shape[1:]))))
 
 
 def _mean(maps: Any) -> Any:
