@@ -1,4 +1,4 @@
-"""What training is worth, on a dataset with a test folder: `make bench-train`.
+"""What training is worth, on a dataset: `make bench-train`.
 
 Each table is printed as Markdown; docs/benchmarks.md says what came out, where and when.
 """
@@ -26,9 +26,6 @@ from classify_training.config import ARTICLE, AugmentConfig, DataConfig, FitConf
 if TYPE_CHECKING:
     from classify_training.data.plan import Plan
 
-SIZE = 32
-
-
 _TABLES = {
     "recipes": ("default", "article"),
     "speed": ("default", "frozen layers in every epoch", "float32"),
@@ -41,10 +38,12 @@ _TABLES = {
 class Outcome:
     """One training: marks on the test split in 0-1, and seconds from reading the dataset to the exported model.
 
-    `to_best` are the seconds of the fit up to the epoch whose weights were kept.
+    `to_best` are the seconds of the fit up to the epoch whose weights were kept, `baseline` is the accuracy of the
+    linear baseline on (up to 1,000 of) the same test images.
     """
 
     accuracy: float
+    baseline: float
     macro_f1: float
     small_recall: float
     seconds: float
@@ -55,17 +54,26 @@ class Outcome:
 @click.argument("dataset", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--weights", required=True, help="Weights of VGG16(include_top=False).")
 @click.option("--seeds", type=click.IntRange(1), default=5)
-@click.option("--only", type=click.Choice([*_TABLES, "pipeline"]), multiple=True)
-def main(dataset: Path, weights: str, seeds: int, only: tuple[str, ...]) -> None:
-    """Compare recipes, balancing and erasing over several seeds, and the input pipeline with Keras' old one."""
+@click.option("--image-size", type=click.IntRange(32), default=32)
+@click.option("--flip/--no-flip", default=True)
+@click.option("--time-budget", type=float, default=0.0, help="Seconds for each training of the default.")
+@click.option("--only", type=click.Choice([*_TABLES, "grid", "pipeline"]), multiple=True)
+def main(
+    dataset: Path, weights: str, seeds: int, image_size: int, flip: bool, time_budget: float, only: tuple[str, ...]
+) -> None:
+    """Compare recipes, balancing and erasing over several seeds, and the input pipeline with Keras' old one.
+
+    `--only grid` trains 24 combinations of hand-set options once each.
+    """
     import_tensorflow()
     # Many models in one process make it warn of retracing.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     parts = only or (*_TABLES, "pipeline")
     with tempfile.TemporaryDirectory() as folder:
         base = TrainConfig(
-            data=DataConfig(dataset=dataset, image_size=SIZE, cache=Path(folder) / "cache"),
-            fit=FitConfig(weights=weights),
+            data=DataConfig(dataset=dataset, image_size=image_size, cache=Path(folder) / "cache"),
+            augment=AugmentConfig(flip=flip),
+            fit=FitConfig(weights=weights, time_budget=time_budget),
             output=Path(folder) / "models" / "bench",
             runs=Path(folder) / "runs",
             resume=False,
@@ -76,6 +84,11 @@ def main(dataset: Path, weights: str, seeds: int, only: tuple[str, ...]) -> None
         for part in parts:
             if part == "pipeline":
                 _compare_pipelines(base)
+                continue
+            if part == "grid":
+                _print_head(part)
+                for name, config in _grid(base):
+                    _print_row(name, [_run(config, 1)])
                 continue
             _print_head(part)
             for name in _TABLES[part]:
@@ -98,19 +111,32 @@ def _variants(base: TrainConfig) -> Iterator[tuple[str, TrainConfig]]:
 def _article(base: TrainConfig) -> TrainConfig:
     values: dict[str, Any] = dict(ARTICLE)
     augment = replace(base.augment, erase=values.pop("erase"))
-    return replace(base, augment=augment, fit=replace(base.fit, **values))
+    return replace(base, augment=augment, fit=replace(base.fit, **values, time_budget=0.0))
+
+
+def _grid(base: TrainConfig) -> Iterator[tuple[str, TrainConfig]]:
+    """24 combinations that a user might set by hand: depth, learning rate, and what the head takes."""
+    fixed: dict[str, Any] = {"schedule": "cosine", "head_epochs": 20, "epochs": 15, "time_budget": 0.0}
+    for features in ("multi-level", "last"):
+        for unfreeze in ("none", "block5", "block4", "all"):
+            for rate in (1e-5, 1e-4, 3e-4):
+                own: dict[str, Any] = {"head_features": features, "unfreeze": unfreeze, "learning_rate": rate}
+                own["head_learning_rate"] = 10 * rate if unfreeze == "none" else 3e-4
+                name = f"{features}, {unfreeze}, rate {rate:g}"
+                yield name, replace(base, fit=replace(base.fit, **{**fixed, **own}))
 
 
 def _print_head(title: str) -> None:
     print(f"\n### {title}\n")
-    print("| | accuracy, mean (each seed) | macro-F1 | recall of small classes | seconds a run | to its best |")
-    print("|---|---|---|---|---|---|", flush=True)
+    print("| | accuracy, mean (each seed) | linear baseline | macro-F1 | recall of small classes | seconds | to best |")
+    print("|---|---|---|---|---|---|---|", flush=True)
 
 
 def _print_row(name: str, outcomes: list[Outcome]) -> None:
     each = ", ".join(f"{100 * outcome.accuracy:.1f}" for outcome in outcomes)
     cells = [
         f"{_mean(outcomes, 'accuracy'):.1%} ({each})",
+        f"{_mean(outcomes, 'baseline'):.1%}",
         f"{_mean(outcomes, 'macro_f1'):.1%}",
         f"{_mean(outcomes, 'small_recall'):.1%}",
         f"{statistics.median(outcome.seconds for outcome in outcomes):.0f}",
@@ -130,7 +156,7 @@ def _run(config: TrainConfig, seed: int) -> Outcome:
     config = replace(config, data=replace(config.data, seed=seed))
     start = time.perf_counter()
     plan = make_plan(config.data, quiet=True)
-    trained = train(plan, config)
+    trained = train(plan, config, started=time.monotonic())
     seconds = time.perf_counter() - start
     report = trained.evaluation.report()
     counts: dict[str, int] = {}
@@ -138,8 +164,10 @@ def _run(config: TrainConfig, seed: int) -> Outcome:
         name = trained.metadata.merges.get(folder, folder)
         counts[name] = counts.get(name, 0) + count
     small = [name for name, count in counts.items() if count < statistics.median(counts.values())]
+    compared = trained.baseline.compare(trained.evaluation)
     return Outcome(
         accuracy=report["accuracy"],
+        baseline=compared.baseline / compared.images,
         macro_f1=report["macro_f1"],
         small_recall=statistics.mean(report["classes"][name]["recall"] for name in small),
         seconds=seconds,
@@ -151,7 +179,8 @@ def _seconds_to_best(run: Path) -> float:
     """All of the fit, cached features included, but for the epochs after the best one."""
     with (run / "history.csv").open(newline="") as file:
         epochs = list(csv.DictReader(file))
-    best = min(range(len(epochs)), key=lambda place: float(epochs[place]["val_loss_calibrated"]))
+    # An empty cell: there are no validation images.
+    best = min(range(len(epochs)), key=lambda place: float(epochs[place]["val_loss_calibrated"] or -place))
     fit: float = json.loads((run / "metrics.json").read_text())["seconds"]["fit"]
     return fit - sum(float(epoch["seconds"]) for epoch in epochs[best + 1 :])
 

@@ -37,8 +37,9 @@ def test_a_finished_run_leaves_what_is_documented(run: Path) -> None:
     assert run.name.endswith("Z-classifier")
     left = {path.name for path in run.iterdir()}
     assert left >= {"config.json", "history.csv", "curves.png", "metrics.json", "confusion.png", "left_out.csv"}
+    assert left >= {"report.html", "augmented.png"}
     assert "checkpoint" not in left
-    for picture in ("curves.png", "confusion.png"):
+    for picture in ("curves.png", "confusion.png", "augmented.png"):
         with Image.open(run / picture) as image:
             assert image.width > 300
 

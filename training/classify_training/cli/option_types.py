@@ -24,16 +24,17 @@ class Real(click.FloatRange):
 
 
 class Duration(click.ParamType[float]):
-    """A duration such as `90s`, `10m` or `2h`, or a number of seconds; converted to seconds, 0 for no limit."""
+    """A duration such as `90s`, `10m` or `1h30m`, or a number of seconds; converted to seconds."""
 
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Convert text to seconds; numbers are seconds already."""
-        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", str(value))
-        if not found:
-            self.fail(f"{value} is not a time: give one such as 90s, 10m or 2h", param, ctx)
-        return float(found[1]) * _UNITS[found[2]]
+        text = str(value).strip().lower()
+        parts = re.findall(r"(\d+(?:\.\d+)?)([smh]?)", text)
+        if not text or "".join(number + unit for number, unit in parts) != text:
+            self.fail(f"{value!r} is not a duration: give one such as 90s, 10m or 1h30m", param, ctx)
+        return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
 _UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
