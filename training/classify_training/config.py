@@ -13,7 +13,7 @@ from classify_training.errors import WeightsError
 Balance = Literal["oversample", "weights", "none"]
 Fill = Literal["noise", "colour"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
-OutputInit = Literal["glorot_uniform", "random_uniform"]
+OutputInit = Literal["zeros", "glorot_uniform", "random_uniform"]
 Schedule = Literal["plateau", "cosine", "constant"]
 HeadFeatures = Literal["auto", "multi-level", "last"]
 
@@ -91,9 +91,6 @@ class AugmentConfig:
 AUTO: Final = "auto"
 """The value of `unfreeze` and of `head_features` with which the data decide."""
 
-DEFAULT_LEARNING_RATE: Final = 3e-4
-"""Of fine-tuning. It suits any weights because the network is first scaled to unit variance (`standardise`)."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class FitConfig:
@@ -112,10 +109,10 @@ class FitConfig:
             weights.
         epochs: largest number of epochs of each phase of fine-tuning.
         head_learning_rate: Adam's peak learning rate for the head alone.
-        learning_rate: Adam's peak learning rate for fine-tuning; 0 means `DEFAULT_LEARNING_RATE`.
+        learning_rate: Adam's peak learning rate for fine-tuning; 0 means 3e-4, or 1e-4 with random weights.
         schedule: `plateau` keeps the peak rate until the validation loss stops falling and then decays to 0, `cosine`
             decays to 0 over the largest number of epochs, `constant` keeps the peak rate.
-        output_init: initial weights of the output layer.
+        output_init: initial weights of the output layer; with zeros, the first gradients come from no random guess.
         label_smoothing: fraction of the target probability that is spread over all classes (Szegedy et al., 2016).
         patience: epochs without a lower validation loss after which it counts as no longer falling.
         cached_augmentations: augmentations of each image for which the features of frozen layers are computed once
@@ -135,7 +132,7 @@ class FitConfig:
     head_learning_rate: float = 3e-4
     learning_rate: float = 0.0
     schedule: Schedule = "plateau"
-    output_init: OutputInit = "glorot_uniform"
+    output_init: OutputInit = "zeros"
     label_smoothing: float = 0.0
     patience: int = 4
     cached_augmentations: int = 3
@@ -146,7 +143,8 @@ class FitConfig:
     @property
     def peak_learning_rate(self) -> float:
         """The peak learning rate of fine-tuning, with the default resolved."""
-        return self.learning_rate or DEFAULT_LEARNING_RATE
+        # They suit any weights because the network is first scaled to unit variance (`standardise`).
+        return self.learning_rate or (1e-4 if self.weights == "random" else 3e-4)
 
 
 ARTICLE: Final[Mapping[str, object]] = {

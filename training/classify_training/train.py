@@ -30,7 +30,7 @@ from classify_training.evaluation.remarks import Remark, make_remarks
 from classify_training.evaluation.train_manifest import train_manifest
 from classify_training.export.saved_model import export, remove_leftovers
 from classify_training.fitting.checkpoint import State
-from classify_training.fitting.estimate import estimate
+from classify_training.fitting.estimate import EpochCosts, affordable, estimate
 from classify_training.fitting.fit import fit
 from classify_training.fitting.phases import Transferability, plan_phases
 from classify_training.model.classifier import Classifier, add_head, build_classifier, in_float32
@@ -108,8 +108,9 @@ def train(
             classifier, baseline, image_seconds = _prepare(classifier, plan, config, policy)
             time_left = _time_left(plan, config, image_seconds, start)
             transfer = Transferability(baseline.best_stage, baseline.is_solved)
-            phases = plan_phases(config.fit, classifier.network, transfer)
-            for line in estimate(classifier, plan, config, phases, image_seconds):
+            costs = EpochCosts(classifier, plan, config, image_seconds)
+            phases = affordable(plan_phases(config.fit, classifier.network, transfer), config.fit, costs, time_left)
+            for line in estimate(phases, config.fit, costs):
                 _log.info("%s", line)
             state = fit(classifier, plan, config, run.checkpoint, phases, time_left)
         seconds = {"epochs": sum(epoch.seconds for epoch in state.history), "fit": time.monotonic() - start}

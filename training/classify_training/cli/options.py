@@ -23,7 +23,6 @@ from classify_training.cli.option_types import (
 from classify_training.config import (
     AUTO,
     BALANCES,
-    DEFAULT_LEARNING_RATE,
     FILLS,
     HEAD_FEATURES,
     OUTPUT_INITS,
@@ -186,7 +185,7 @@ _FIT_OPTIONS: Final = [
         old="--rate",
         type=Real(0),
         default=_FIT.learning_rate,
-        help=f"Peak learning rate of fine-tuning; 0 means {DEFAULT_LEARNING_RATE:g}.",
+        help="Peak learning rate of fine-tuning; 0 means 3e-4, or 1e-4 with random weights.",
     ),
     option(
         "--schedule",

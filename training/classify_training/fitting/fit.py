@@ -73,7 +73,8 @@ def fit(
             reason = f"left out, because the phase before lowered the validation loss by only {gain:.0%}"
             return replace(state, ended=(*state.ended, reason))
         pipeline = build_pipeline(classifier, plan, config, phase.unfreeze)
-        clock = Clock(time.monotonic() + phase_share(number, len(planned)) * (start + time_left - time.monotonic()))
+        now = time.monotonic()
+        clock = Clock(now, now + phase_share(number, len(planned)) * (start + time_left - now))
         state = _Trainer(classifier, pipeline, plan, config, number, phase, checkpoint, clock).run(state)
     return state
 
@@ -166,7 +167,7 @@ class _Trainer:
         with progress_bar(self._config.quiet) as bar:
             task = add_images(bar, name, images)
             batches = self._pipeline.epoch(state.epoch)
-            rates = _LearningRate(lambda place: learning_rate(self._config.fit, self._phase, state, place), self._steps)
+            rates = _LearningRate(lambda place: self._rate(state, place), self._steps, self._clock)
             progress = _ImageProgress(lambda number: bar.advance(task, number), self._config.fit.batch_size, images)
             fitted = self._pipeline.model.fit(
                 batches, callbacks=[progress, rates, _InterruptCheck()], shuffle=False, verbose=0
@@ -191,6 +192,10 @@ class _Trainer:
         self._checkpoint.save(state, self._pipeline.model)
         _log.info("%s", _line(done))
         return state
+
+    def _rate(self, state: State, place: float) -> float:
+        rate = learning_rate(self._config.fit, self._phase, state, place)
+        return rate * self._clock.rate_share() if self._config.fit.schedule == "plateau" else rate
 
     def _compute(self, number: int) -> None:
         """Compute the features that an epoch needs."""
@@ -227,20 +232,24 @@ class _InterruptCheck(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
 
 
 class _LearningRate(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyped
-    """Sets the learning rate before every batch.
+    """Sets the learning rate before every batch, and ends an epoch when the time is used up.
 
     Args:
         rate: finished share of the epoch, 0-1 -> learning rate.
         batches: batches in an epoch.
+        clock: the time that the phase may take.
     """
 
-    def __init__(self, rate: Callable[[float], float], batches: int) -> None:
+    def __init__(self, rate: Callable[[float], float], batches: int, clock: Clock) -> None:
         super().__init__()
-        self._rate, self._batches = rate, batches
+        self._rate, self._batches, self._clock = rate, batches, clock
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         # The middle of the batch, so that neither a warm-up nor a decay has a step of rate 0.
         self.model.optimizer.learning_rate = self._rate((batch + 0.5) / self._batches)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.model.stop_training = self._clock.is_over()
 
 
 class _ImageProgress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyped

@@ -58,7 +58,7 @@ def plan_phases(config: FitConfig, network: Backbone, transfer: Transferability)
         network: the backbone.
         transfer: how well the network suits the images before it is trained.
     """
-    head = Phase("head", "none", config.head_epochs, config.head_learning_rate)
+    head = head_phase(config)
     if config.weights == _RANDOM:
         planned = [_fine_tuning("all", config)]
     elif config.unfreeze != AUTO:
@@ -73,6 +73,11 @@ def plan_phases(config: FitConfig, network: Backbone, transfer: Transferability)
             # A head for features that do not suit the images is no better start than a random one.
             planned = [_fine_tuning("all", config) if config.epochs else head]
     return tuple(phase for phase in planned if phase.epochs)
+
+
+def head_phase(config: FitConfig) -> Phase:
+    """The phase in which only the head is trained."""
+    return Phase("head", "none", config.head_epochs, config.head_learning_rate)
 
 
 def _fine_tuning(unfreeze: str, config: FitConfig, needed_gain: float = 0.0) -> Phase:

@@ -14,6 +14,7 @@ _COSINE_WARM_UP: Final = 0.1
 _DECAY_SHARE: Final = 0.25
 _SHORTEST_DECAY: Final = 2
 _LOW_SHARE: Final = 0.1
+_DECAY_TIME: Final = 0.4
 _EPOCHS_WITHOUT_VALIDATION: Final = 15
 
 
@@ -22,16 +23,25 @@ class Clock:
     """The time that a phase may take.
 
     Attributes:
-        end: when it must have ended, in the seconds of `now`; infinity for no limit.
+        start: when it began, in the seconds of `now`.
+        end: when it must have ended; infinity for no limit.
         now: gives seconds.
     """
 
+    start: float = 0.0
     end: float = math.inf
     now: Callable[[], float] = time.monotonic
 
-    def epochs_left(self, seconds: float) -> float:
-        """How many epochs of so many seconds fit into what is left."""
-        return max(0.0, self.end - self.now()) / max(seconds, 1e-3)
+    def is_over(self) -> bool:
+        """Whether the time is used up."""
+        return self.now() >= self.end
+
+    def rate_share(self) -> float:
+        """Share of the learning rate, 0-1: it falls to 0 over the last part of the time."""
+        if math.isinf(self.end) or self.end <= self.start:
+            return 1.0
+        left = (self.end - self.now()) / (self.end - self.start)
+        return min(1.0, max(0.0, left) / _DECAY_TIME)
 
 
 def learning_rate(config: FitConfig, phase: Phase, state: State, place: float) -> float:
@@ -66,49 +76,29 @@ def next_step(config: FitConfig, phase: Phase, state: State, has_validation: boo
     what a phase gains late it gains in this decay (Hu et al., "MiniCPM", 2024, call it warmup-stable-decay). Its
     advantage over a cosine is that the number of epochs need not be known before.
     """
-    seconds = state.history[-1].seconds if state.epoch else 0.0
-    left = clock.epochs_left(seconds) if state.epoch else math.inf
+    if clock.is_over():
+        return "the time budget was used up" + _still_falling(state, has_validation, "a longer --time-budget")
+    has_stalled = has_validation and state.epoch - state.best_epoch >= config.patience
+    stalled = f"the validation loss did not fall for {config.patience} epochs"
+    reached = f"{_option(phase)} was reached" + _still_falling(state, has_validation, f"more {_option(phase)}")
     if config.schedule != "plateau":
-        return _next_of_fixed(config, phase, state, has_validation, left)
+        return stalled if has_stalled else reached if state.epoch >= phase.epochs else state
     if state.decay:
-        is_over = state.epoch >= state.decay.start + state.decay.epochs
-        return state.decay.reason if is_over or left < 1 else state
+        return state.decay.reason if state.epoch >= state.decay.start + state.decay.epochs else state
     most = phase.epochs if has_validation else min(phase.epochs, _EPOCHS_WITHOUT_VALIDATION)
     length = max(_SHORTEST_DECAY, round(_DECAY_SHARE * state.epoch))
-    reason = _reason_to_decay(config, phase, state, has_validation, most, left, length)
-    if not reason:
+    if has_stalled:
+        reason = stalled
+    elif state.epoch + min(length, most // 2) >= most:
+        reason = reached if has_validation else "there are no validation images to see when to stop"
+    else:
         return state
-    length = min(length, most - state.epoch, math.floor(min(left, length)))
+    length = min(length, most - state.epoch)
     if length < 1:
         return reason
     # If no epoch was better than the start, the rate was too high for these weights.
     share = 1.0 if state.best_epoch or not has_validation else _LOW_SHARE
     return replace(state, decay=Decay(start=state.epoch, epochs=length, share=share, reason=reason))
-
-
-def _reason_to_decay(
-    config: FitConfig, phase: Phase, state: State, has_validation: bool, most: int, left: float, length: int
-) -> str:
-    """Why the learning rate decays from now on; empty if it does not."""
-    if has_validation and state.epoch - state.best_epoch >= config.patience:
-        return f"the validation loss did not fall for {config.patience} epochs"
-    if left < length + 1:
-        return "the time budget was used up" + _still_falling(state, has_validation, "a longer --time-budget")
-    if state.epoch + min(length, most // 2) >= most:
-        if not has_validation:
-            return "there are no validation images to see when to stop"
-        return f"{_option(phase)} was reached" + _still_falling(state, has_validation, f"more {_option(phase)}")
-    return ""
-
-
-def _next_of_fixed(config: FitConfig, phase: Phase, state: State, has_validation: bool, left: float) -> State | str:
-    if has_validation and state.epoch - state.best_epoch >= config.patience:
-        return f"the validation loss did not fall for {config.patience} epochs"
-    if state.epoch >= phase.epochs:
-        return f"{_option(phase)} was reached" + _still_falling(state, has_validation, f"more {_option(phase)}")
-    if left < 1:
-        return "the time budget was used up" + _still_falling(state, has_validation, "a longer --time-budget")
-    return state
 
 
 def _still_falling(state: State, has_validation: bool, remedy: str) -> str:

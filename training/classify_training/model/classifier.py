@@ -15,6 +15,7 @@ from classify_training.model.stages import backbone_features, stages_as_model
 from classify_training.model.vgg16 import VGG16
 
 _OUTPUT_INITS: Final[Mapping[OutputInit, type[keras.initializers.Initializer]]] = {
+    "zeros": keras.initializers.Zeros,
     "glorot_uniform": keras.initializers.GlorotUniform,
     "random_uniform": keras.initializers.RandomUniform,
 }
@@ -65,7 +66,7 @@ def build_classifier(
     head_features: HeadFeatures = "multi-level",
     standardise: bool = True,
     dropout: float = 0.5,
-    output_init: OutputInit = "glorot_uniform",
+    output_init: OutputInit = "zeros",
     policy: str = "float32",
     seed: int = 1,
 ) -> Classifier:
@@ -114,7 +115,7 @@ def add_head(
     head_features: HeadFeatures,
     standardise: bool,
     dropout: float = 0.5,
-    output_init: OutputInit = "glorot_uniform",
+    output_init: OutputInit = "zeros",
     policy: str = "float32",
     seed: int = 1,
 ) -> Classifier:
@@ -131,7 +132,8 @@ def _head(
     width: int, classes: int, standardise: bool, dropout: float, output_init: OutputInit, seed: int
 ) -> keras.Sequential:
     """The layers after the backbone, for `width` features."""
-    logits = _OUTPUT_INITS[output_init](seed=seed)
+    initializer = _OUTPUT_INITS[output_init]
+    logits = initializer() if output_init == "zeros" else initializer(seed=seed)
     return keras.Sequential(
         [
             keras.Input((width,)),
