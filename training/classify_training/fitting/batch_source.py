@@ -1,7 +1,8 @@
 """Batches of training inputs through tf.data, loaded and augmented in parallel."""
 
+import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import tensorflow as tf
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 
 from classify_training.data.plan import Plan
 from classify_training.model.augmentation import Augmentation
+
+_MOST_PARALLEL: Final = 16
 
 
 class BatchSource:
@@ -38,8 +41,13 @@ class BatchSource:
         self._rows = self._indices = np.zeros(0, np.int64)
         self._seed: tuple[int, ...] = ()
         numbers = tf.data.Dataset.range(-(-count // batch_size))
-        loaded = numbers.map(self._load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        self._data = loaded.prefetch(tf.data.AUTOTUNE)
+        parallel = min(os.cpu_count() or 1, _MOST_PARALLEL)
+        loaded = numbers.map(self._load, num_parallel_calls=parallel, deterministic=True)
+        options = tf.data.Options()
+        # TensorFlow 2.21 ends an epoch only when the thread that tunes these numbers wakes up again, whose naps double:
+        # that took up to 0.7 of the time of the epoch, without any work.
+        options.autotune.enabled = False
+        self._data = loaded.prefetch(parallel).with_options(options)
 
     def ordered(
         self, rows: NDArray[np.int64], indices: NDArray[np.int64], seed: tuple[int, ...] = ()
