@@ -41,7 +41,7 @@ from classify_training.run_page.write import RunFacts
 from classify_training.runs import Run, open_run
 
 _SCALING_IMAGES: Final = 64
-_EXPORT_SECONDS: Final = 20.0
+_EXPORT_SECONDS: Final = 25.0
 _log = logging.getLogger(__name__)
 
 
