@@ -318,6 +318,7 @@ def test_an_epoch_is_cut_short_when_the_time_is_used_up(config: TrainConfig, tmp
     phases = (Phase("all layers", "all", 9, 1e-4),)
     state = fit(build(plan, config), plan, config, Checkpoint(tmp_path / "a"), phases, time_left=-1.0)
     assert not state.history
+    assert "before its first epoch" in state.ended[0]
     state = fit(build(plan, config), plan, config, Checkpoint(tmp_path / "b"), phases, time_left=1e-3)
     assert len(state.history) <= 1
     assert "time budget was used up" in state.ended[0]

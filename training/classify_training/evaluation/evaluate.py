@@ -42,9 +42,10 @@ class Evaluation:
     @property
     def confusion(self) -> NDArray[np.int64]:
         """int64 [C,C]; rows are true classes, columns are predicted classes."""
-        matrix: NDArray[np.int64] = confusion_matrix(
-            self.targets, self.predicted, labels=np.arange(len(self.class_names))
-        )
+        classes = np.arange(len(self.class_names))
+        if not len(self.targets):
+            return np.zeros((len(classes), len(classes)), np.int64)
+        matrix: NDArray[np.int64] = confusion_matrix(self.targets, self.predicted, labels=classes)
         return matrix
 
     def metrics(self) -> dict[str, float]:

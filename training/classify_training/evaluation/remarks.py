@@ -91,7 +91,7 @@ def _about_end(state: State) -> Iterator[Remark]:
         yield Remark(
             topic="end",
             text=f"The phase {phase.name} ended after {len(epochs)} epoch{'s'[: len(epochs) != 1]}: {reason}",
-            is_warning="still falling" in reason,
+            is_warning="may help" in reason,
         )
 
 
@@ -100,7 +100,8 @@ def _about_data(baseline: Baseline) -> Iterator[Remark]:
     (half, before), (whole, after) = baseline.learning_curve[1], baseline.learning_curve[-1]
     # Both accuracies are measured on the same images.
     noise = math.sqrt(max(after * (1 - after), 1 / baseline.images) / baseline.images)
-    gain = after - before
+    # What is right already cannot become more.
+    gain = min(after - before, 1 - after)
     if gain > noise:
         answer = f"twice as many images may bring about {100 * gain:.0f} percentage points more"
     else:

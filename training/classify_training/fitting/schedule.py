@@ -77,6 +77,8 @@ def next_step(config: FitConfig, phase: Phase, state: State, has_validation: boo
     advantage over a cosine is that the number of epochs need not be known before.
     """
     if clock.is_over():
+        if not state.epoch:
+            return "the time budget was used up before its first epoch: a longer --time-budget may help"
         return "the time budget was used up" + _still_falling(state, has_validation, "a longer --time-budget")
     has_stalled = has_validation and state.epoch - state.best_epoch >= config.patience
     stalled = f"the validation loss did not fall for {config.patience} epochs"
