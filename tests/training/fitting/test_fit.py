@@ -168,7 +168,7 @@ def test_a_kill_between_the_phases_loses_nothing(config: TrainConfig, tmp_path: 
 
 
 def test_a_training_that_diverges_says_so(config: TrainConfig, tmp_path: Path) -> None:
-    config = replace(config, fit=replace(config.fit, head_learning_rate=1e30, schedule="constant", head_epochs=3))
+    config = replace(config, fit=replace(config.fit, head_learning_rate=1e38, schedule="constant", head_epochs=3))
     plan = make_plan(config.data, quiet=True)
     with pytest.raises(FitError, match="--head-learning-rate"):
         fit_planned(build(plan, config), plan, config, Checkpoint(tmp_path / "checkpoint"))

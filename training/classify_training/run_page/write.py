@@ -168,7 +168,7 @@ def _misses(facts: RunFacts) -> tuple[list[_Miss], int]:
                 true=plan.class_names[evaluation.targets[wrong[place]]],
                 predicted=plan.class_names[evaluation.predicted[wrong[place]]],
                 probability=float(probabilities[place].max()),
-                path=str(file),
+                path=str(file.relative_to(plan.dataset.root) if file.is_relative_to(plan.dataset.root) else file),
             )
         )
     return found, len(wrong)
