@@ -86,7 +86,7 @@ def test_the_report_of_an_interrupted_run_says_so(client: Client) -> None:
         '"><img src=x onerror=alert(1)>',
         "a' onclick='x",
         "line\nbreak",
-        "{{ 7*7 }}",
+        "{{ 7777*7777 }}",
         "\udcff",
     ],
 )
@@ -104,7 +104,7 @@ def test_names_in_the_report_are_escaped(tmp_path: Path, name: str) -> None:
     assert not [attribute for attribute, _ in page.attributes if attribute.startswith("on")]
     escaped = name.encode(errors="backslashreplace").decode()
     assert f"{escaped}/{escaped}.png" in page.text
-    assert "49" not in page.text.replace("49%", "")
+    assert "60481729" not in page.text
 
 
 def test_pictures_are_divided_among_the_pairs_and_other_misses_are_listed(start: Start) -> None:
