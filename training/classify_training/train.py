@@ -148,7 +148,7 @@ def _prepare(
     features = compute_features(classifier, plan, config.fit.batch_size, config.data.seed, config.quiet)
     baseline = fit_baseline(features, plan, config.data.seed, config.quiet)
     _log.info(
-        "linear baseline on the untrained network: accuracy %.1f%% in cross-validation on %d training images",
+        "linear baseline on the network before training: accuracy %.1f%% in cross-validation on %d training images",
         100 * baseline.accuracy,
         baseline.images,
     )

@@ -12,6 +12,7 @@ from PIL import Image
 from support import write_picture
 
 from classify_training.cli.main import main
+from classify_training.cli.option_types import Duration
 
 
 def run(*arguments: str | Path) -> Result:
@@ -184,6 +185,15 @@ def test_images_of_one_pixel_are_read_and_of_too_many_left_out(tmp_path: Path) -
     assert result.exit_code == 0
     assert "huge.pgm: too many pixels" in result.stderr
     assert result.stdout.split().count("1") >= 2
+
+
+def test_a_time_budget_is_a_duration(dataset: Path) -> None:
+    assert run("train", dataset, "--dry-run", "--time-budget", "1h30m").exit_code == 0
+    result = run("train", dataset, "--dry-run", "--time-budget", "soon")
+    assert result.exit_code == 2
+    assert "'soon' is not a duration: give one such as 90s, 10m or 1h30m" in result.stderr
+    seconds = [Duration().convert(value, None, None) for value in ("90", "90s", "1.5m", "1h30m", 7.0, "0")]
+    assert seconds == [90, 90, 90, 5400, 7, 0]
 
 
 def test_ranges_must_be_in_order(dataset: Path) -> None:

@@ -67,7 +67,9 @@ def test_a_model_below_the_baseline_is_told_about(dataset: Path, tmp_path: Path,
     test = metrics["baseline"]["test"]
     assert test["model"] == metrics["correct"]
     assert ("worse than logistic regression" in result.stderr) == (test["model"] < test["baseline"])
-    assert f"Linear baseline on the untrained network: {test['baseline'] / test['images']:.1%} of" in result.stdout
+    assert (
+        f"Linear baseline on the network before training: {test['baseline'] / test['images']:.1%} of" in result.stdout
+    )
     (reason,) = metrics["ended"]
     assert reason.startswith("--head-epochs was reached")
     if rate == "1e-12":

@@ -94,7 +94,7 @@ def test_warnings_come_first_and_say_what_to_do(facts: RunFacts, tmp_path: Path)
     assert "black (2), grey (1)" in texts["classes"][0]
     assert re.search(r"right on [\d.]+% when fitted to \d+ images", texts["data"][0])
     text = page_of(facts, tmp_path).text
-    assert text.index("worse than logistic regression") < text.index("Linear baseline on the untrained network")
+    assert text.index("worse than logistic regression") < text.index("Linear baseline on the network before training")
 
 
 def test_every_miss_is_shown_and_every_setting(facts: RunFacts, tmp_path: Path) -> None:

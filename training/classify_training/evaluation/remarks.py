@@ -60,14 +60,15 @@ def _about_baseline(baseline: Baseline, evaluation: Evaluation) -> Iterator[Rema
     reached, own = (f"{right / compared.images:.1%}" for right in (compared.baseline, compared.model))
     yield Remark(
         topic="baseline",
-        text=f"Linear baseline on the untrained network: {reached} of {compared.images} test images; this model: {own}",
+        text=f"Linear baseline on the network before training: {reached} of {compared.images} test images;"
+        f" this model: {own}",
     )
     if compared.is_below:
         yield Remark(
             topic="baseline",
-            text="this model is worse than logistic regression on the features of the untrained network, of which those"
-            f" of {baseline.best_stage} predict best: train longer (--time-budget, --patience), deeper (--unfreeze),"
-            " or at another --learning-rate",
+            text="this model is worse than logistic regression on the features of the network before training, of which"
+            f" those of {baseline.best_stage} predict best: train longer (--time-budget, --patience), deeper"
+            " (--unfreeze), or at another --learning-rate",
             is_warning=True,
         )
 
