@@ -104,7 +104,7 @@ def _about_data(baseline: Baseline) -> Iterator[Remark]:
     # What is right already cannot become more.
     gain = min(after - before, 1 - after)
     if gain > noise:
-        answer = f"twice as many images may bring about {100 * gain:.0f} percentage points more"
+        answer = f"twice as many images may bring about {100 * gain:.1f} percentage points more"
     else:
         answer = "more images of the same kind would hardly help it"
     yield Remark(
