@@ -96,7 +96,7 @@ class Lines(Progress):
 
 
 def _line(task: Task) -> str:
-    """How far a task is; its fields are those of `add_images`."""
+    """How far a task is."""
     elapsed = task.elapsed or 0.0
     if task.total is None:
         return f"{task.description}: {duration_text(elapsed)} so far"

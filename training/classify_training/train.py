@@ -157,11 +157,7 @@ def _prepare(
             classifier.network,
             classifier.backbone,
             len(plan.class_names),
-            head_features="last",
-            standardise=config.fit.standardise,
-            output_init=config.fit.output_init,
-            policy=policy,
-            seed=config.data.seed,
+            **_head_options(config, policy) | {"head_features": "last"},
         )
     standardise_head(classifier, features.head)
     return classifier, baseline, features.seconds
@@ -202,12 +198,19 @@ def _build(plan: Plan, config: TrainConfig, policy: str) -> Classifier:
         len(plan.class_names),
         config.data.image_size,
         config.fit.weights,
-        head_features=config.fit.head_features,
-        standardise=config.fit.standardise,
-        output_init=config.fit.output_init,
-        policy=policy,
-        seed=config.data.seed,
+        **_head_options(config, policy),
     )
+
+
+def _head_options(config: TrainConfig, policy: str) -> dict[str, Any]:
+    """The arguments that `build_classifier` and `add_head` have in common."""
+    return {
+        "head_features": config.fit.head_features,
+        "standardise": config.fit.standardise,
+        "output_init": config.fit.output_init,
+        "policy": policy,
+        "seed": config.data.seed,
+    }
 
 
 def _strategy_scope() -> Callable[[], contextlib.AbstractContextManager[object]]:

@@ -188,6 +188,8 @@ main.add_command(map_command)
 def _report(trained: "Trained") -> None:
     """Say what was exported; from here on, a signal changes nothing."""
     interrupts.ignore()
+    from classify_training.run_page.write import RUN_PAGE
+
     report = trained.evaluation.report()
     if report["images"]:
         low, high = report["accuracy_interval"]
@@ -199,7 +201,7 @@ def _report(trained: "Trained") -> None:
         click.echo("No test images to evaluate it on.")
     for remark in trained.remarks:
         click.echo(f"Warning: {remark.text}" if remark.is_warning else remark.text, err=remark.is_warning)
-    click.echo(f"The page of this training: {trained.run / 'report.html'}")
+    click.echo(f"The page of this training: {trained.run / RUN_PAGE}")
     click.echo(f"Exported {trained.metadata.model_name} version {trained.metadata.model_version} to {trained.path}")
     click.echo(f"Serve it:  classify-serve {quote(str(trained.path.parent))}")
 

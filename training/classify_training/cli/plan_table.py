@@ -11,7 +11,7 @@ from rich.table import Table
 from classify_serving.contract.text import terminal_text
 from classify_training.config import DataConfig
 from classify_training.data.plan import Plan
-from classify_training.data.plan_rows import PLAN_COLUMNS, plan_rows
+from classify_training.data.plan_rows import PLAN_COLUMNS, TEXT_COLUMNS, plan_rows
 
 _WIDTH: Final = 114
 
@@ -68,7 +68,7 @@ def plan_table(plan: Plan) -> Table:
     table = Table(box=SIMPLE, show_footer=True, pad_edge=False, collapse_padding=True)
     for name, footer in zip(PLAN_COLUMNS, total, strict=True):
         # Names may wrap on a narrow terminal; a number that is cut would be another number.
-        is_number, width = name not in ("folder", "class"), max(len(name), len(str(footer)))
+        is_number, width = name not in TEXT_COLUMNS, max(len(name), len(str(footer)))
         justify: JustifyMethod = "right" if is_number else "left"
         table.add_column(name, str(footer), justify=justify, overflow="fold", no_wrap=is_number, min_width=width)
     for row in rows:

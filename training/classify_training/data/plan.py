@@ -56,14 +56,17 @@ class Plan:
 
     def few_test_images(self) -> str:
         """Name the classes with so few test images that their recall means little, with counts; empty if none has."""
-        tested = np.bincount(self.targets[self.indices("test")], minlength=len(self.class_names)).tolist()
-        counts = zip(self.class_names, tested, strict=True)
-        return ", ".join(f"{name} ({count})" for name, count in counts if 0 < count < _FEW_TEST_IMAGES)
+        tested = self.class_counts(self.indices("test"))
+        return ", ".join(f"{name} ({count})" for name, count in tested.items() if 0 < count < _FEW_TEST_IMAGES)
+
+    def class_counts(self, examples: NDArray[np.int64]) -> dict[str, int]:
+        """Number of each class among some examples, int64 [K], repetitions counted."""
+        counts = np.bincount(self.targets[examples], minlength=len(self.class_names))
+        return dict(zip(self.class_names, counts.tolist(), strict=True))
 
     def epoch_counts(self) -> dict[str, int]:
         """Number of images of each class that an epoch trains on, including repetitions."""
-        counts = np.bincount(self.targets[self.epoch_examples], minlength=len(self.class_names))
-        return dict(zip(self.class_names, counts.tolist(), strict=True))
+        return self.class_counts(self.epoch_examples)
 
 
 def make_plan(config: DataConfig, quiet: bool = False) -> Plan:

@@ -10,6 +10,8 @@ PLAN_COLUMNS: Final = (
     "folder", "found", "corrupt", "duplicates", "conflict", "near-duplicates", "class", "train", "val", "test",
     "balanced",
 )  # fmt: skip
+TEXT_COLUMNS: Final = ("folder", "class")
+"""Those of the columns that hold no numbers."""
 
 
 def plan_rows(plan: Plan) -> Iterator[tuple[str | int, ...]]:

@@ -26,8 +26,7 @@ def stage_costs(classifier: Classifier) -> list[float]:
 
 def saved_share(classifier: Classifier, first: int) -> float:
     """The share of a training step's work, 0-1, that cached features save if the stages from `first` on are trained."""
-    costs = stage_costs(classifier)
-    frozen, trained = sum(costs[: first - 1]), _TRAINING * sum(costs[first - 1 :])
+    frozen, trained = _step_costs(classifier, first)
     return frozen / (frozen + trained)
 
 
@@ -40,6 +39,11 @@ def training_seconds(classifier: Classifier, first: int, forward: float, is_cach
         forward: seconds in which the backbone computes the features of one image.
         is_cached: whether the features of the frozen stages are cached.
     """
+    frozen, trained = _step_costs(classifier, first)
+    return forward * (trained + (0.0 if is_cached else frozen)) / sum(stage_costs(classifier)[:-1])
+
+
+def _step_costs(classifier: Classifier, first: int) -> tuple[float, float]:
+    """Work of a training step for one image in the frozen stages, and in those from `first` on, which are trained."""
     costs = stage_costs(classifier)
-    frozen, trained = sum(costs[: first - 1]), _TRAINING * sum(costs[first - 1 :])
-    return forward * (trained + (0.0 if is_cached else frozen)) / sum(costs[:-1])
+    return sum(costs[: first - 1]), _TRAINING * sum(costs[first - 1 :])

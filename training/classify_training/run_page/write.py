@@ -18,7 +18,7 @@ from classify_serving.contract.text import error_reason
 from classify_serving.files import replace_file
 from classify_training.config import AugmentConfig, DataConfig, FitConfig, TrainConfig
 from classify_training.data.plan import Plan
-from classify_training.data.plan_rows import PLAN_COLUMNS, plan_rows
+from classify_training.data.plan_rows import PLAN_COLUMNS, TEXT_COLUMNS, plan_rows
 from classify_training.errors import RunError
 from classify_training.evaluation.baseline import Baseline
 from classify_training.evaluation.evaluate import Evaluation
@@ -108,10 +108,11 @@ def _render(facts: RunFacts, model: str, seconds: float, figures: Mapping[str, P
         remarks=facts.remarks,
         phases=list(_phases(facts.state)),
         confusion=list(_confusion(facts.evaluation)),
-        train_counts=_train_counts(facts.plan),
+        train_counts=facts.plan.class_counts(facts.plan.indices("train")),
         misses=misses,
         miss_count=count,
         columns=PLAN_COLUMNS,
+        text_columns=TEXT_COLUMNS,
         rows=rows,
         total=total,
         settings=list(_settings(facts.config)),
@@ -145,11 +146,6 @@ def _confusion(evaluation: Evaluation) -> Iterator[tuple[str, list[tuple[int, fl
     for name, row in zip(evaluation.class_names, evaluation.confusion, strict=True):
         whole = max(1, int(row.sum()))
         yield name, [(int(count), float(count) / whole) for count in row]
-
-
-def _train_counts(plan: Plan) -> dict[str, int]:
-    counts = np.bincount(plan.targets[plan.indices("train")], minlength=len(plan.class_names)).tolist()
-    return dict(zip(plan.class_names, counts, strict=True))
 
 
 def _misses(facts: RunFacts) -> tuple[list[_Miss], int]:
