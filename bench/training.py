@@ -6,6 +6,7 @@ Each table is printed as Markdown; docs/benchmarks.md says what came out, where 
 import contextlib
 import csv
 import io
+import itertools
 import json
 import logging
 import statistics
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from classify_training.data.plan import Plan
 
 _TABLES = {
+    "default": ("default",),
     "recipes": ("default", "article"),
     "speed": ("default", "frozen layers in every epoch", "float32"),
     "balance": ("default", "weights", "no balancing"),
@@ -58,8 +60,18 @@ class Outcome:
 @click.option("--flip/--no-flip", default=True)
 @click.option("--time-budget", type=float, default=0.0, help="Seconds for each training of the default.")
 @click.option("--only", type=click.Choice([*_TABLES, "grid", "pipeline"]), multiple=True)
+@click.option("--grid-epochs", type=click.IntRange(1), default=15, help="Of fine-tuning, in the grid.")
+@click.option("--grid-from", type=click.IntRange(1), default=1, help="Number of the first combination of the grid.")
 def main(
-    dataset: Path, weights: str, seeds: int, image_size: int, flip: bool, time_budget: float, only: tuple[str, ...]
+    dataset: Path,
+    weights: str,
+    seeds: int,
+    image_size: int,
+    flip: bool,
+    time_budget: float,
+    only: tuple[str, ...],
+    grid_epochs: int,
+    grid_from: int,
 ) -> None:
     """Compare recipes, balancing and erasing over several seeds, and the input pipeline with Keras' old one.
 
@@ -68,7 +80,7 @@ def main(
     import_tensorflow()
     # Many models in one process make it warn of retracing.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    parts = only or (*_TABLES, "pipeline")
+    parts = only or (*(table for table in _TABLES if table != "default"), "pipeline")
     with tempfile.TemporaryDirectory() as folder:
         base = TrainConfig(
             data=DataConfig(dataset=dataset, image_size=image_size, cache=Path(folder) / "cache"),
@@ -87,7 +99,8 @@ def main(
                 continue
             if part == "grid":
                 _print_head(part)
-                for name, config in _grid(base):
+                grid = _grid_from_random if weights == "random" else _grid
+                for name, config in itertools.islice(grid(base, grid_epochs), grid_from - 1, None):
                     _print_row(name, [_run(config, 1)])
                 continue
             _print_head(part)
@@ -114,16 +127,26 @@ def _article(base: TrainConfig) -> TrainConfig:
     return replace(base, augment=augment, fit=replace(base.fit, **values, time_budget=0.0))
 
 
-def _grid(base: TrainConfig) -> Iterator[tuple[str, TrainConfig]]:
-    """24 combinations that a user might set by hand: depth, learning rate, and what the head takes."""
-    fixed: dict[str, Any] = {"schedule": "cosine", "head_epochs": 20, "epochs": 15, "time_budget": 0.0}
-    for features in ("multi-level", "last"):
-        for unfreeze in ("none", "block5", "block4", "all"):
-            for rate in (1e-5, 1e-4, 3e-4):
-                own: dict[str, Any] = {"head_features": features, "unfreeze": unfreeze, "learning_rate": rate}
-                own["head_learning_rate"] = 10 * rate if unfreeze == "none" else 3e-4
-                name = f"{features}, {unfreeze}, rate {rate:g}"
-                yield name, replace(base, fit=replace(base.fit, **{**fixed, **own}))
+def _grid(base: TrainConfig, epochs: int) -> Iterator[tuple[str, TrainConfig]]:
+    """24 combinations that a user might set by hand: what the head takes, depth, and learning rate."""
+    for features, unfreeze, rate in itertools.product(
+        ("multi-level", "last"), ("none", "block5", "block4", "all"), (1e-5, 1e-4, 3e-4)
+    ):
+        head_rate = 10 * rate if unfreeze == "none" else 3e-4
+        own = {"unfreeze": unfreeze, "learning_rate": rate, "head_learning_rate": head_rate, "epochs": epochs}
+        yield f"{features}, {unfreeze}, rate {rate:g}", _by_hand(base, {"head_features": features, **own})
+
+
+def _grid_from_random(base: TrainConfig, epochs: int) -> Iterator[tuple[str, TrainConfig]]:
+    """24 combinations for random weights, of which all layers are trained at once: epochs, features, learning rate."""
+    for features, share, rate in itertools.product(("multi-level", "last"), (0.4, 0.8, 1.2), (3e-5, 1e-4, 3e-4, 1e-3)):
+        own = {"learning_rate": rate, "epochs": round(share * epochs)}
+        yield f"{features}, {own['epochs']} epochs, rate {rate:g}", _by_hand(base, {"head_features": features, **own})
+
+
+def _by_hand(base: TrainConfig, values: dict[str, Any]) -> TrainConfig:
+    fixed: dict[str, Any] = {"schedule": "cosine", "head_epochs": 20, "time_budget": 0.0}
+    return replace(base, fit=replace(base.fit, **{**fixed, **values}))
 
 
 def _print_head(title: str) -> None:

@@ -5,6 +5,7 @@ TrainingError
 ├── CacheError       decoded images or features cannot be written to disk
 ├── RunError         the folder of a run cannot be written, or a configuration cannot be read
 ├── FitError         the training diverged
+├── TimeBudgetError  a time budget leaves no time to train
 ├── WeightsError     the pretrained weights cannot be downloaded or read, or do not fit
 ├── MapError         the embedding map cannot be drawn
 ├── CorrectionError  a review cannot be applied to the dataset
@@ -34,6 +35,12 @@ class RunError(TrainingError):
 
 class FitError(TrainingError):
     """The training diverged."""
+
+
+class TimeBudgetError(TrainingError):
+    """The time budget leaves no time to train after what comes before and after it."""
+
+    exit_code = 2
 
 
 class WeightsError(TrainingError):

@@ -30,7 +30,7 @@ from classify_training.evaluation.remarks import Remark, make_remarks
 from classify_training.evaluation.train_manifest import train_manifest
 from classify_training.export.saved_model import export, remove_leftovers
 from classify_training.fitting.checkpoint import State
-from classify_training.fitting.estimate import EpochCosts, affordable, estimate
+from classify_training.fitting.estimate import EpochCosts, affordable, check_budget, estimate
 from classify_training.fitting.fit import fit
 from classify_training.fitting.phases import Transferability, plan_phases
 from classify_training.model.classifier import Classifier, add_head, build_classifier, in_float32
@@ -88,6 +88,7 @@ def train(
     Raises:
         CacheError: features of frozen layers cannot be stored.
         FitError: the training diverged.
+        TimeBudgetError: the time budget leaves no time to train.
         RunError: the run's folder cannot be written.
         WeightsError: the pretrained weights cannot be downloaded, read or used.
         ExportError: the version cannot be written, or differs from the trained model.
@@ -110,6 +111,8 @@ def train(
             transfer = Transferability(baseline.best_stage, baseline.is_solved)
             costs = EpochCosts(classifier, plan, config, image_seconds)
             phases = affordable(plan_phases(config.fit, classifier.network, transfer), config.fit, costs, time_left)
+            if not run.checkpoint.state().history:
+                check_budget(phases, config.fit, costs, time_left)
             for line in estimate(phases, config.fit, costs):
                 _log.info("%s", line)
             state = fit(classifier, plan, config, run.checkpoint, phases, time_left)
@@ -176,7 +179,7 @@ def _about(policy: str, state: State, seconds: Mapping[str, float]) -> dict[str,
     return {
         "precision": policy,
         "epochs": len(state.history),
-        "kept": {"phase": state.history[-1].phase if state.history else None, "epoch": state.best_epoch},
+        "kept": {"phase": kept.phase, "epoch": kept.epoch} if (kept := state.kept) else None,
         "ended": list(state.ended),
         "seconds": seconds,
     }

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import re
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,16 @@ def test_a_time_budget_is_a_duration(dataset: Path) -> None:
     assert "'soon' is not a duration: give one such as 90s, 10m or 1h30m" in result.stderr
     seconds = [Duration().convert(value, None, None) for value in ("90", "90s", "1.5m", "1h30m", 7.0, "0")]
     assert seconds == [90, 90, 90, 5400, 7, 0]
+
+
+def test_a_time_budget_without_time_to_train_is_refused(dataset: Path, tmp_path: Path) -> None:
+    folders = ("--output", tmp_path / "m", "--runs", tmp_path / "runs")
+    options = ("--image-size", "32", "--weights", "random", "--min-images", "0", *folders)
+    result = run("train", dataset, *options, "--time-budget", "1s")
+    assert result.exit_code == 2, result.stderr
+    refusal = re.search(r"--time-budget 1s is too short: .* at least (\d+) s on this machine", result.stderr)
+    assert refusal and int(refusal[1]) > 10
+    assert not list(tmp_path.glob("m/*"))
 
 
 def test_ranges_must_be_in_order(dataset: Path) -> None:

@@ -342,3 +342,18 @@ def test_the_kept_phase_pays_or_the_next_is_left_out(config: TrainConfig, tmp_pa
     assert [epoch.phase for epoch in state.history] == ["head", "from block5"]
     assert len(state.ended) == 3
     assert "left out" in state.ended[-1]
+
+
+def test_the_kept_epoch_may_be_of_an_earlier_phase() -> None:
+    def epoch(phase: str, number: int, loss: float | None) -> Epoch:
+        return Epoch(phase=phase, epoch=number, loss=1, accuracy=0, val_loss_calibrated=loss, seconds=1)
+
+    first = [epoch("a", 1, 0.9), epoch("a", 2, 0.7), epoch("a", 3, 0.8)]
+    assert State().kept is None
+    assert State(epoch=1, best_loss=0.5, history=(first[0],)).kept is None
+    assert State(epoch=3, best_epoch=2, best_loss=0.7, history=tuple(first)).kept == first[1]
+    later = [*first, epoch("b", 1, 0.8), epoch("b", 2, 0.6)]
+    assert State(phase=1, epoch=2, best_loss=0.71, history=tuple(later)).kept == first[1]
+    assert State(phase=1, epoch=2, best_epoch=2, best_loss=0.6, history=tuple(later)).kept == later[-1]
+    # Without validation images, the last epoch is the best one.
+    assert State(epoch=1, best_epoch=1, history=(epoch("a", 1, None),)).kept == epoch("a", 1, None)

@@ -89,7 +89,8 @@ def test_warnings_come_first_and_say_what_to_do(facts: RunFacts, tmp_path: Path)
     texts = {topic: [r.text for r in facts.remarks if r.topic == topic] for topic in {r.topic for r in facts.remarks}}
     assert any("worse than logistic regression" in text and "--unfreeze" in text for text in texts["baseline"])
     assert "--weights imagenet" in texts["weights"][0]
-    assert any("all layers ended after 0 epochs: --epochs was reached" in text for text in texts["end"])
+    assert "Training ended: all layers after 0 epochs, because --epochs was reached" in texts["end"][0]
+    assert texts["end"][1] == "Training ended: head after 1 epoch (the validation loss did not fall for 4 epochs)"
     assert "cannot be told apart" in texts["interval"][0]
     assert "black (2), grey (1)" in texts["classes"][0]
     assert re.search(r"right on [\d.]+% when fitted to \d+ images", texts["data"][0])

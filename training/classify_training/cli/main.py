@@ -188,19 +188,22 @@ main.add_command(map_command)
 def _report(trained: "Trained") -> None:
     """Say what was exported; from here on, a signal changes nothing."""
     interrupts.ignore()
+    from classify_training.evaluation.remarks import is_wide
     from classify_training.run_page.write import RUN_PAGE
 
     report = trained.evaluation.report()
     if report["images"]:
         low, high = report["accuracy_interval"]
+        wide = ", too wide to compare trainings" if is_wide(low, high) else ""
         click.echo(
             f"On {report['images']} test images: accuracy {report['accuracy']:.1%}"
-            f" (95% interval {low:.0%} to {high:.0%})  macro F1 {report['macro_f1']:.1%}"
+            f" (95% interval {low:.0%} to {high:.0%}{wide})  macro F1 {report['macro_f1']:.1%}"
         )
     else:
         click.echo("No test images to evaluate it on.")
     for remark in trained.remarks:
-        click.echo(f"Warning: {remark.text}" if remark.is_warning else remark.text, err=remark.is_warning)
+        if not remark.is_detail:
+            click.echo(f"Warning: {remark.text}" if remark.is_warning else remark.text, err=remark.is_warning)
     click.echo(f"The page of this training: {trained.run / RUN_PAGE}")
     click.echo(f"Exported {trained.metadata.model_name} version {trained.metadata.model_version} to {trained.path}")
     click.echo(f"Serve it:  classify-serve {quote(str(trained.path.parent))}")

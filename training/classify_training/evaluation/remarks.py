@@ -24,11 +24,13 @@ class Remark:
         topic: `baseline`, `end`, `data`, `interval`, `classes` or `weights`.
         text: the sentence.
         is_warning: whether the model is worse than it could be.
+        is_detail: whether it is only on the run's page and in `metrics.json`, because the screen has said it already.
     """
 
     topic: str
     text: str
     is_warning: bool = False
+    is_detail: bool = False
 
 
 def make_remarks(
@@ -51,6 +53,11 @@ def make_remarks(
         *_about_test(plan, evaluation),
     ]
     return tuple(sorted(found, key=lambda remark: not remark.is_warning))
+
+
+def is_wide(low: float, high: float) -> bool:
+    """Whether an interval of the accuracy, 0-1, is too wide to compare trainings."""
+    return high - low > _WIDE_INTERVAL
 
 
 def _about_baseline(baseline: Baseline, evaluation: Evaluation) -> Iterator[Remark]:
@@ -87,13 +94,16 @@ def _about_weights(plan: Plan, config: TrainConfig, evaluation: Evaluation) -> I
 def _about_end(state: State) -> Iterator[Remark]:
     if not state.planned:
         yield Remark(topic="end", text="nothing was trained, because all phases have 0 epochs", is_warning=True)
+    stopped = []
     for phase, reason in zip(state.planned, state.ended, strict=False):
-        epochs = [epoch for epoch in state.history if epoch.phase == phase.name]
-        yield Remark(
-            topic="end",
-            text=f"The phase {phase.name} ended after {len(epochs)} epoch{'s'[: len(epochs) != 1]}: {reason}",
-            is_warning="may help" in reason,
-        )
+        epochs = sum(epoch.phase == phase.name for epoch in state.history)
+        after = f"{phase.name} after {epochs} epoch{'s'[: epochs != 1]}"
+        if "may help" in reason:
+            yield Remark(topic="end", text=f"Training ended: {after}, because {reason}", is_warning=True)
+        else:
+            stopped.append(f"{after} ({reason})")
+    if stopped:
+        yield Remark(topic="end", text=f"Training ended: {', '.join(stopped)}")
 
 
 def _about_data(baseline: Baseline) -> Iterator[Remark]:
@@ -118,14 +128,16 @@ def _about_test(plan: Plan, evaluation: Evaluation) -> Iterator[Remark]:
     if not len(evaluation.targets):
         return
     low, high = evaluation.report()["accuracy_interval"]
-    if high - low > _WIDE_INTERVAL:
+    if is_wide(low, high):
         yield Remark(
             topic="interval",
             text=f"With {len(evaluation.targets)} test images the accuracy lies anywhere between {low:.0%} and"
             f" {high:.0%}: trainings that differ by less cannot be told apart without more test images",
+            is_detail=True,
         )
     if few := plan.few_test_images():
         yield Remark(
             topic="classes",
             text=f"The recall of these classes means little, with so few test images: {few}",
+            is_detail=True,
         )

@@ -27,7 +27,7 @@ class Epoch:
     """One epoch of training.
 
     Attributes:
-        phase: `head` or `fine-tuning`.
+        phase: name of its phase.
         epoch: number in the phase, from 1.
         loss: mean training loss, with augmentation and dropout.
         accuracy: training accuracy in 0-1, with augmentation and dropout.
@@ -88,6 +88,14 @@ class State:
     planned: tuple[Phase, ...] = ()
     ended: tuple[str, ...] = ()
     history: tuple[Epoch, ...] = ()
+
+    @property
+    def kept(self) -> Epoch | None:
+        """The epoch whose weights are the best ones so far; None if no epoch was better than the start."""
+        if self.best_epoch:
+            return self.history[self.best_epoch - self.epoch - 1]
+        earlier = self.history[: len(self.history) - self.epoch]
+        return min(earlier, key=lambda epoch: epoch.val_loss_calibrated or 0.0, default=None)
 
 
 class Checkpoint:

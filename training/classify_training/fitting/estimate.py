@@ -1,11 +1,13 @@
 """How long a training will take, said before the work starts, and what a time budget has room for."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from classify_training.config import AUTO, FitConfig, TrainConfig
 from classify_training.data.plan import Plan
+from classify_training.errors import TimeBudgetError
 from classify_training.fitting.cost import training_seconds
 from classify_training.fitting.input_pipeline import caches_features
 from classify_training.fitting.phases import Phase, head_phase
@@ -17,6 +19,9 @@ _USUAL_EPOCHS: Final = (6, 20)
 
 _FEWEST_EPOCHS: Final = 4
 """All layers learn less in fewer epochs than the head alone learns in the same time."""
+
+_FEWEST_HEAD_EPOCHS: Final = 5
+"""In fewer epochs not even the head learns to tell the classes apart."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,32 @@ def affordable(phases: Sequence[Phase], config: FitConfig, costs: EpochCosts, ti
     if is_free and [phase.unfreeze for phase in phases] == ["all"] and time_left < _FEWEST_EPOCHS * costs.epoch("all"):
         return (head_phase(config),)
     return tuple(phases)
+
+
+def check_budget(phases: Sequence[Phase], config: FitConfig, costs: EpochCosts, time_left: float) -> None:
+    """Refuse a time budget in which nothing useful can be learnt, instead of publishing a model that knows nothing.
+
+    Args:
+        phases: what will be trained.
+        config: the options.
+        costs: how long epochs take.
+        time_left: seconds that the fit may take.
+
+    Raises:
+        TimeBudgetError: the budget is too short for the first phase.
+    """
+    if not phases:
+        return
+    first = phases[0]
+    epochs = min(first.epochs, _FEWEST_HEAD_EPOCHS if first.unfreeze == "none" else 1)
+    caching = costs.caching(first.unfreeze) / max(1, config.cached_augmentations)
+    needed = caching + epochs * costs.epoch(first.unfreeze)
+    if time_left < needed:
+        least = 10 * math.ceil((config.time_budget - time_left + needed) / 10)
+        raise TimeBudgetError(
+            f"--time-budget {config.time_budget:.0f}s is too short: for these images, training, evaluation and export"
+            f" take at least {least} s on this machine: give more, or make --image-size smaller"
+        )
 
 
 def estimate(phases: Sequence[Phase], config: FitConfig, costs: EpochCosts) -> Iterator[str]:
