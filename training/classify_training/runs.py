@@ -20,7 +20,7 @@ from classify_serving.files import locked, replace_file
 from classify_training.config import TrainConfig
 from classify_training.csv_files import write_csv
 from classify_training.data.plan import Plan
-from classify_training.errors import RunError
+from classify_training.errors import RunError, TrainingError
 from classify_training.evaluation.evaluate import Evaluation
 from classify_training.evaluation.figures import draw_confusion, draw_curves
 from classify_training.evaluation.preview import write_preview
@@ -168,6 +168,15 @@ class Run:
             path = output / str(noted.version)
             return path if _Publishing.of(path, noted.version) == noted else None
         return None
+
+    @contextmanager
+    def removed_on_error(self) -> Iterator[None]:
+        """Remove the run's folder if an error says that there is nothing to train."""
+        try:
+            yield
+        except TrainingError:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
 
     def finish(self) -> None:
         """Remove the checkpoint, which only an unfinished run needs."""

@@ -24,8 +24,9 @@ from classify_training import interrupts
 from classify_training.config import AUTO, TrainConfig
 from classify_training.data.plan import Plan
 from classify_training.errors import ExportError
-from classify_training.evaluation.baseline import Baseline, compute_features, fit_baseline
+from classify_training.evaluation.baseline import Baseline, fit_baseline
 from classify_training.evaluation.evaluate import Evaluation, evaluate
+from classify_training.evaluation.frozen_features import compute_features
 from classify_training.evaluation.remarks import Remark, make_remarks
 from classify_training.evaluation.train_manifest import train_manifest
 from classify_training.export.saved_model import export, remove_leftovers
@@ -42,6 +43,9 @@ from classify_training.runs import Run, open_run
 
 _SCALING_IMAGES: Final = 64
 _EXPORT_SECONDS: Final = 25.0
+_FLOAT32_SLOWER: Final = 2.0
+"""A network computes half as many images a second in float32 as in bfloat16 (measured on a CPU, docs/benchmarks.md)."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -107,12 +111,15 @@ def train(
         run.write_left_out(plan)
         with scope(), interrupts.deferred():
             classifier, baseline, image_seconds = _prepare(classifier, plan, config, policy)
-            time_left = _time_left(plan, config, image_seconds, start)
+            time_left = _time_left(plan, config, policy, image_seconds, start)
             transfer = Transferability(baseline.best_stage, baseline.is_solved)
             costs = EpochCosts(classifier, plan, config, image_seconds)
-            phases = affordable(plan_phases(config.fit, classifier.network, transfer), config.fit, costs, time_left)
-            if not run.checkpoint.state().history:
-                check_budget(phases, config.fit, costs, time_left)
+            phases = run.checkpoint.state().planned
+            if not phases:
+                planned = plan_phases(config.fit, classifier.network, transfer)
+                phases = affordable(planned, config.fit, costs, time_left)
+                with run.removed_on_error():
+                    check_budget(phases, config.fit, costs, time_left)
             for line in estimate(phases, config.fit, costs):
                 _log.info("%s", line)
             state = fit(classifier, plan, config, run.checkpoint, phases, time_left)
@@ -149,7 +156,7 @@ def _prepare(
         some = np.random.default_rng(config.data.seed).permutation(plan.indices("train"))[:_SCALING_IMAGES]
         scale_convolutions(classifier, plan.dataset.pixels(np.sort(some)))
     features = compute_features(classifier, plan, config.fit.batch_size, config.data.seed, config.quiet)
-    baseline = fit_baseline(features, plan, config.data.seed, config.quiet)
+    baseline = fit_baseline(features, plan, config.data.seed, config.data.balance != "none", config.quiet)
     _log.info(
         "linear baseline on the network before training: accuracy %.1f%% in cross-validation on %d training images",
         100 * baseline.accuracy,
@@ -162,15 +169,17 @@ def _prepare(
             len(plan.class_names),
             **_head_options(config, policy) | {"head_features": "last"},
         )
-    standardise_head(classifier, features.head)
+    train = len(features.train)
+    standardise_head(classifier, {n: each[:train] for n, each in features.means.items()}, features.squares[:train])
     return classifier, baseline, features.seconds
 
 
-def _time_left(plan: Plan, config: TrainConfig, image_seconds: float, start: float) -> float:
-    """Seconds that the fit may take; what comes after it is done once for each image, and then exported."""
+def _time_left(plan: Plan, config: TrainConfig, policy: str, image_seconds: float, start: float) -> float:
+    """Seconds that the fit may take; what comes after it is done once for each image, in float32, and then exported."""
     if not config.fit.time_budget:
         return math.inf
-    after = image_seconds * len(plan.targets) + _EXPORT_SECONDS
+    slower = 1.0 if policy == "float32" else _FLOAT32_SLOWER
+    after = slower * image_seconds * len(plan.targets) + _EXPORT_SECONDS
     return start + config.fit.time_budget - after - time.monotonic()
 
 

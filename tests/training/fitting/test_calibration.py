@@ -33,10 +33,23 @@ def test_the_temperature_undoes_a_scale(scale: float) -> None:
 def test_it_never_makes_the_likelihood_worse(images: int, scale: float, seed: int) -> None:
     logits, targets = sampled(images, scale, seed)
     temperature = fit_temperature(logits, targets)
-    before = negative_log_likelihood(logits, targets)
-    after = negative_log_likelihood(logits / np.float32(temperature), targets)
-    assert after <= before + 1e-3
+
+    def loss(scaled: np.ndarray) -> float:
+        unknown = np.mean([negative_log_likelihood(scaled, np.full(images, target)) for target in range(4)])
+        return images * negative_log_likelihood(scaled, targets) + float(unknown)
+
+    assert loss(logits / np.float32(temperature)) <= loss(logits) + 1e-3
     assert np.array_equal(logits.argmax(axis=1), (logits / temperature).argmax(axis=1))
+
+
+@pytest.mark.parametrize("images", [1, 5, 100])
+def test_a_few_right_answers_are_no_certainty(images: int) -> None:
+    logits = np.tile(np.array([[8.0, 0, 0, 0]], np.float32), (images, 1))
+    temperature = fit_temperature(logits, np.zeros(images, np.int64))
+    # All images and a quarter of the one whose class is unknown.
+    expected = (images + 0.25) / (images + 1)
+    loss = negative_log_likelihood(logits / temperature, np.zeros(images, np.int64))
+    assert np.exp(-loss) == pytest.approx(expected, 0.01)
 
 
 def test_without_images_nothing_is_changed() -> None:

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from classify_training.config import AugmentConfig, DataConfig, FitConfig, TrainConfig
 from classify_training.data.plan import Plan, make_plan
-from classify_training.errors import CacheError, FitError
+from classify_training.errors import CacheError, FitError, TimeBudgetError
 from classify_training.fitting.checkpoint import Checkpoint, Epoch, State
+from classify_training.fitting.estimate import EpochCosts, affordable, check_budget
 from classify_training.fitting.fit import fit
 from classify_training.fitting.input_pipeline import FeaturePipeline, ImagePipeline, build_pipeline
-from classify_training.fitting.phases import Phase, Transferability, plan_phases
+from classify_training.fitting.phases import Phase, Transferability, head_phase, plan_phases
 from classify_training.fitting.schedule import Clock, learning_rate, next_step
 from classify_training.model.classifier import Classifier, build_classifier
 from classify_training.model.vgg16 import VGG16
@@ -194,27 +195,25 @@ def test_several_devices_train_one_model(tmp_path: Path, dataset: Path) -> None:
     code = """
 import sys, numpy as np, tensorflow as tf
 from pathlib import Path
-from typing import Any
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
-from classify_training.fitting.checkpoint import Checkpoint, Epoch, State
+from classify_training import train as training
 from classify_training.config import DataConfig, FitConfig, TrainConfig
-from classify_training.fitting.fit import fit
-from classify_training.fitting.phases import Transferability, plan_phases
-from classify_training.model.classifier import build_classifier
 from classify_training.data.plan import make_plan
 folder, dataset = map(Path, sys.argv[1:])
-data = DataConfig(dataset=dataset, image_size=32, val=0.2, test=0.2, min_images=4, cache=folder)
-config = TrainConfig(data=data, fit=FitConfig(weights="random", epochs=1, batch_size=8), output=folder, quiet=True)
+data = DataConfig(dataset=dataset, image_size=32, val=0.2, test=0.2, min_images=4, cache=folder / "cache")
+fit = FitConfig(weights="random", epochs=1, batch_size=8, precision="float32")
+config = TrainConfig(data=data, fit=fit, output=folder / "models/m", runs=folder / "runs", quiet=True)
 plan = make_plan(data, quiet=True)
-with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
-    classifier = build_classifier(4, 32, "random")
-    before = classifier.model.get_weights()
-    phases = plan_phases(config.fit, classifier.network, Transferability())
-    (epoch,) = fit(classifier, plan, config, Checkpoint(folder / "checkpoint"), phases).history
-assert np.isfinite(epoch.loss) and epoch.val_loss is not None
-assert not np.array_equal(before[0], classifier.model.get_weights()[0])
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+plain = training.train(plan, config)
+training._strategy_scope = lambda: strategy.scope
+mirrored = training.train(plan, config)
+assert (mirrored.path.name, mirrored.baseline.log_losses) == ("2", plain.baseline.log_losses)
+assert len(mirrored.evaluation.logits) == len(plan.indices("test"))
+with np.load(mirrored.run / "train_embeddings.npz") as embeddings:
+    assert len(embeddings["vectors"]) == len(plan.indices("train"))
 """
     command = [sys.executable, "-c", code, str(tmp_path), str(dataset)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -234,6 +233,7 @@ def test_phases_follow_the_options_and_what_the_frozen_network_is_good_for() -> 
     assert phases_of(Transferability("block5", is_solved=True)) == ["none"]
     assert phases_of(unfreeze="none") == ["none"]
     assert phases_of(Transferability("block3"), unfreeze="block4") == ["none", "block4"]
+    assert phases_of(Transferability("block5", is_solved=True), head_epochs=0) == ["block5", "all"]
     assert phases_of(weights="random") == ["all"]
     assert phases_of(head_epochs=0, unfreeze="all") == ["all"]
     *_, last = plan_phases(FitConfig(), VGG16, Transferability("block5"))
@@ -344,6 +344,12 @@ def test_the_kept_phase_pays_or_the_next_is_left_out(config: TrainConfig, tmp_pa
     assert "left out" in state.ended[-1]
 
 
+def test_what_a_phase_has_gained() -> None:
+    assert State(start_loss=0.8, best_loss=0.6).gain == pytest.approx(0.25)
+    # Without validation images, and after a loss of 0, there is nothing to gain from.
+    assert State().gain == State(start_loss=0.0, best_loss=0.0).gain == 0
+
+
 def test_the_kept_epoch_may_be_of_an_earlier_phase() -> None:
     def epoch(phase: str, number: int, loss: float | None) -> Epoch:
         return Epoch(phase=phase, epoch=number, loss=1, accuracy=0, val_loss_calibrated=loss, seconds=1)
@@ -357,3 +363,63 @@ def test_the_kept_epoch_may_be_of_an_earlier_phase() -> None:
     assert State(phase=1, epoch=2, best_epoch=2, best_loss=0.6, history=tuple(later)).kept == later[-1]
     # Without validation images, the last epoch is the best one.
     assert State(epoch=1, best_epoch=1, history=(epoch("a", 1, None),)).kept == epoch("a", 1, None)
+    unmarked = (epoch("a", 1, None), epoch("a", 2, None))
+    assert State(phase=1, history=unmarked).kept == unmarked[1]
+
+
+class Costs(EpochCosts):
+    """A second for an epoch of the head, 10 of block5, 40 of all layers; features are computed in 5 seconds."""
+
+    def __init__(self) -> None:
+        pass
+
+    def epoch(self, unfreeze: str) -> float:
+        return {"none": 1.0, "block5": 10.0, "all": 40.0}[unfreeze]
+
+    def first_epochs(self, unfreeze: str) -> float:
+        return {"none": 5 + 5.0, "block5": 5 + 40.0, "all": 160.0}[unfreeze]
+
+
+@pytest.mark.parametrize(
+    ("time_left", "stage", "kept"),
+    [
+        (1000, "block5", ["none", "block5", "all"]),
+        (200, "block5", ["none", "block5"]),
+        (50, "block5", ["none"]),
+        (161, "block3", ["all"]),
+        (159, "block3", ["none"]),
+    ],
+)
+def test_phases_without_room_in_the_time_budget_are_left_out(time_left: float, stage: str, kept: list[str]) -> None:
+    config = FitConfig(time_budget=time_left + 30)
+    phases = affordable(plan_phases(config, VGG16, Transferability(stage)), config, Costs(), time_left)
+    assert [phase.unfreeze for phase in phases] == kept
+    check_budget(phases, config, Costs(), time_left)
+
+
+def test_a_budget_without_room_for_a_few_epochs_of_the_head_is_refused() -> None:
+    config = FitConfig(time_budget=39)
+    check_budget([head_phase(config)], config, Costs(), 10)
+    with pytest.raises(TimeBudgetError, match=r"39s is too short.*at least 40 s"):
+        check_budget([head_phase(config)], config, Costs(), 9)
+
+
+def test_without_time_for_more_augmentations_the_first_ones_repeat(config: TrainConfig, tmp_path: Path) -> None:
+    plan = make_plan(config.data, quiet=True)
+    classifier = build(plan, config)
+    pipeline = FeaturePipeline(classifier, plan, config, classifier.network.head, 3)
+    for number in (0, 1):
+        list(pipeline.compute(number))
+    assert pipeline.missing(2)
+    pipeline.compute_no_more()
+    assert not pipeline.missing(2)
+    again, first = (next(iter(pipeline.epoch(number)))[0].numpy() for number in (2, 2))
+    np.testing.assert_array_equal(again, first)
+
+
+def test_float16_scales_the_loss_in_every_phase() -> None:
+    classifier = build_classifier(2, 32, "random", policy="mixed_float16")
+    for first in (1, classifier.network.head - 1, classifier.network.head):
+        model = classifier.stages(first, classifier.network.head + 1)
+        model.compile("adam", "categorical_crossentropy")
+        assert type(model.optimizer).__name__ == "LossScaleOptimizer"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from classify_training.config import DataConfig
 from classify_training.data.plan import Plan, make_plan
-from classify_training.evaluation.baseline import compute_features
+from classify_training.evaluation.frozen_features import compute_features
 from classify_training.model.classifier import Classifier, build_classifier
 from classify_training.model.standardise import scale_convolutions, standardise_head
 
@@ -28,7 +28,9 @@ def prepared(plan: Plan, scale: float = 1.0) -> Classifier:
         kernel = classifier.backbone.get_layer(f"block5_conv{number}").kernel
         kernel.assign(kernel * scale)
     scale_convolutions(classifier, plan.dataset.pixels(plan.indices("train")))
-    standardise_head(classifier, compute_features(classifier, plan, 8, seed=1, quiet=True).head)
+    features = compute_features(classifier, plan, 8, seed=1, quiet=True)
+    train = len(features.train)
+    standardise_head(classifier, {n: each[:train] for n, each in features.means.items()}, features.squares[:train])
     return classifier
 
 
@@ -60,6 +62,17 @@ def test_the_scale_of_the_weights_makes_no_difference(plan: Plan, scale: float) 
     for layer in ("block5_conv1", "block5_conv3"):
         left, right = (each.backbone.get_layer(layer).get_weights()[0] for each in (plain, other))
         np.testing.assert_allclose(right, left, rtol=1e-3, atol=1e-6)
+
+
+def test_feature_maps_beyond_float16_are_scaled_too(plan: Plan) -> None:
+    pixels = plan.dataset.pixels(plan.indices("train"))
+    networks = [build_classifier(2, 32, "random", policy=policy) for policy in ("mixed_float16", "float32")]
+    for each in networks:
+        kernel = each.backbone.get_layer("block1_conv1").kernel
+        kernel.assign(1e5 * kernel)
+        scale_convolutions(each, pixels)
+    half, single = (each.backbone.get_layer("block1_conv1").get_weights()[0] for each in networks)
+    np.testing.assert_allclose(half, single, rtol=1e-3)
 
 
 def test_what_enters_the_head_has_mean_0_and_at_most_unit_variance(plan: Plan) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from classify_training.config import DataConfig, FitConfig, TrainConfig
 from classify_training.data.plan import make_plan
-from classify_training.evaluation.baseline import compute_features, fit_baseline
+from classify_training.evaluation.baseline import fit_baseline
 from classify_training.evaluation.evaluate import Evaluation
+from classify_training.evaluation.frozen_features import compute_features
 from classify_training.evaluation.remarks import make_remarks
 from classify_training.fitting.checkpoint import Epoch, State
 from classify_training.fitting.phases import Phase
@@ -56,7 +57,7 @@ def facts(dataset: Path, tmp_path: Path) -> RunFacts:
     evaluation = Evaluation(plan.class_names, test, plan.targets[test], logits, 1.0)
     config = TrainConfig(data=data, fit=FitConfig(weights="random", epochs=2), output=tmp_path / "m")
     features = compute_features(build_classifier(len(plan.class_names), 32, "random"), plan, 8, seed=1, quiet=True)
-    baseline = fit_baseline(features, plan, seed=1, quiet=True)
+    baseline = fit_baseline(features, plan, seed=1, balanced=True, quiet=True)
     remarks = make_remarks(plan, config, evaluation, baseline, STATE)
     return RunFacts(plan=plan, config=config, state=STATE, evaluation=evaluation, baseline=baseline, remarks=remarks)
 
@@ -117,6 +118,15 @@ def test_names_are_text_and_not_markup(facts: RunFacts, tmp_path: Path) -> None:
     page = page_of(hostile, tmp_path)
     assert "script" not in page.open
     assert "<script>alert(1)</script>" in page.text
+
+
+def test_a_name_that_is_not_utf_8_is_shown_with_its_bytes(facts: RunFacts, tmp_path: Path) -> None:
+    dataset = facts.plan.dataset
+    old = "caf\udce9.png"
+    examples = [replace(each, file=replace(each.file, path=dataset.root / old)) for each in dataset.examples]
+    dataset = replace(dataset, examples=tuple(examples))
+    page = page_of(replace(facts, plan=replace(facts.plan, dataset=dataset)), tmp_path)
+    assert r"caf\xe9.png" in page.text
 
 
 def test_a_run_without_test_images_says_so(facts: RunFacts, tmp_path: Path) -> None:

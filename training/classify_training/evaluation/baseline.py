@@ -4,40 +4,35 @@ It costs seconds. It shows what a training must at least reach, which stage desc
 more images would help.
 """
 
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from classify_training.data.balance import class_weights
 from classify_training.data.plan import Plan
-from classify_training.evaluation.evaluate import Evaluation, run_on_examples
-from classify_training.model.classifier import Classifier
+from classify_training.evaluation.evaluate import Evaluation
+from classify_training.evaluation.frozen_features import Features, FrozenFeatures, Targets
 from classify_training.progress import stage
 
-MOST_TRAIN: Final = 1500
-MOST_TEST: Final = 1000
-"""Images that are used; more would take longer and say little more."""
-
-_STAGES: Final = 3
 _FOLDS: Final = 3
 _STRENGTHS: Final = (0.003, 0.01, 0.03, 0.1)
 """Inverse strengths of regularisation, for standardised features."""
 
 _SHARES: Final = (0.25, 0.5, 0.75, 1.0)
 _SOLVED: Final = 0.995
-
-Features = NDArray[np.float32]
-Targets = NDArray[np.int64]
+_CHANCE: Final = 0.05
+_LEAST: Final = 1e-7
+_UNKNOWN: Final = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +42,12 @@ class Baseline:
     Attributes:
         images: number of training images it was fitted to.
         accuracy: cross-validated on these images, 0-1, with the features of the last three stages together.
-        log_losses: name of a stage -> cross-validated log loss in nats with its features alone.
+        recall: the same, as the mean over the classes of the share that is right.
+        log_losses: name of a stage -> cross-validated log loss in nats with its features alone, with equal weight for
+            each class if training is balanced.
         log_loss: the same with the features of these stages together.
+        best_stage: the stage whose features alone predict best; the last one if no other one is better by more than the
+            uncertainty of the difference, or if there are too few images to know.
         learning_curve: (number of training images, cross-validated accuracy in 0-1) for more and more of the images.
         tested: int64 [T], the test images that it classified.
         predicted: int64 [T], the predicted classes.
@@ -56,16 +55,13 @@ class Baseline:
 
     images: int
     accuracy: float
+    recall: float
     log_losses: Mapping[str, float]
     log_loss: float
+    best_stage: str
     learning_curve: tuple[tuple[int, float], ...]
     tested: NDArray[np.int64]
     predicted: NDArray[np.int64]
-
-    @property
-    def best_stage(self) -> str:
-        """The stage whose features alone predict best."""
-        return min(self.log_losses, key=self.log_losses.__getitem__)
 
     @property
     def needs_earlier_stages(self) -> bool:
@@ -75,17 +71,19 @@ class Baseline:
 
     @property
     def is_solved(self) -> bool:
-        """Whether nearly nothing is left to be gained by fine-tuning the network."""
-        return self.accuracy >= _SOLVED
+        """Whether nearly nothing is left to be gained by fine-tuning the network, in any class."""
+        return min(self.accuracy, self.recall) >= _SOLVED
 
     def compare(self, evaluation: Evaluation) -> "Comparison":
         """Count the right answers of this baseline and of the trained model on the same test images."""
         places = np.searchsorted(evaluation.indices, self.tested)
         targets = evaluation.targets[places]
+        baseline, model = self.predicted == targets, evaluation.predicted[places] == targets
         return Comparison(
             images=len(places),
-            baseline=int((self.predicted == targets).sum()),
-            model=int((evaluation.predicted[places] == targets).sum()),
+            baseline=int(baseline.sum()),
+            model=int(model.sum()),
+            only_baseline=int((baseline & ~model).sum()),
         )
 
 
@@ -97,112 +95,98 @@ class Comparison:
         images: number of test images.
         baseline: how many the baseline classifies correctly.
         model: how many the model classifies correctly.
+        only_baseline: how many the baseline classifies correctly and the model does not.
     """
 
     images: int
     baseline: int
     model: int
+    only_baseline: int
 
     @property
     def is_below(self) -> bool:
         """Whether the model is worse than the baseline."""
         return self.model < self.baseline
 
+    @property
+    def may_be_chance(self) -> bool:
+        """Whether so large a difference is not unlikely between equally good models (McNemar's exact test)."""
+        differing = 2 * self.only_baseline + self.model - self.baseline
+        return not differing or float(binomtest(self.only_baseline, differing).pvalue) > _CHANCE
+
 
 @dataclass(frozen=True)
-class FrozenFeatures:
-    """What the network computes before it is trained.
+class _Scores:
+    """How well images are predicted by models that were not fitted to them.
 
     Attributes:
-        train: int64 [N], training images.
-        test: int64 [T], test images.
-        means: name of each of the last stages -> float32 [N + T,c], its mean features of these images, in this order.
-        head: float32 [N,D], what the head takes, of the training images.
-        seconds: for one image.
+        losses: float64 [N], log loss of each image in nats, times its weight.
+        accuracy: share that is right, 0-1.
+        recall: mean over the classes of the share that is right.
+        is_complete: whether there was a model for each image.
     """
 
-    train: NDArray[np.int64]
-    test: NDArray[np.int64]
-    means: Mapping[str, Features]
-    head: Features
-    seconds: float
+    losses: NDArray[np.float64]
+    accuracy: float
+    recall: float
+    is_complete: bool
+
+    @property
+    def log_loss(self) -> float:
+        return float(self.losses.mean())
 
 
-def compute_features(
-    classifier: Classifier, plan: Plan, batch_size: int, seed: int, quiet: bool = False
-) -> FrozenFeatures:
-    """Run the network, before it is trained, on some training and test images.
-
-    Args:
-        classifier: the model.
-        plan: what is trained on.
-        batch_size: images in one batch.
-        seed: of the choice of images.
-        quiet: whether to show no progress.
-
-    Raises:
-        Interrupted: a signal arrived.
-    """
-    rng = np.random.default_rng(seed)
-    train = np.sort(rng.permutation(plan.indices("train"))[:MOST_TRAIN])
-    test = np.sort(rng.permutation(plan.indices("test"))[:MOST_TEST])
-    network, backbone = classifier.network, classifier.backbone
-    ends = {each.name: backbone.get_layer(each.output).output for each in network.stages[-_STAGES:]}
-    means = [keras.ops.mean(keras.ops.cast(end, "float32"), axis=(1, 2)) for end in ends.values()]
-    head = keras.ops.cast(classifier.features.output, "float32")
-    images = keras.Input(classifier.model.input_shape[1:], dtype="float32")
-    features = keras.Model(backbone.inputs, keras.ops.concatenate([*means, head], axis=1))
-    model = keras.Model(images, features(network.preprocess(images)))
-    chosen = np.concatenate([train, test])
-    # The first batch takes longer, because the model is compiled.
-    run_on_examples(model, plan, chosen[:batch_size], batch_size, "Preparing the network", quiet)
-    start = time.monotonic()
-    found = run_on_examples(model, plan, chosen, batch_size, "Features for the baseline", quiet)
-    seconds = (time.monotonic() - start) / len(chosen)
-    *columns, begin = np.cumsum([0, *(end.shape[-1] for end in ends.values())]).tolist()
-    by_stage = {
-        name: found[:, column : column + end.shape[-1]]
-        for (name, end), column in zip(ends.items(), columns, strict=True)
-    }
-    return FrozenFeatures(train, test, by_stage, found[: len(train), begin:], seconds)
-
-
-def fit_baseline(features: FrozenFeatures, plan: Plan, seed: int, quiet: bool = False) -> Baseline:
+def fit_baseline(features: FrozenFeatures, plan: Plan, seed: int, balanced: bool, quiet: bool = False) -> Baseline:
     """Cross-validate logistic regression on the training images, and classify the test images with it.
 
     Args:
         features: of the network before it is trained.
         plan: what is trained on.
         seed: of the folds.
+        balanced: whether all classes have the same weight, as in a balanced training.
         quiet: whether to show no progress.
     """
-    count, y, classes = len(features.train), plan.targets[features.train], len(plan.class_names)
+    count, y = len(features.train), plan.targets[features.train]
     together = np.concatenate(list(features.means.values()), axis=1)
     x, new = together[:count], together[count:]
+    folds = deal_folds(y, plan.dataset.groups[features.train], seed)
+    fitting = _Fitting(y, folds, len(plan.class_names), balanced)
     with stage("Fitting the baseline", quiet):
-        folds = deal_folds(y, plan.dataset.groups[features.train], seed)
-        losses = {
-            name: min(_cross_validate(means[:count], y, folds, c, classes)[0] for c in _STRENGTHS)
+        by_stage = {
+            name: min((fitting.cross_validate(means[:count], c) for c in _STRENGTHS), key=lambda each: each.log_loss)
             for name, means in features.means.items()
         }
-        scores = {c: _cross_validate(x, y, folds, c, classes) for c in _STRENGTHS}
-        best = min(scores, key=lambda c: scores[c][0])
+        scores = {c: fitting.cross_validate(x, c) for c in _STRENGTHS}
+        best = min(scores, key=lambda c: scores[c].log_loss)
         # Of each fold's training images, which are all but those of the fold.
         curve = [(round(share * count * (_FOLDS - 1) / _FOLDS), share) for share in _SHARES]
         learning_curve = [
-            (images, scores[best][1] if share == 1 else _cross_validate(x, y, folds, best, classes, share, seed)[1])
+            (images, scores[best].accuracy if share == 1 else fitting.cross_validate(x, best, share, seed).accuracy)
             for images, share in curve
         ]
-        predicted = _predict(x, y, new, best, classes).argmax(axis=1)
+        predicted = _most_probable(fitting.predict(x, np.ones(count, np.bool_), new, best))
     return Baseline(
         images=count,
-        accuracy=scores[best][1],
-        log_losses=losses,
-        log_loss=scores[best][0],
+        accuracy=scores[best].accuracy,
+        recall=scores[best].recall,
+        log_losses={name: found.log_loss for name, found in by_stage.items()},
+        log_loss=scores[best].log_loss,
+        best_stage=_best_stage(by_stage),
         learning_curve=tuple(learning_curve),
         tested=features.test,
         predicted=predicted,
     )
+
+
+def _best_stage(by_stage: Mapping[str, _Scores]) -> str:
+    """The stage that predicts best; the last one unless another is better by more than the standard error of that."""
+    last = list(by_stage)[-1]
+    better = {last: 0.0}
+    for name, scores in by_stage.items():
+        gains = by_stage[last].losses - scores.losses
+        if scores.is_complete and gains.mean() > gains.std() / np.sqrt(len(gains)):
+            better[name] = float(gains.mean())
+    return max(better, key=better.__getitem__)
 
 
 def deal_folds(targets: Targets, groups: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
@@ -232,40 +216,66 @@ def _shuffled_groups(groups: NDArray[np.int64], seed: int) -> Iterator[Sequence[
         yield members[names[number]]
 
 
-def _cross_validate(
-    x: Features,
-    y: Targets,
-    folds: NDArray[np.int64],
-    c: float,
-    classes: int,
-    share: float = 1.0,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Mean log loss in nats and accuracy over all images, each predicted by a model that was not fitted to it.
+@dataclass(frozen=True)
+class _Fitting:
+    """Logistic regression on features of the training images.
 
-    Each model is fitted to a random share of the images that are outside of its fold.
+    Attributes:
+        y: int64 [N], their classes.
+        folds: int64 [N], their folds.
+        classes: number of classes.
+        balanced: whether all classes have the same weight.
     """
-    found = np.zeros((len(y), classes))
-    is_used = np.random.default_rng(seed).permutation(len(y)) < share * len(y)
-    for fold in range(_FOLDS):
-        inside = folds == fold
-        outside = ~inside & is_used
-        if inside.any() and len(np.unique(y[outside])) > 1:
-            found[inside] = _predict(x[outside], y[outside], x[inside], c, classes)
-    true = found[np.arange(len(y)), y]
-    return -float(np.log(np.maximum(true, 1e-7)).mean()), float((found.argmax(axis=1) == y).mean())
 
+    y: Targets
+    folds: NDArray[np.int64]
+    classes: int
+    balanced: bool
 
-def _predict(x: Features, y: Targets, new: Features, c: float, classes: int) -> NDArray[np.float64]:
-    """Probabilities of `new`, [len(new),classes], by a model fitted to `x` and `y`."""
-    found = np.zeros((len(new), classes))
-    if not len(new):
+    def cross_validate(self, x: Features, c: float, share: float = 1.0, seed: int = 0) -> _Scores:
+        """Predict each image by a model that was fitted to a random share of the images outside of its fold.
+
+        Args:
+            x: float32 [N,D].
+            c: inverse strength of regularisation.
+            share: 0-1.
+            seed: of the choice.
+        """
+        count = len(self.y)
+        found = np.zeros((count, self.classes))
+        is_used = np.random.default_rng(seed).permutation(count) < share * count
+        for fold in range(_FOLDS):
+            inside = self.folds == fold
+            found[inside] = self.predict(x, ~inside & is_used, x[inside], c)
+        true = np.log(np.maximum(found[np.arange(count), self.y], _LEAST))
+        right = _most_probable(found) == self.y
+        counts = np.bincount(self.y, minlength=self.classes)
+        weights = class_weights(np.maximum(counts, 1))[self.y] if self.balanced else np.ones(count)
+        recalls = np.bincount(self.y, right, self.classes)[counts > 0] / counts[counts > 0]
+        return _Scores(
+            losses=-true * weights / weights.mean(),
+            accuracy=float(right.mean()),
+            recall=float(recalls.mean()),
+            is_complete=bool(found.any(axis=1).all()),
+        )
+
+    def predict(self, x: Features, used: NDArray[np.bool_], new: Features, c: float) -> NDArray[np.float64]:
+        """Probabilities of new images, [len(new),C], by a model of the used ones; 0 if these have only one class."""
+        found = np.zeros((len(new), self.classes))
+        if not len(new) or len(np.unique(self.y[used])) < 2:
+            return found
+        weights = "balanced" if self.balanced else None
+        regression = LogisticRegression(C=c, max_iter=100, tol=1e-3, class_weight=weights)
+        model: Any = make_pipeline(StandardScaler(), regression)
+        # With several threads, such small products mostly wait for each other.
+        with threadpool_limits(1), warnings.catch_warnings():
+            # A few steps more would change nothing that matters here.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(x[used], self.y[used])
+        found[:, model.classes_] = model.predict_proba(new)
         return found
-    model: Any = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=100, tol=1e-3))
-    # With several threads, such small products mostly wait for each other.
-    with threadpool_limits(1), warnings.catch_warnings():
-        # A few steps more would change nothing that matters here.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(x, y)
-    found[:, model.classes_] = model.predict_proba(new)
-    return found
+
+
+def _most_probable(probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The most probable class of each row, int64 [N]; no class if all probabilities are 0."""
+    return np.where(probabilities.any(axis=1), probabilities.argmax(axis=1), _UNKNOWN)

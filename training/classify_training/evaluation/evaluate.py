@@ -131,5 +131,6 @@ def run_on_examples(
         Interrupted: a signal arrived.
     """
     tracked = track_batches(indices, batch_size, description, quiet)
-    outputs = [model.predict_on_batch(plan.dataset.pixels(batch).astype(np.float32)) for batch in tracked]
+    # A model on several GPUs gives the outputs of each of them, one after the other, and each has the whole batch.
+    outputs = [model.predict_on_batch(plan.dataset.pixels(batch).astype(np.float32))[: len(batch)] for batch in tracked]
     return np.concatenate([np.empty((0, *model.output_shape[1:]), np.float32), *outputs])

@@ -49,7 +49,7 @@ def make_remarks(
         *_about_baseline(baseline, evaluation),
         *_about_weights(plan, config, evaluation),
         *_about_end(state),
-        *_about_data(baseline),
+        *_about_data(plan, baseline),
         *_about_test(plan, evaluation),
     ]
     return tuple(sorted(found, key=lambda remark: not remark.is_warning))
@@ -71,11 +71,12 @@ def _about_baseline(baseline: Baseline, evaluation: Evaluation) -> Iterator[Rema
         f" this model: {own}",
     )
     if compared.is_below:
+        chance = f", though so small a difference on {compared.images} images may be chance"
         yield Remark(
             topic="baseline",
             text="this model is worse than logistic regression on the features of the network before training, of which"
-            f" those of {baseline.best_stage} predict best: train longer (--time-budget, --patience), deeper"
-            " (--unfreeze), or at another --learning-rate",
+            f" those of {baseline.best_stage} predict best{chance if compared.may_be_chance else ''}: train longer"
+            " (--time-budget, --patience), deeper (--unfreeze), or at another --learning-rate",
             is_warning=True,
         )
 
@@ -106,14 +107,17 @@ def _about_end(state: State) -> Iterator[Remark]:
         yield Remark(topic="end", text=f"Training ended: {', '.join(stopped)}")
 
 
-def _about_data(baseline: Baseline) -> Iterator[Remark]:
+def _about_data(plan: Plan, baseline: Baseline) -> Iterator[Remark]:
     """The learning curve in the data, on the cheap model, and what it says about more images."""
+    images = len(plan.indices("train"))
     (half, before), (whole, after) = baseline.learning_curve[1], baseline.learning_curve[-1]
     # Both accuracies are measured on the same images.
     noise = math.sqrt(max(after * (1 - after), 1 / baseline.images) / baseline.images)
     # What is right already cannot become more.
     gain = min(after - before, 1 - after)
-    if gain > noise:
+    if images > baseline.images:
+        answer = f"these are a sample; the dataset has {images:,} training images"
+    elif gain > noise:
         answer = f"twice as many images may bring about {100 * gain:.1f} percentage points more"
     else:
         answer = "more images of the same kind would hardly help it"

@@ -19,6 +19,10 @@ _BINS: Final = 10
 def fit_temperature(logits: Logits, targets: Targets, weights: NDArray[np.float32] | None = None) -> float:
     """Find the T > 0 for which softmax(logits / T) has the lowest negative log-likelihood; 1 without images.
 
+    One image more is counted whose true class is unknown, so that T does not fall without limit where all images are
+    right: that would promise certainty after seeing a few (as Platt's targets, "Probabilistic Outputs for Support
+    Vector Machines", 1999, avoid for two classes).
+
     Args:
         logits: [N,C].
         targets: int64 [N], true class of each image.
@@ -26,8 +30,14 @@ def fit_temperature(logits: Logits, targets: Targets, weights: NDArray[np.float3
     """
     if not len(targets):
         return 1.0
+
+    def loss(log_t: float) -> float:
+        scaled = logits.astype(np.float64) / np.exp(log_t)
+        unknown = -float(np.average(log_softmax(scaled, axis=1).mean(axis=1), weights=weights))
+        return len(targets) * negative_log_likelihood(scaled, targets, weights) + unknown
+
     found = minimize_scalar(
-        lambda log_t: negative_log_likelihood(logits / np.exp(log_t), targets, weights),
+        loss,
         bounds=np.log(_RANGE),
         method="bounded",
     )

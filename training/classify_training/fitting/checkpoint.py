@@ -74,6 +74,7 @@ class State:
         epoch: number of finished epochs of that phase.
         best_loss: lowest `val_loss_calibrated` of the phase; None if there is none yet.
         best_epoch: number of the epoch with that loss; 0 stands for the weights at the start of the phase.
+        start_loss: `val_loss_calibrated` of those weights; None if it is unknown.
         decay: the end of the phase, once it has begun.
         planned: the phases.
         ended: why each finished phase ended.
@@ -84,6 +85,7 @@ class State:
     epoch: int = 0
     best_loss: float | None = None
     best_epoch: int = 0
+    start_loss: float | None = None
     decay: Decay | None = None
     planned: tuple[Phase, ...] = ()
     ended: tuple[str, ...] = ()
@@ -95,7 +97,14 @@ class State:
         if self.best_epoch:
             return self.history[self.best_epoch - self.epoch - 1]
         earlier = self.history[: len(self.history) - self.epoch]
-        return min(earlier, key=lambda epoch: epoch.val_loss_calibrated or 0.0, default=None)
+        return min(reversed(earlier), key=lambda epoch: epoch.val_loss_calibrated or 0.0, default=None)
+
+    @property
+    def gain(self) -> float:
+        """The share by which this phase has lowered the validation loss so far, 0-1; 0 if that is unknown."""
+        if self.best_loss is None or not self.start_loss:
+            return 0.0
+        return max(0.0, 1 - self.best_loss / self.start_loss)
 
 
 class Checkpoint:

@@ -9,7 +9,7 @@ from classify_training.config import AUTO, FitConfig, TrainConfig
 from classify_training.data.plan import Plan
 from classify_training.errors import TimeBudgetError
 from classify_training.fitting.cost import training_seconds
-from classify_training.fitting.input_pipeline import caches_features
+from classify_training.fitting.input_pipeline import cached_augmentations
 from classify_training.fitting.phases import Phase, head_phase
 from classify_training.model.classifier import Classifier
 from classify_training.progress import duration_text
@@ -43,21 +43,28 @@ class EpochCosts:
     def epoch(self, unfreeze: str) -> float:
         """Seconds of an epoch, once features are cached, if the stages from `unfreeze` on are trained."""
         first = self.classifier.network.first_trained_stage(unfreeze)
-        image = training_seconds(self.classifier, first, self.image_seconds, self._is_cached(unfreeze))
+        image = training_seconds(self.classifier, first, self.image_seconds, self._augmentations(unfreeze) > 0)
         return len(self.plan.epoch_examples) * image
 
     def caching(self, unfreeze: str) -> float:
         """Seconds in which the features of all cached augmentations are computed."""
-        epochs = self.config.fit.cached_augmentations if self._is_cached(unfreeze) else 0
-        return epochs * len(self.plan.epoch_examples) * self.image_seconds
+        return self._augmentations(unfreeze) * self._pass()
 
-    def _is_cached(self, unfreeze: str) -> bool:
+    def first_epochs(self, unfreeze: str) -> float:
+        """Seconds of the fewest epochs in which a phase learns something, with the features that they need."""
+        epochs = _FEWEST_HEAD_EPOCHS if unfreeze == "none" else _FEWEST_EPOCHS
+        return epochs * self.epoch(unfreeze) + (self._pass() if self._augmentations(unfreeze) else 0.0)
+
+    def _pass(self) -> float:
+        return len(self.plan.epoch_examples) * self.image_seconds
+
+    def _augmentations(self, unfreeze: str) -> int:
         first = self.classifier.network.first_trained_stage(unfreeze)
-        return caches_features(self.classifier, self.config, first)
+        return cached_augmentations(self.classifier, self.plan, self.config, first)
 
 
 def affordable(phases: Sequence[Phase], config: FitConfig, costs: EpochCosts, time_left: float) -> tuple[Phase, ...]:
-    """Train the head alone where a time budget has no room for a few epochs of all layers.
+    """Leave out later phases for which a time budget has no room; train the head alone if there is none for all layers.
 
     Args:
         phases: what is planned.
@@ -65,10 +72,14 @@ def affordable(phases: Sequence[Phase], config: FitConfig, costs: EpochCosts, ti
         costs: how long epochs take.
         time_left: seconds that the fit may take; infinity for no limit.
     """
-    is_free = config.unfreeze == AUTO and config.weights != "random" and config.head_epochs
-    if is_free and [phase.unfreeze for phase in phases] == ["all"] and time_left < _FEWEST_EPOCHS * costs.epoch("all"):
+    if config.unfreeze != AUTO or config.weights == "random":
+        return tuple(phases)
+    kept = list(phases)
+    while len(kept) > 1 and sum(costs.first_epochs(phase.unfreeze) for phase in kept) > time_left:
+        kept.pop()
+    if config.head_epochs and kept and kept[0].unfreeze == "all" and costs.first_epochs("all") > time_left:
         return (head_phase(config),)
-    return tuple(phases)
+    return tuple(kept)
 
 
 def check_budget(phases: Sequence[Phase], config: FitConfig, costs: EpochCosts, time_left: float) -> None:
@@ -85,10 +96,8 @@ def check_budget(phases: Sequence[Phase], config: FitConfig, costs: EpochCosts, 
     """
     if not phases:
         return
-    first = phases[0]
-    epochs = min(first.epochs, _FEWEST_HEAD_EPOCHS if first.unfreeze == "none" else 1)
-    caching = costs.caching(first.unfreeze) / max(1, config.cached_augmentations)
-    needed = caching + epochs * costs.epoch(first.unfreeze)
+    unfreeze = phases[0].unfreeze
+    needed = costs.first_epochs(unfreeze) if unfreeze == "none" else costs.epoch(unfreeze)
     if time_left < needed:
         least = 10 * math.ceil((config.time_budget - time_left + needed) / 10)
         raise TimeBudgetError(

@@ -69,44 +69,36 @@ def fit(
         if number < state.phase:
             continue
         is_begun = state.phase == number and state.epoch > 0
-        if not is_begun and (gain := _last_gain(state)) < phase.needed_gain:
-            reason = f"left out, because the phase before lowered the validation loss by only {gain:.0%}"
+        if not is_begun and state.gain < phase.needed_gain:
+            reason = (
+                f"left out, because the phase before lowered the validation loss by only {state.gain:.0%}"
+                if len(plan.indices("val"))
+                else "left out, because there are no validation images to see whether it pays"
+            )
             return replace(state, ended=(*state.ended, reason))
-        pipeline = build_pipeline(classifier, plan, config, phase.unfreeze)
-        now = time.monotonic()
-        clock = Clock(now, now + phase_share(number, len(planned)) * (start + time_left - now))
-        state = _Trainer(classifier, pipeline, plan, config, number, phase, checkpoint, clock).run(state)
+        share = phase_share(number, len(planned))
+        state = _Trainer(classifier, plan, config, number, phase, checkpoint, start + time_left, share).run(state)
     return state
 
 
-def _last_gain(state: State) -> float:
-    """The share by which the last phase has lowered the validation loss, 0-1; 1 if that is unknown."""
-    losses: dict[str, float] = {}
-    for epoch in state.history:
-        if epoch.val_loss_calibrated is not None:
-            losses[epoch.phase] = min(losses.get(epoch.phase, math.inf), epoch.val_loss_calibrated)
-    if len(losses) < 2:
-        return 1.0
-    *_, before, after = losses.values()
-    return max(0.0, 1 - after / before)
-
-
 class _Trainer:
-    """One phase of a training."""
+    """One phase of a training, which may take a share of the time until `end`."""
 
     def __init__(
         self,
         classifier: Classifier,
-        pipeline: InputPipeline,
         plan: Plan,
         config: TrainConfig,
         number: int,
         phase: Phase,
         checkpoint: Checkpoint,
-        clock: Clock,
+        end: float,
+        share: float,
     ) -> None:
+        pipeline: InputPipeline = build_pipeline(classifier, plan, config, phase.unfreeze)
         self._classifier, self._pipeline, self._plan, self._config = classifier, pipeline, plan, config
-        self._number, self._phase, self._checkpoint, self._clock = number, phase, checkpoint, clock
+        self._number, self._phase, self._checkpoint = number, phase, checkpoint
+        self._end, self._share, self._clock, self._pass_seconds = end, share, Clock(), 0.0
         self._steps = -(-len(plan.epoch_examples) // config.fit.batch_size)
         pipeline.model.compile(
             keras.optimizers.Adam(phase.learning_rate),
@@ -123,6 +115,9 @@ class _Trainer:
     def run(self, state: State) -> State:
         """Train to the end of this phase, from a state of this phase or of the one before."""
         state = self._begin(state)
+        # From here on, because features that are computed at the start would leave no time to a short phase.
+        now = time.monotonic()
+        self._clock = Clock(now, now + self._share * (self._end - now), is_all=self._share == 1)
         while not isinstance(following := self._next_step(state), str):
             if following.decay != state.decay and len(self._targets):
                 self._checkpoint.restore_best(state, self._pipeline.model)
@@ -151,7 +146,8 @@ class _Trainer:
         self._compute(0)
         state = State(phase=self._number, history=state.history, ended=state.ended, planned=state.planned)
         if len(self._targets):
-            state = replace(state, best_loss=self._validate()["val_loss_calibrated"])
+            loss = self._validate()["val_loss_calibrated"]
+            state = replace(state, best_loss=loss, start_loss=loss)
             self._checkpoint.save(state, self._pipeline.model)
         return state
 
@@ -198,11 +194,16 @@ class _Trainer:
         return rate * self._clock.rate_share() if self._config.fit.schedule == "plateau" else rate
 
     def _compute(self, number: int) -> None:
-        """Compute the features that an epoch needs."""
+        """Compute the features that an epoch needs, if there is time to compute and to use them."""
+        is_late = time.monotonic() + 2 * self._pass_seconds > self._clock.end
+        if self._pass_seconds and is_late and self._pipeline.missing(number):
+            self._pipeline.compute_no_more()
         if missing := self._pipeline.missing(number):
+            start = time.monotonic()
             batches, name = self._pipeline.compute(number), "Caching features of frozen layers"
             for _ in track(batches, missing, name, self._config.quiet, images=int):
                 pass
+            self._pass_seconds = time.monotonic() - start
 
     def _validate(self) -> dict[str, float]:
         logits = self._pipeline.model.predict(self._pipeline.validation(), callbacks=[_InterruptCheck()], verbose=0)

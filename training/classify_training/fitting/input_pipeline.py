@@ -40,6 +40,9 @@ class InputPipeline(Protocol):
     def compute(self, number: int) -> Iterator[int]:
         """Compute them; yields the number of images in each batch."""
 
+    def compute_no_more(self) -> None:
+        """Let later epochs use again what is computed already, for lack of time."""
+
     def epoch(self, number: int) -> tf.data.Dataset:
         """Batches of one epoch: (inputs, float32 [B,C] one-hot targets, float32 [B] weights).
 
@@ -69,6 +72,9 @@ class ImagePipeline:
     def compute(self, number: int) -> Iterator[int]:
         """Nothing to compute."""
         return iter(())
+
+    def compute_no_more(self) -> None:
+        """Nothing is computed anyway."""
 
     def epoch(self, number: int) -> tf.data.Dataset:
         """Batches of one epoch; inputs are float32 [B,S,S,3] in 0-255."""
@@ -110,7 +116,7 @@ class FeaturePipeline:
         self._images = BatchSource(plan, pixels, count, size, Augmentation(config.augment))
         self._val_images = BatchSource(plan, pixels, len(val), size)
         features = _stored(augmentations * count + len(val), frozen, config)
-        self.features, self._is_filled = features, [False] * (augmentations + 1)
+        self.features, self._is_filled, self._used = features, [False] * (augmentations + 1), augmentations
         self._train = BatchSource(plan, lambda rows: features[rows], count, size)
         self._val = BatchSource(plan, lambda rows: features[rows], len(val), size)
 
@@ -128,6 +134,10 @@ class FeaturePipeline:
         if not self._is_filled[_VAL]:
             yield from self._fill(_VAL, self._augmentations * len(examples), self._val_images.ordered(val, val))
 
+    def compute_no_more(self) -> None:
+        """Let later epochs use the augmentations that are computed already; at least one must be."""
+        self._used = sum(self._is_filled[:-1])
+
     def epoch(self, number: int) -> tf.data.Dataset:
         """Batches of one epoch, for which nothing is missing; inputs are features."""
         examples, entries = self._plan.epoch_examples, _order(self._plan, self._config, number)
@@ -139,7 +149,7 @@ class FeaturePipeline:
         return self._val.ordered(start + np.arange(len(val)), val).map(lambda features, *_: features)
 
     def _augmentation(self, number: int) -> int:
-        return number % self._augmentations
+        return number % self._used
 
     def _fill(self, part: int, start: int, images: tf.data.Dataset) -> Iterator[int]:
         """Compute the features of one augmentation, or of the validation split."""
@@ -168,24 +178,42 @@ def build_pipeline(classifier: Classifier, plan: Plan, config: TrainConfig, unfr
     """
     network = classifier.network
     first = network.first_trained_stage(unfreeze)
-    if not caches_features(classifier, config, first):
+    if not _is_worth_caching(classifier, config, first):
         return ImagePipeline(classifier, plan, config)
-    wanted = config.fit.cached_augmentations
-    augmentations = min(wanted, _augmentations_that_fit(classifier.stages(1, first), plan, config))
+    wanted, augmentations = config.fit.cached_augmentations, cached_augmentations(classifier, plan, config, first)
+    if augmentations < wanted:
+        consequence = f"{augmentations} augmentations of each image repeat" if augmentations else "they run every time"
+        _log.info(
+            "features of frozen layers would need more room than --feature-cache-gb or the disk of %s have: %s",
+            config.data.cache,
+            consequence,
+        )
     if not augmentations:
-        _log.info("too little disk space for features in %s: frozen layers run in every epoch", config.data.cache)
         return ImagePipeline(classifier, plan, config)
     return FeaturePipeline(classifier, plan, config, first, augmentations)
 
 
-def caches_features(classifier: Classifier, config: TrainConfig, first: int) -> bool:
-    """Whether features of frozen stages are cached, if there is room, when stages from `first` on are trained."""
+def cached_augmentations(classifier: Classifier, plan: Plan, config: TrainConfig, first: int) -> int:
+    """Of how many augmentations of every image the features of frozen stages are cached; 0 if these run in every epoch.
+
+    Args:
+        classifier: the model.
+        plan: what is trained on.
+        config: the configuration.
+        first: number of the first stage that is trained.
+    """
+    if not _is_worth_caching(classifier, config, first):
+        return 0
+    return min(config.fit.cached_augmentations, _augmentations_that_fit(classifier, first, plan, config))
+
+
+def _is_worth_caching(classifier: Classifier, config: TrainConfig, first: int) -> bool:
     return bool(config.fit.cached_augmentations) and saved_share(classifier, first) >= _WORTH_CACHING
 
 
-def _augmentations_that_fit(frozen: keras.Model, plan: Plan, config: TrainConfig) -> int:
+def _augmentations_that_fit(classifier: Classifier, first: int, plan: Plan, config: TrainConfig) -> int:
     """How many augmentations of every image have room on the disk."""
-    image_bytes = int(np.prod(frozen.output_shape[1:])) * tf.as_dtype(frozen.output.dtype).size
+    image_bytes = classifier.width(first - 1) * tf.as_dtype(classifier.features.output.dtype).size
     nearest = next(path for path in (config.data.cache, *config.data.cache.absolute().parents) if path.exists())
     room = min(config.fit.feature_cache_gb * 2**30, _FREE_SHARE * shutil.disk_usage(nearest).free)
     return max(0, int((room / image_bytes - len(plan.indices("val"))) // len(plan.epoch_examples)))

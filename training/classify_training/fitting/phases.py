@@ -21,7 +21,7 @@ class Phase:
         epochs: largest number of epochs.
         learning_rate: peak learning rate.
         needed_gain: share of the validation loss by which the phase before must have lowered it, or else this phase is
-            left out.
+            left out, as it is without validation images.
     """
 
     name: str
@@ -63,7 +63,7 @@ def plan_phases(config: FitConfig, network: Backbone, transfer: Transferability)
         planned = [_fine_tuning("all", config)]
     elif config.unfreeze != AUTO:
         planned = [head, *([_fine_tuning(config.unfreeze, config)] if config.unfreeze != "none" else [])]
-    elif transfer.is_solved:
+    elif transfer.is_solved and head.epochs:
         planned = [head]
     else:
         last = network.stages[-1].name

@@ -26,11 +26,13 @@ class Clock:
         start: when it began, in the seconds of `now`.
         end: when it must have ended; infinity for no limit.
         now: gives seconds.
+        is_all: whether the phase may take all of the time budget that is left.
     """
 
     start: float = 0.0
     end: float = math.inf
     now: Callable[[], float] = time.monotonic
+    is_all: bool = True
 
     def is_over(self) -> bool:
         """Whether the time is used up."""
@@ -77,9 +79,10 @@ def next_step(config: FitConfig, phase: Phase, state: State, has_validation: boo
     advantage over a cosine is that the number of epochs need not be known before.
     """
     if clock.is_over():
+        used = "the time budget was used up" if clock.is_all else "its share of the time budget was used up"
         if not state.epoch:
-            return "the time budget was used up before its first epoch: a longer --time-budget may help"
-        return "the time budget was used up" + _still_falling(state, has_validation, "a longer --time-budget")
+            return f"{used} before its first epoch: a longer --time-budget may help"
+        return used + _still_falling(state, has_validation, "a longer --time-budget")
     has_stalled = has_validation and state.epoch - state.best_epoch >= config.patience
     stalled = f"the validation loss did not fall for {config.patience} epochs"
     reached = f"{_option(phase)} was reached" + _still_falling(state, has_validation, f"more {_option(phase)}")

@@ -11,7 +11,7 @@ import numpy as np
 from classify_serving.contract.model import EMBEDDING_WIDTH
 from classify_training.config import HeadFeatures, OutputInit
 from classify_training.model.backbone import Backbone
-from classify_training.model.stages import backbone_features, stages_as_model
+from classify_training.model.stages import backbone_features, handed_on_width, stages_as_model
 from classify_training.model.vgg16 import VGG16
 
 _OUTPUT_INITS: Final[Mapping[OutputInit, type[keras.initializers.Initializer]]] = {
@@ -48,7 +48,13 @@ class Classifier:
 
     def stages(self, first: int, beyond: int) -> keras.Model:
         """Stages `first` to `beyond` - 1 as a model that shares its layers with this one; see `stages_as_model`."""
-        return stages_as_model(self.network, self.backbone, self.head, self.head_features, first, beyond)
+        # The policy of a model decides whether its loss is scaled, as float16 needs it.
+        with _policy(self.model.dtype_policy.name):
+            return stages_as_model(self.network, self.backbone, self.head, self.head_features, first, beyond)
+
+    def width(self, stage: int) -> int:
+        """Length of the vectors that a stage, from 1, hands on to the next one."""
+        return handed_on_width(self.network, self.backbone, self.head_features, stage)
 
     @property
     def standardisation(self) -> keras.layers.BatchNormalization | None:

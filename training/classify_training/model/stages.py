@@ -29,6 +29,13 @@ def mean_stages(network: Backbone, head_features: HeadFeatures) -> range:
     return range(last if head_features == "last" else last - _EARLIER_STAGES, last)
 
 
+def handed_on_width(network: Backbone, backbone: keras.Model, head_features: HeadFeatures, stage: int) -> int:
+    """Length of the vectors that a stage, from 1, hands on."""
+    ends = _ends(network, backbone)
+    means = (int(ends[number - 1].shape[-1]) for number in mean_stages(network, head_features) if number < stage)
+    return sum(means) + int(np.prod(ends[stage - 1].shape[1:]))
+
+
 def stages_as_model(
     network: Backbone, backbone: keras.Model, head: keras.Model, head_features: HeadFeatures, first: int, beyond: int
 ) -> keras.Model:

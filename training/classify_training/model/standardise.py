@@ -4,7 +4,7 @@ Pretrained weights differ: feature maps of one network have values of hundreds, 
 learning rate that suits the one does nothing or everything to the other.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import keras
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classify_training.data.batches import batches
-from classify_training.model.classifier import Classifier
+from classify_training.model.classifier import Classifier, in_float32
 from classify_training.model.stages import mean_stages
 
 _BATCH: Final = 16
@@ -34,12 +34,14 @@ def scale_convolutions(classifier: Classifier, images: NDArray[np.uint8]) -> Non
         images: uint8 [N,S,S,3] RGB, N >= 1.
     """
     backbone = classifier.backbone
-    layers = [layer for layer in backbone.layers if isinstance(layer, keras.layers.Conv2D)]
-    squares = [keras.ops.mean(keras.ops.square(keras.ops.cast(each.output, "float32")), (1, 2, 3)) for each in layers]
-    model = keras.Model(backbone.inputs, squares)
+    # Before they are scaled, feature maps may have values beyond the range of float16.
+    measured = in_float32(classifier).backbone if backbone.output.dtype == "float16" else backbone
+    outputs = [layer.output for layer in measured.layers if isinstance(layer, keras.layers.Conv2D)]
+    squares = [keras.ops.mean(keras.ops.square(keras.ops.cast(each, "float32")), (1, 2, 3)) for each in outputs]
+    model = keras.Model(measured.inputs, squares)
     found = [model.predict_on_batch(inputs) for inputs in _preprocessed(classifier, images)]
     sizes = np.sqrt(np.concatenate([np.stack(each) for each in found], axis=1).astype(np.float64).mean(axis=1))
-    before = 1.0
+    before, layers = 1.0, [layer for layer in backbone.layers if isinstance(layer, keras.layers.Conv2D)]
     for layer, size in zip(layers, sizes.tolist(), strict=True):
         # A layer that is 0 on all images stays as it is.
         after = size if size > 0 else before
@@ -53,7 +55,9 @@ def _preprocessed(classifier: Classifier, images: NDArray[np.uint8]) -> Iterator
         yield np.asarray(classifier.network.preprocess(batch.astype(np.float32)))
 
 
-def standardise_head(classifier: Classifier, features: NDArray[np.float32]) -> None:
+def standardise_head(
+    classifier: Classifier, means: Mapping[str, NDArray[np.float32]], squares: NDArray[np.float32]
+) -> None:
     """Set the statistics of the layer that standardises the features, if the classifier has one.
 
     All places of the last feature map share the mean and variance of their channel, as in batch normalisation (Ioffe
@@ -61,17 +65,17 @@ def standardise_head(classifier: Classifier, features: NDArray[np.float32]) -> N
 
     Args:
         classifier: the model.
-        features: [N,D'], of training images, N >= 1; the classifier takes the last D of these features.
+        means: name of each of the last stages -> float32 [N,c], mean features of N >= 1 training images.
+        squares: float32 [N,c], means of the squares of the last stage's features.
     """
-    layer, channels = classifier.standardisation, classifier.backbone.output_shape[-1]
+    layer = classifier.standardisation
     if layer is None:
         return
     stages = classifier.network.stages
-    names = [stages[number - 1].output for number in mean_stages(classifier.network, classifier.head_features)]
-    means = sum(classifier.backbone.get_layer(name).output.shape[-1] for name in names)
-    features = features[:, -classifier.features.output_shape[1] :]
-    mapped = features[:, means:].reshape(-1, channels)
-    places = (features.shape[1] - means) // channels
-    mean = np.concatenate([features[:, :means].mean(axis=0), np.tile(mapped.mean(axis=0), places)])
-    variance = np.concatenate([features[:, :means].var(axis=0), np.tile(mapped.var(axis=0), places)])
+    earlier = [means[stages[number - 1].name] for number in mean_stages(classifier.network, classifier.head_features)]
+    mapped = means[stages[-1].name].mean(axis=0, dtype=np.float64)
+    spread = np.maximum(squares.mean(axis=0, dtype=np.float64) - mapped**2, 0)
+    places = int(np.prod(classifier.backbone.output_shape[1:3]))
+    mean = np.concatenate([*(each.mean(axis=0) for each in earlier), np.tile(mapped, places)])
+    variance = np.concatenate([*(each.var(axis=0) for each in earlier), np.tile(spread, places)])
     layer.set_weights([mean, variance + _FLOOR * variance.mean()])

@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.special import softmax
 
 from classify_serving.contract.images import ImageError, decode_thumbnail
-from classify_serving.contract.text import error_reason
+from classify_serving.contract.text import error_reason, printable
 from classify_serving.files import replace_file
 from classify_training.config import AugmentConfig, DataConfig, FitConfig, TrainConfig
 from classify_training.data.plan import Plan
@@ -164,7 +164,9 @@ def _misses(facts: RunFacts) -> tuple[list[_Miss], int]:
                 true=plan.class_names[evaluation.targets[wrong[place]]],
                 predicted=plan.class_names[evaluation.predicted[wrong[place]]],
                 probability=float(probabilities[place].max()),
-                path=str(file.relative_to(plan.dataset.root) if file.is_relative_to(plan.dataset.root) else file),
+                path=printable(
+                    str(file.relative_to(plan.dataset.root) if file.is_relative_to(plan.dataset.root) else file)
+                ),
             )
         )
     return found, len(wrong)
@@ -186,4 +188,4 @@ def _settings(config: TrainConfig) -> Iterator[tuple[str, str, bool]]:
     defaults = {**asdict(DataConfig(dataset=config.data.dataset)), **asdict(AugmentConfig()), **asdict(FitConfig())}
     for part in (config.data, config.augment, config.fit):
         for name, value in asdict(part).items():
-            yield name.replace("_", "-"), str(value), value != defaults[name]
+            yield name.replace("_", "-"), printable(str(value)), value != defaults[name]

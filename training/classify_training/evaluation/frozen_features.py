@@ -1,0 +1,104 @@
+"""What the network computes before it is trained, of some of the training and test images."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from classify_training.data.plan import Plan
+from classify_training.evaluation.evaluate import run_on_examples
+from classify_training.model.classifier import Classifier
+
+MOST_TRAIN: Final = 1500
+MOST_TEST: Final = 1000
+"""Images that are used; more would take longer and say little more."""
+
+_STAGES: Final = 3
+
+Features = NDArray[np.float32]
+Targets = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class FrozenFeatures:
+    """What the network computes before it is trained.
+
+    Attributes:
+        train: int64 [N], training images.
+        test: int64 [T], test images.
+        means: name of each of the last stages -> float32 [N + T,c], its mean features of these images, in this order.
+        squares: float32 [N + T,c], means of the squares of the last stage's features.
+        seconds: for one image.
+    """
+
+    train: NDArray[np.int64]
+    test: NDArray[np.int64]
+    means: Mapping[str, Features]
+    squares: Features
+    seconds: float
+
+
+def compute_features(
+    classifier: Classifier, plan: Plan, batch_size: int, seed: int, quiet: bool = False
+) -> FrozenFeatures:
+    """Run the network, before it is trained, on some training and test images.
+
+    Args:
+        classifier: the model.
+        plan: what is trained on.
+        batch_size: images in one batch.
+        seed: of the choice of images.
+        quiet: whether to show no progress.
+
+    Raises:
+        Interrupted: a signal arrived.
+    """
+    rng = np.random.default_rng(seed)
+    train = choose_in_turns(plan.indices("train"), plan.targets, MOST_TRAIN, rng)
+    test = np.sort(rng.permutation(plan.indices("test"))[:MOST_TEST])
+    network, backbone = classifier.network, classifier.backbone
+    maps = {
+        stage.name: keras.ops.cast(backbone.get_layer(stage.output).output, "float32")
+        for stage in network.stages[-_STAGES:]
+    }
+    *_, last = maps.values()
+    found = [keras.ops.mean(each, axis=(1, 2)) for each in (*maps.values(), keras.ops.square(last))]
+    images = keras.Input(classifier.model.input_shape[1:], dtype="float32")
+    means = keras.Model(backbone.inputs, keras.ops.concatenate(found, axis=1))
+    model = keras.Model(images, means(network.preprocess(images)))
+    chosen = np.concatenate([train, test])
+    # The first batch of each size takes longer, because the model is compiled for it.
+    sizes = chosen[: batch_size + len(chosen) % batch_size]
+    run_on_examples(model, plan, sizes, batch_size, "Preparing the network", quiet)
+    start = time.monotonic()
+    vectors = run_on_examples(model, plan, chosen, batch_size, "Features for the baseline", quiet)
+    seconds = (time.monotonic() - start) / len(chosen)
+    ends = np.cumsum([each.shape[-1] for each in maps.values()])
+    *by_stage, squares = np.split(vectors, ends, axis=1)
+    return FrozenFeatures(train, test, dict(zip(maps, by_stage, strict=True)), squares, seconds)
+
+
+def choose_in_turns(
+    examples: NDArray[np.int64], targets: Targets, most: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Choose up to `most` examples at random, the classes in turns, so that small classes are among them.
+
+    Args:
+        examples: int64 [N].
+        targets: int64, class of each example of the dataset.
+        most: largest number.
+        rng: chooses.
+
+    Returns:
+        int64, ascending.
+    """
+    shuffled = rng.permutation(examples)
+    rounds = np.zeros(len(shuffled), np.int64)
+    for target in np.unique(targets[shuffled]):
+        members = targets[shuffled] == target
+        rounds[members] = np.arange(members.sum())
+    return np.sort(shuffled[np.argsort(rounds, kind="stable")[:most]])
