@@ -42,7 +42,7 @@ from classify_training.run_page.write import RunFacts
 from classify_training.runs import Run, open_run
 
 _SCALING_IMAGES: Final = 64
-_EXPORT_SECONDS: Final = 25.0
+_EXPORT_SECONDS: Final = 15.0
 _FLOAT32_SLOWER: Final = 2.0
 """A network computes half as many images a second in float32 as in bfloat16 (measured on a CPU, docs/benchmarks.md)."""
 

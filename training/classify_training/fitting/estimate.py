@@ -17,8 +17,8 @@ from classify_training.progress import duration_text
 _USUAL_EPOCHS: Final = (6, 20)
 """After so many epochs most phases end by themselves."""
 
-_FEWEST_EPOCHS: Final = 4
-"""All layers learn less in fewer epochs than the head alone learns in the same time."""
+_FEWEST_EPOCHS: Final = 3
+"""In fewer epochs all layers learn hardly more than the head alone (docs/benchmarks.md)."""
 
 _FEWEST_HEAD_EPOCHS: Final = 5
 """In fewer epochs not even the head learns to tell the classes apart."""
