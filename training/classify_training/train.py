@@ -199,6 +199,8 @@ def _about_baseline(baseline: Baseline, evaluation: Evaluation) -> dict[str, Any
     return {
         "train_images": baseline.images,
         "accuracy": baseline.accuracy,
+        "recall": baseline.recall,
+        "best_stage": baseline.best_stage,
         "log_losses": dict(baseline.log_losses),
         "learning_curve": [{"images": images, "accuracy": accuracy} for images, accuracy in baseline.learning_curve],
         "test": asdict(baseline.compare(evaluation)),
