@@ -62,6 +62,11 @@ class DataConfig:
     seed: int = 1
     cache: Path = CACHE
 
+    @property
+    def is_balanced(self) -> bool:
+        """Whether all classes count equally."""
+        return self.balance != "none"
+
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:

@@ -156,7 +156,7 @@ def _prepare(
         some = np.random.default_rng(config.data.seed).permutation(plan.indices("train"))[:_SCALING_IMAGES]
         scale_convolutions(classifier, plan.dataset.pixels(np.sort(some)))
     features = compute_features(classifier, plan, config.fit.batch_size, config.data.seed, config.quiet)
-    baseline = fit_baseline(features, plan, config.data.seed, config.data.balance != "none", config.quiet)
+    baseline = fit_baseline(features, plan, config.data.seed, config.data.is_balanced, config.quiet)
     _log.info(
         "linear baseline on the network before training: accuracy %.1f%% in cross-validation on %d training images",
         100 * baseline.accuracy,
@@ -169,8 +169,7 @@ def _prepare(
             len(plan.class_names),
             **_head_options(config, policy) | {"head_features": "last"},
         )
-    train = len(features.train)
-    standardise_head(classifier, {n: each[:train] for n, each in features.means.items()}, features.squares[:train])
+    standardise_head(classifier, features.train_means, features.squares)
     return classifier, baseline, features.seconds
 
 

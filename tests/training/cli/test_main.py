@@ -206,6 +206,7 @@ def test_a_time_budget_without_time_to_train_is_refused(dataset: Path, tmp_path:
     assert refusal
     assert int(refusal[1]) > 10
     assert not list(tmp_path.glob("m/*"))
+    assert not list(tmp_path.glob("runs/*"))
 
 
 def test_ranges_must_be_in_order(dataset: Path) -> None:

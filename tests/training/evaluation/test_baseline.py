@@ -13,10 +13,11 @@ from support import write_picture
 
 from classify_training.cli.main import main
 from classify_training.config import DataConfig
+from classify_training.data.balance import choose_in_turns
 from classify_training.data.plan import Plan, make_plan
 from classify_training.evaluation.baseline import Comparison, deal_folds, fit_baseline
 from classify_training.evaluation.evaluate import Evaluation
-from classify_training.evaluation.frozen_features import FrozenFeatures, choose_in_turns, compute_features
+from classify_training.evaluation.frozen_features import FrozenFeatures, compute_features
 from classify_training.model.classifier import build_classifier
 
 
@@ -79,7 +80,7 @@ def unequal(tmp_path: Path) -> tuple[Plan, FrozenFeatures]:
     rng = np.random.default_rng(1)
     count = len(train) + len(test)
     means = {name: rng.normal(size=(count, 4)).astype(np.float32) for name in ("block3", "block4", "block5")}
-    return plan, FrozenFeatures(train, test, means, means["block5"] ** 2, 0.01)
+    return plan, FrozenFeatures(train, test, means, means["block5"][: len(train)] ** 2, 0.01)
 
 
 def test_nothing_is_solved_by_always_predicting_the_largest_class(unequal: tuple[Plan, FrozenFeatures]) -> None:

@@ -29,8 +29,7 @@ def prepared(plan: Plan, scale: float = 1.0) -> Classifier:
         kernel.assign(kernel * scale)
     scale_convolutions(classifier, plan.dataset.pixels(plan.indices("train")))
     features = compute_features(classifier, plan, 8, seed=1, quiet=True)
-    train = len(features.train)
-    standardise_head(classifier, {n: each[:train] for n, each in features.means.items()}, features.squares[:train])
+    standardise_head(classifier, features.train_means, features.squares)
     return classifier
 
 

@@ -80,6 +80,34 @@ def balance(classes: Sequence[str], max_ratio: float, oversample: bool, seed: in
     return np.concatenate([np.resize(indices, size) for indices in kept.values()])
 
 
+def choose_in_turns(
+    examples: NDArray[np.int64], targets: NDArray[np.int64], most: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Choose up to `most` examples at random, the classes in turns, so that small classes are among them.
+
+    Args:
+        examples: int64 [N].
+        targets: int64, class of each example of the dataset.
+        most: largest number.
+        rng: chooses.
+
+    Returns:
+        int64: one example of each class, then a second one of each class, and so on.
+    """
+    shuffled = rng.permutation(examples)
+    classes = targets[shuffled]
+    rounds = np.empty(len(shuffled), np.int64)
+    for target in np.unique(classes):
+        members = classes == target
+        rounds[members] = np.arange(members.sum())
+    return shuffled[np.lexsort((classes, rounds))][:most]
+
+
+def image_weights(targets: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
+    """A weight for each image, float32 [N], with which every class has the same share; `targets` are int64 [N]."""
+    return class_weights(np.maximum(np.bincount(targets, minlength=classes), 1))[targets]
+
+
 def class_weights(counts: NDArray[np.int64]) -> NDArray[np.float32]:
     """Weights with which every class has the same share of the loss: n / (C n_c) (King and Zeng, 2001).
 

@@ -18,10 +18,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from classify_training.data.balance import class_weights
+from classify_training.data.balance import image_weights
 from classify_training.data.plan import Plan
 from classify_training.evaluation.evaluate import Evaluation
-from classify_training.evaluation.frozen_features import Features, FrozenFeatures, Targets
+from classify_training.evaluation.frozen_features import Features, FrozenFeatures
 from classify_training.progress import stage
 
 _FOLDS: Final = 3
@@ -33,6 +33,8 @@ _SOLVED: Final = 0.995
 _CHANCE: Final = 0.05
 _LEAST: Final = 1e-7
 _UNKNOWN: Final = -1
+
+Targets = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,8 +155,8 @@ def fit_baseline(features: FrozenFeatures, plan: Plan, seed: int, balanced: bool
     fitting = _Fitting(y, folds, len(plan.class_names), balanced)
     with stage("Fitting the baseline", quiet):
         by_stage = {
-            name: min((fitting.cross_validate(means[:count], c) for c in _STRENGTHS), key=lambda each: each.log_loss)
-            for name, means in features.means.items()
+            name: min((fitting.cross_validate(means, c) for c in _STRENGTHS), key=lambda each: each.log_loss)
+            for name, means in features.train_means.items()
         }
         scores = {c: fitting.cross_validate(x, c) for c in _STRENGTHS}
         best = min(scores, key=lambda c: scores[c].log_loss)
@@ -250,7 +252,7 @@ class _Fitting:
         true = np.log(np.maximum(found[np.arange(count), self.y], _LEAST))
         right = _most_probable(found) == self.y
         counts = np.bincount(self.y, minlength=self.classes)
-        weights = class_weights(np.maximum(counts, 1))[self.y] if self.balanced else np.ones(count)
+        weights = image_weights(self.y, self.classes) if self.balanced else np.ones(count)
         recalls = np.bincount(self.y, right, self.classes)[counts > 0] / counts[counts > 0]
         return _Scores(
             losses=-true * weights / weights.mean(),

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from classify_training.data.balance import choose_in_turns
 from classify_training.data.plan import Plan
 from classify_training.evaluation.evaluate import run_on_examples
 from classify_training.model.classifier import Classifier
@@ -20,7 +21,6 @@ MOST_TEST: Final = 1000
 _STAGES: Final = 3
 
 Features = NDArray[np.float32]
-Targets = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class FrozenFeatures:
         train: int64 [N], training images.
         test: int64 [T], test images.
         means: name of each of the last stages -> float32 [N + T,c], its mean features of these images, in this order.
-        squares: float32 [N + T,c], means of the squares of the last stage's features.
+        squares: float32 [N,c], means of the squares of the last stage's features of the training images.
         seconds: for one image.
     """
 
@@ -40,6 +40,11 @@ class FrozenFeatures:
     means: Mapping[str, Features]
     squares: Features
     seconds: float
+
+    @property
+    def train_means(self) -> dict[str, Features]:
+        """The part of `means` that is of the training images."""
+        return {name: means[: len(self.train)] for name, means in self.means.items()}
 
 
 def compute_features(
@@ -58,7 +63,7 @@ def compute_features(
         Interrupted: a signal arrived.
     """
     rng = np.random.default_rng(seed)
-    train = choose_in_turns(plan.indices("train"), plan.targets, MOST_TRAIN, rng)
+    train = np.sort(choose_in_turns(plan.indices("train"), plan.targets, MOST_TRAIN, rng))
     test = np.sort(rng.permutation(plan.indices("test"))[:MOST_TEST])
     network, backbone = classifier.network, classifier.backbone
     maps = {
@@ -67,9 +72,7 @@ def compute_features(
     }
     *_, last = maps.values()
     found = [keras.ops.mean(each, axis=(1, 2)) for each in (*maps.values(), keras.ops.square(last))]
-    images = keras.Input(classifier.model.input_shape[1:], dtype="float32")
-    means = keras.Model(backbone.inputs, keras.ops.concatenate(found, axis=1))
-    model = keras.Model(images, means(network.preprocess(images)))
+    model = classifier.on_images(keras.Model(backbone.inputs, keras.ops.concatenate(found, axis=1)))
     chosen = np.concatenate([train, test])
     # The first batch of each size takes longer, because the model is compiled for it.
     sizes = chosen[: batch_size + len(chosen) % batch_size]
@@ -79,26 +82,4 @@ def compute_features(
     seconds = (time.monotonic() - start) / len(chosen)
     ends = np.cumsum([each.shape[-1] for each in maps.values()])
     *by_stage, squares = np.split(vectors, ends, axis=1)
-    return FrozenFeatures(train, test, dict(zip(maps, by_stage, strict=True)), squares, seconds)
-
-
-def choose_in_turns(
-    examples: NDArray[np.int64], targets: Targets, most: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """Choose up to `most` examples at random, the classes in turns, so that small classes are among them.
-
-    Args:
-        examples: int64 [N].
-        targets: int64, class of each example of the dataset.
-        most: largest number.
-        rng: chooses.
-
-    Returns:
-        int64, ascending.
-    """
-    shuffled = rng.permutation(examples)
-    rounds = np.zeros(len(shuffled), np.int64)
-    for target in np.unique(targets[shuffled]):
-        members = targets[shuffled] == target
-        rounds[members] = np.arange(members.sum())
-    return np.sort(shuffled[np.argsort(rounds, kind="stable")[:most]])
+    return FrozenFeatures(train, test, dict(zip(maps, by_stage, strict=True)), squares[: len(train)], seconds)

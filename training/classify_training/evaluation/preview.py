@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from classify_training.config import AugmentConfig
+from classify_training.data.balance import choose_in_turns
 from classify_training.data.plan import Plan
 from classify_training.evaluation.figures import draw_preview
 from classify_training.model.augmentation import Augmentation
@@ -24,14 +25,7 @@ def write_preview(plan: Plan, config: AugmentConfig, images: int, repeats: int, 
     Raises:
         RunError: the file cannot be written.
     """
-    train = plan.indices("train")
-    shuffled = np.random.default_rng(seed).permutation(train)
-    # The first image of each class, then the second of each class, and so on.
-    rank = np.empty(len(shuffled), np.int64)
-    for target in range(len(plan.class_names)):
-        members = plan.targets[shuffled] == target
-        rank[members] = np.arange(members.sum())
-    chosen = shuffled[np.lexsort((plan.targets[shuffled], rank))][:images]
+    chosen = choose_in_turns(plan.indices("train"), plan.targets, images, np.random.default_rng(seed))
     chosen = chosen[np.argsort(plan.targets[chosen], kind="stable")]
     originals = plan.dataset.pixels(chosen)
     augment = Augmentation(config)

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Final
 
-import keras
-
 from classify_serving.exchange.train_embeddings import make_train_embeddings, write_train_embeddings
 from classify_training.data.plan import Plan
 from classify_training.evaluation.evaluate import run_on_examples
@@ -23,8 +21,7 @@ def save_train_embeddings(path: Path, classifier: Classifier, plan: Plan, quiet:
     indices = plan.indices("train")
     if len(indices) < 2:
         return
-    images = keras.Input(classifier.model.input_shape[1:], dtype="float32")
-    model = keras.Model(images, classifier.embedding(classifier.features(classifier.network.preprocess(images))))
+    model = classifier.on_images(lambda preprocessed: classifier.embedding(classifier.features(preprocessed)))
     vectors = run_on_examples(model, plan, indices, _BATCH, "Embedding training images", quiet)
     examples = [plan.dataset.examples[index] for index in indices]
     write_train_embeddings(

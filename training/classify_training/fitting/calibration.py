@@ -30,11 +30,12 @@ def fit_temperature(logits: Logits, targets: Targets, weights: NDArray[np.float3
     """
     if not len(targets):
         return 1.0
+    images, classes = logits.shape
+    counts = images * np.eye(classes)[targets] + 1 / classes
 
     def loss(log_t: float) -> float:
-        scaled = logits.astype(np.float64) / np.exp(log_t)
-        unknown = -float(np.average(log_softmax(scaled, axis=1).mean(axis=1), weights=weights))
-        return len(targets) * negative_log_likelihood(scaled, targets, weights) + unknown
+        logs = log_softmax(logits.astype(np.float64) / np.exp(log_t), axis=1)
+        return -float(np.average((counts * logs).sum(axis=1), weights=weights))
 
     found = minimize_scalar(
         loss,

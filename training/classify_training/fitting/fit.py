@@ -13,12 +13,12 @@ import tensorflow as tf
 
 from classify_training import interrupts
 from classify_training.config import TrainConfig
-from classify_training.data.balance import class_weights
+from classify_training.data.balance import image_weights
 from classify_training.data.plan import Plan
 from classify_training.errors import FitError
 from classify_training.fitting.calibration import fit_temperature, negative_log_likelihood
 from classify_training.fitting.checkpoint import Checkpoint, Epoch, State
-from classify_training.fitting.input_pipeline import InputPipeline, build_pipeline
+from classify_training.fitting.input_pipeline import build_pipeline
 from classify_training.fitting.phases import Phase, phase_share
 from classify_training.fitting.schedule import Clock, learning_rate, next_step
 from classify_training.model.classifier import Classifier, reseed_dropout, set_trainable
@@ -95,7 +95,7 @@ class _Trainer:
         end: float,
         share: float,
     ) -> None:
-        pipeline: InputPipeline = build_pipeline(classifier, plan, config, phase.unfreeze)
+        pipeline = build_pipeline(classifier, plan, config, phase.unfreeze)
         self._classifier, self._pipeline, self._plan, self._config = classifier, pipeline, plan, config
         self._number, self._phase, self._checkpoint = number, phase, checkpoint
         self._end, self._share, self._clock, self._pass_seconds = end, share, Clock(), 0.0
@@ -108,9 +108,7 @@ class _Trainer:
             jit_compile="auto" if tf.config.list_physical_devices("GPU") else False,
         )
         self._targets = plan.targets[plan.indices("val")]
-        counts = np.bincount(self._targets, minlength=len(plan.class_names))
-        is_balanced = config.data.balance != "none" and len(self._targets) > 0
-        self._weights = class_weights(np.maximum(counts, 1))[self._targets] if is_balanced else None
+        self._weights = image_weights(self._targets, len(plan.class_names)) if config.data.is_balanced else None
 
     def run(self, state: State) -> State:
         """Train to the end of this phase, from a state of this phase or of the one before."""

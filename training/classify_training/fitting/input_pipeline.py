@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
 import keras
@@ -116,7 +116,8 @@ class FeaturePipeline:
         self._images = BatchSource(plan, pixels, count, size, Augmentation(config.augment))
         self._val_images = BatchSource(plan, pixels, len(val), size)
         features = _stored(augmentations * count + len(val), frozen, config)
-        self.features, self._is_filled, self._used = features, [False] * (augmentations + 1), augmentations
+        self.features, self._is_filled = features, [False] * (augmentations + 1)
+        self._used: Sequence[int] = range(augmentations)
         self._train = BatchSource(plan, lambda rows: features[rows], count, size)
         self._val = BatchSource(plan, lambda rows: features[rows], len(val), size)
 
@@ -136,7 +137,7 @@ class FeaturePipeline:
 
     def compute_no_more(self) -> None:
         """Let later epochs use the augmentations that are computed already; at least one must be."""
-        self._used = sum(self._is_filled[:-1])
+        self._used = [augmentation for augmentation in range(self._augmentations) if self._is_filled[augmentation]]
 
     def epoch(self, number: int) -> tf.data.Dataset:
         """Batches of one epoch, for which nothing is missing; inputs are features."""
@@ -149,7 +150,7 @@ class FeaturePipeline:
         return self._val.ordered(start + np.arange(len(val)), val).map(lambda features, *_: features)
 
     def _augmentation(self, number: int) -> int:
-        return number % self._used
+        return self._used[number % len(self._used)]
 
     def _fill(self, part: int, start: int, images: tf.data.Dataset) -> Iterator[int]:
         """Compute the features of one augmentation, or of the validation split."""
@@ -178,9 +179,8 @@ def build_pipeline(classifier: Classifier, plan: Plan, config: TrainConfig, unfr
     """
     network = classifier.network
     first = network.first_trained_stage(unfreeze)
-    if not _is_worth_caching(classifier, config, first):
-        return ImagePipeline(classifier, plan, config)
-    wanted, augmentations = config.fit.cached_augmentations, cached_augmentations(classifier, plan, config, first)
+    wanted = _wanted_augmentations(classifier, config, first)
+    augmentations = cached_augmentations(classifier, plan, config, first)
     if augmentations < wanted:
         consequence = f"{augmentations} augmentations of each image repeat" if augmentations else "they run every time"
         _log.info(
@@ -202,13 +202,13 @@ def cached_augmentations(classifier: Classifier, plan: Plan, config: TrainConfig
         config: the configuration.
         first: number of the first stage that is trained.
     """
-    if not _is_worth_caching(classifier, config, first):
-        return 0
-    return min(config.fit.cached_augmentations, _augmentations_that_fit(classifier, first, plan, config))
+    wanted = _wanted_augmentations(classifier, config, first)
+    return min(wanted, _augmentations_that_fit(classifier, first, plan, config)) if wanted else 0
 
 
-def _is_worth_caching(classifier: Classifier, config: TrainConfig, first: int) -> bool:
-    return bool(config.fit.cached_augmentations) and saved_share(classifier, first) >= _WORTH_CACHING
+def _wanted_augmentations(classifier: Classifier, config: TrainConfig, first: int) -> int:
+    """How many augmentations are cached if there is room; 0 if that saves too little."""
+    return config.fit.cached_augmentations if saved_share(classifier, first) >= _WORTH_CACHING else 0
 
 
 def _augmentations_that_fit(classifier: Classifier, first: int, plan: Plan, config: TrainConfig) -> int:

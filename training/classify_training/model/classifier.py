@@ -1,9 +1,9 @@
 """The model that is trained: a backbone and a classification head."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import keras
 import numpy as np
@@ -45,6 +45,11 @@ class Classifier:
     def embedding(self) -> keras.Model:
         """Features, [N,D] -> float32 [N,512], the layer before dropout and logits."""
         return keras.Model(self.head.inputs, self.head.get_layer("embedding").output)
+
+    def on_images(self, of_preprocessed: Callable[[Any], Any]) -> keras.Model:
+        """What is computed from preprocessed images as a model of images, float32 [N,S,S,3] RGB in 0-255."""
+        images = keras.Input(self.model.input_shape[1:], dtype="float32")
+        return keras.Model(images, of_preprocessed(self.network.preprocess(images)))
 
     def stages(self, first: int, beyond: int) -> keras.Model:
         """Stages `first` to `beyond` - 1 as a model that shares its layers with this one; see `stages_as_model`."""

@@ -36,18 +36,22 @@ def scale_convolutions(classifier: Classifier, images: NDArray[np.uint8]) -> Non
     backbone = classifier.backbone
     # Before they are scaled, feature maps may have values beyond the range of float16.
     measured = in_float32(classifier).backbone if backbone.output.dtype == "float16" else backbone
-    outputs = [layer.output for layer in measured.layers if isinstance(layer, keras.layers.Conv2D)]
-    squares = [keras.ops.mean(keras.ops.square(keras.ops.cast(each, "float32")), (1, 2, 3)) for each in outputs]
+    outputs = [keras.ops.cast(layer.output, "float32") for layer in _convolutions(measured)]
+    squares = [keras.ops.mean(keras.ops.square(each), (1, 2, 3)) for each in outputs]
     model = keras.Model(measured.inputs, squares)
     found = [model.predict_on_batch(inputs) for inputs in _preprocessed(classifier, images)]
     sizes = np.sqrt(np.concatenate([np.stack(each) for each in found], axis=1).astype(np.float64).mean(axis=1))
-    before, layers = 1.0, [layer for layer in backbone.layers if isinstance(layer, keras.layers.Conv2D)]
-    for layer, size in zip(layers, sizes.tolist(), strict=True):
+    before = 1.0
+    for layer, size in zip(_convolutions(backbone), sizes.tolist(), strict=True):
         # A layer that is 0 on all images stays as it is.
         after = size if size > 0 else before
         kernel, bias = layer.get_weights()
         layer.set_weights([kernel * (before / after), bias / after])
         before = after
+
+
+def _convolutions(backbone: keras.Model) -> list[keras.layers.Conv2D]:
+    return [layer for layer in backbone.layers if isinstance(layer, keras.layers.Conv2D)]
 
 
 def _preprocessed(classifier: Classifier, images: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
