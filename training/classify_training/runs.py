@@ -1,6 +1,7 @@
 """Folders of runs, `runs/<UTC time>-<name>/`: files about a training, and the checkpoint to resume it from."""
 
 import glob
+import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -36,6 +37,8 @@ _FINGERPRINT: Final = "dataset"
 _PUBLISHING: Final = "publishing.json"
 _PREVIEW_IMAGES: Final = 8
 _PREVIEW_REPEATS: Final = 3
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -203,12 +206,25 @@ def open_run(config: TrainConfig, fingerprint: str) -> Iterator[Run]:
             folder = next((folder for folder in unfinished if _hold(folder, stack)), None)
             _remove_leftovers(config)
             if folder is None:
+                _say_what_is_not_resumed(config)
                 folder = _new_folder(runs, config.output.resolve().name)
                 _hold(folder, stack)
                 (folder / CONFIG).write_bytes(settings_json(config))
                 (folder / _CHECKPOINT).mkdir()
                 (folder / _CHECKPOINT / _FINGERPRINT).write_text(fingerprint)
         yield Run(folder)
+
+
+def _say_what_is_not_resumed(config: TrainConfig) -> None:
+    """Name the newest unfinished run of this model that no process works on, since a user may expect it to go on."""
+    for folder in _folders(config) if config.resume else ():
+        with ExitStack() as stack:
+            if (folder / _CHECKPOINT / _FINGERPRINT).exists() and _hold(folder, stack):
+                _log.info(
+                    "not resumed, because its options or images were others (it can be deleted): %s",
+                    folder,
+                )
+                return
 
 
 def complete_published_run(config: TrainConfig, fingerprint: str) -> Path | None:

@@ -111,18 +111,30 @@ def train(
         run.write_left_out(plan)
         with scope(), interrupts.deferred():
             classifier, baseline, image_seconds = _prepare(classifier, plan, config, policy)
-            time_left = _time_left(plan, config, policy, image_seconds, start)
+            after = _seconds_after(plan, policy, image_seconds)
+            time_left = _time_left(config, after, start)
             transfer = Transferability(baseline.best_stage, baseline.is_solved)
             costs = EpochCosts(classifier, plan, config, image_seconds)
             phases = run.checkpoint.state().planned
             if not phases:
                 planned = plan_phases(config.fit, classifier.network, transfer)
                 phases = affordable(planned, config.fit, costs, time_left)
+                if left_out := [phase.name for phase in planned if phase not in phases]:
+                    _log.info("the time budget has no room for these phases: %s", ", ".join(left_out))
                 with run.removed_on_error():
                     check_budget(phases, config.fit, costs, time_left)
-            for line in estimate(phases, config.fit, costs):
-                _log.info("%s", line)
-            state = fit(classifier, plan, config, run.checkpoint, phases, time_left)
+            if not run.checkpoint.state().history:
+                for line in estimate(phases, config.fit, costs, time.monotonic() - start + after):
+                    _log.info("%s", line)
+            state = fit(
+                classifier,
+                plan,
+                config,
+                run.checkpoint,
+                phases,
+                time_left,
+                lambda phase: costs.first_epochs(phase.unfreeze),
+            )
         seconds = {"epochs": sum(epoch.seconds for epoch in state.history), "fit": time.monotonic() - start}
         with interrupts.deferred():
             run.write_history(state.history)
@@ -173,13 +185,15 @@ def _prepare(
     return classifier, baseline, features.seconds
 
 
-def _time_left(plan: Plan, config: TrainConfig, policy: str, image_seconds: float, start: float) -> float:
-    """Seconds that the fit may take; what comes after it is done once for each image, in float32, and then exported."""
-    if not config.fit.time_budget:
-        return math.inf
+def _seconds_after(plan: Plan, policy: str, image_seconds: float) -> float:
+    """Seconds of what comes after the fit: it is done once for each image, in float32, and then exported."""
     slower = 1.0 if policy == "float32" else _FLOAT32_SLOWER
-    after = slower * image_seconds * len(plan.targets) + _EXPORT_SECONDS
-    return start + config.fit.time_budget - after - time.monotonic()
+    return slower * image_seconds * len(plan.targets) + _EXPORT_SECONDS
+
+
+def _time_left(config: TrainConfig, after: float, start: float) -> float:
+    """Seconds that the fit may take, with `after` seconds for what comes after it."""
+    return start + config.fit.time_budget - after - time.monotonic() if config.fit.time_budget else math.inf
 
 
 def _about(policy: str, state: State, seconds: Mapping[str, float]) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def test_a_model_below_the_baseline_is_told_about(dataset: Path, tmp_path: Path,
     metrics = json.loads((run / "metrics.json").read_text())
     test = metrics["baseline"]["test"]
     assert test["model"] == metrics["correct"]
-    assert ("worse than logistic regression" in result.stderr) == (test["model"] < test["baseline"])
+    assert ("The linear baseline, a simple classifier" in result.stderr) == (test["model"] < test["baseline"])
     assert (
         f"Linear baseline on the network before training: {test['baseline'] / test['images']:.1%} of" in result.stdout
     )

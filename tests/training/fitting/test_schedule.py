@@ -32,7 +32,7 @@ class Steps:
 
     def run(self, losses: Callable[[int], float], has_validation: bool = True) -> tuple[list[float], str]:
         """Rates in the middle of each epoch, and the reason; `losses` gives the loss after an epoch, from 1."""
-        state, rates = State(best_loss=9.0 if has_validation else None), []
+        state, rates = State(best_loss=9.0, start_loss=9.0) if has_validation else State(), []
         while not isinstance(following := next_step(self.config, self.phase, state, has_validation, self.clock), str):
             rates.append(learning_rate(self.config, self.phase, following, 0.5))
             self.seconds += self.epoch_seconds
@@ -63,6 +63,9 @@ def test_the_largest_number_of_epochs_is_kept_and_said() -> None:
     rates, reason = Steps(epochs=8).run(lambda epoch: 5 - 0.1 * epoch)
     assert rates == pytest.approx([0.5, 1, 1, 1, 1, 1, 0.75, 0.25])
     assert "still falling: more --epochs" in reason
+    # No epoch was better than the start: nothing is falling.
+    _, reason = Steps(epochs=1).run(lambda epoch: 9.5)
+    assert reason == "--epochs was reached"
 
 
 @given(st.floats(0, 200), st.floats(0.5, 30), st.integers(1, 6), st.integers(1, 40), st.booleans())

@@ -88,22 +88,24 @@ def test_warnings_come_first_and_say_what_to_do(facts: RunFacts, tmp_path: Path)
     is_warning = [remark.is_warning for remark in facts.remarks]
     assert is_warning == sorted(is_warning, reverse=True)
     texts = {topic: [r.text for r in facts.remarks if r.topic == topic] for topic in {r.topic for r in facts.remarks}}
-    assert any("worse than logistic regression" in text and "--unfreeze" in text for text in texts["baseline"])
+    assert any("is better: it is right on" in text and "--unfreeze" in text for text in texts["baseline"])
     assert "--weights imagenet" in texts["weights"][0]
-    assert "Training ended: all layers after 0 epochs, because --epochs was reached" in texts["end"][0]
+    assert "Training could go on: all layers after 0 epochs, because --epochs was reached" in texts["end"][0]
     assert texts["end"][1] == "Training ended: head after 1 epoch (the validation loss did not fall for 4 epochs)"
     assert "cannot be told apart" in texts["interval"][0]
     assert "black (2), grey (1)" in texts["classes"][0]
     assert re.search(r"right on [\d.]+% when fitted to \d+ images", texts["data"][0])
     text = page_of(facts, tmp_path).text
-    assert text.index("worse than logistic regression") < text.index("Linear baseline on the network before training")
+    assert text.index("a simple classifier on the network before training, is better") < text.index(
+        "Linear baseline on the network before training"
+    )
 
 
 def test_every_miss_is_shown_and_every_setting(facts: RunFacts, tmp_path: Path) -> None:
     page = page_of(facts, tmp_path)
     wrong = int((facts.evaluation.predicted != facts.evaluation.targets).sum())
     assert len(page.sources) == wrong
-    assert f"{wrong} of {wrong}, those first" in page.text
+    assert f"{wrong} of {wrong}, the surest first" in page.text
     assert "time-budget" in page.text
     assert "min-images" in page.text
 

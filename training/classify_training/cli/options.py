@@ -158,7 +158,8 @@ _FIT_OPTIONS: Final = [
         default="0",
         show_default="none",
         metavar="TIME",
-        help="Time that the whole training may take, such as 90s, 10m or 2h; it stops in time with the best it has.",
+        help="Time that the whole training may take, such as 90s, 10m or 2h; it stops in time with the best it has."
+        " 0 for no limit.",
     ),
     option("--batch-size", type=click.IntRange(1), default=_FIT.batch_size, help="Images in one training step."),
     option(

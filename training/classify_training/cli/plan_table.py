@@ -45,6 +45,10 @@ def _remarks(plan: Plan, config: DataConfig) -> Iterator[str]:
             f"merged into {plan.merges[small[0]]}, with fewer than {min_images} training images each: {names}"
             f" (--min-images {smallest} keeps them)"
         )
+    kept = [label for label, count in counts.items() if 0 < count < min_images and label not in plan.merges]
+    if kept and max(counts.values()) >= min_images and config.others not in plan.class_names:
+        names = ", ".join(f"{label} ({counts[label]})" for label in kept)
+        yield f"fewer than {min_images} training images, but not merged, because there is no other small class: {names}"
     if few := plan.few_test_images():
         yield f"few test images, so that the recall of these classes will mean little: {few}"
     for label, count in counts.items():

@@ -55,9 +55,13 @@ class Plan:
         return dict(counts)
 
     def few_test_images(self) -> str:
-        """Name the classes with so few test images that their recall means little, with counts; empty if none has."""
-        tested = self.class_counts(self.indices("test"))
-        return ", ".join(f"{name} ({count})" for name, count in tested.items() if 0 < count < _FEW_TEST_IMAGES)
+        """Name the classes with so few test images that their recall means little, with counts; empty if none has.
+
+        It is also empty if there are no test images at all.
+        """
+        test = self.indices("test")
+        few = [(name, count) for name, count in self.class_counts(test).items() if count < _FEW_TEST_IMAGES]
+        return ", ".join(f"{name} ({count})" for name, count in few) if len(test) else ""
 
     def class_counts(self, examples: NDArray[np.int64]) -> dict[str, int]:
         """Number of each class among some examples, int64 [K], repetitions counted."""

@@ -46,7 +46,7 @@ def make_remarks(
         state: the final state of the fit.
     """
     found = [
-        *_about_baseline(baseline, evaluation),
+        *_about_baseline(config, baseline, evaluation),
         *_about_weights(plan, config, evaluation),
         *_about_end(state),
         *_about_data(plan, baseline),
@@ -60,7 +60,7 @@ def is_wide(low: float, high: float) -> bool:
     return high - low > _WIDE_INTERVAL
 
 
-def _about_baseline(baseline: Baseline, evaluation: Evaluation) -> Iterator[Remark]:
+def _about_baseline(config: TrainConfig, baseline: Baseline, evaluation: Evaluation) -> Iterator[Remark]:
     compared = baseline.compare(evaluation)
     if not compared.images:
         return
@@ -71,12 +71,13 @@ def _about_baseline(baseline: Baseline, evaluation: Evaluation) -> Iterator[Rema
         f" this model: {own}",
     )
     if compared.is_below:
-        chance = f", though so small a difference on {compared.images} images may be chance"
+        chance = f"; with {compared.images} images this may be chance" if compared.may_be_chance else ""
+        longer = "a longer --time-budget" if config.fit.time_budget else "more --patience"
         yield Remark(
             topic="baseline",
-            text="this model is worse than logistic regression on the features of the network before training, of which"
-            f" those of {baseline.best_stage} predict best{chance if compared.may_be_chance else ''}: train longer"
-            " (--time-budget, --patience), deeper (--unfreeze), or at another --learning-rate",
+            text="The linear baseline, a simple classifier on the network before training, is better: it is right on"
+            f" {compared.baseline} test images, this model on {compared.model}{chance}."
+            f" Try {longer}, --unfreeze all, or another --learning-rate",
             is_warning=True,
         )
 
@@ -100,7 +101,7 @@ def _about_end(state: State) -> Iterator[Remark]:
         epochs = sum(epoch.phase == phase.name for epoch in state.history)
         after = f"{phase.name} after {epochs} epoch{'s'[: epochs != 1]}"
         if "may help" in reason:
-            yield Remark(topic="end", text=f"Training ended: {after}, because {reason}", is_warning=True)
+            yield Remark(topic="end", text=f"Training could go on: {after}, because {reason}", is_warning=True)
         else:
             stopped.append(f"{after} ({reason})")
     if stopped:
@@ -118,7 +119,7 @@ def _about_data(plan: Plan, baseline: Baseline) -> Iterator[Remark]:
     if images > baseline.images:
         answer = f"these are a sample; the dataset has {images:,} training images"
     elif gain > noise:
-        answer = f"twice as many images may bring about {100 * gain:.1f} percentage points more"
+        answer = f"twice as many images may add {100 * gain:.1f} percentage points"
     else:
         answer = "more images of the same kind would hardly help it"
     yield Remark(
@@ -135,7 +136,7 @@ def _about_test(plan: Plan, evaluation: Evaluation) -> Iterator[Remark]:
     if is_wide(low, high):
         yield Remark(
             topic="interval",
-            text=f"With {len(evaluation.targets)} test images the accuracy lies anywhere between {low:.0%} and"
+            text=f"With {len(evaluation.targets)} test images the accuracy probably lies between {low:.0%} and"
             f" {high:.0%}: trainings that differ by less cannot be told apart without more test images",
             is_detail=True,
         )

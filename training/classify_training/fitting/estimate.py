@@ -23,6 +23,12 @@ _FEWEST_EPOCHS: Final = 3
 _FEWEST_HEAD_EPOCHS: Final = 5
 """In fewer epochs not even the head learns to tell the classes apart."""
 
+_START_SECONDS: Final = 3.0
+"""In which TensorFlow prepares the model of a phase (2 to 4 s on two cores)."""
+
+_MARGIN: Final = 1.2
+"""The least time budget that is named has so much more than what is expected: no machine is always equally fast."""
+
 
 @dataclass(frozen=True)
 class EpochCosts:
@@ -47,13 +53,18 @@ class EpochCosts:
         return len(self.plan.epoch_examples) * image
 
     def caching(self, unfreeze: str) -> float:
-        """Seconds in which the features of all cached augmentations are computed."""
-        return self._augmentations(unfreeze) * self._pass()
+        """Seconds before the first epoch, and in which the features of all cached augmentations are computed."""
+        return _START_SECONDS + self._augmentations(unfreeze) * self._pass()
 
     def first_epochs(self, unfreeze: str) -> float:
         """Seconds of the fewest epochs in which a phase learns something, with the features that they need."""
         epochs = _FEWEST_HEAD_EPOCHS if unfreeze == "none" else _FEWEST_EPOCHS
-        return epochs * self.epoch(unfreeze) + (self._pass() if self._augmentations(unfreeze) else 0.0)
+        cached = self._pass() if self._augmentations(unfreeze) else 0.0
+        return _START_SECONDS + cached + epochs * self.epoch(unfreeze)
+
+    def one_epoch(self, unfreeze: str) -> float:
+        """Seconds of a phase of a single epoch."""
+        return _START_SECONDS + self.epoch(unfreeze)
 
     def _pass(self) -> float:
         return len(self.plan.epoch_examples) * self.image_seconds
@@ -97,27 +108,29 @@ def check_budget(phases: Sequence[Phase], config: FitConfig, costs: EpochCosts, 
     if not phases:
         return
     unfreeze = phases[0].unfreeze
-    needed = costs.first_epochs(unfreeze) if unfreeze == "none" else costs.epoch(unfreeze)
+    needed = costs.first_epochs(unfreeze) if unfreeze == "none" else costs.one_epoch(unfreeze)
     if time_left < needed:
-        least = 10 * math.ceil((config.time_budget - time_left + needed) / 10)
+        least = 10 * math.ceil(_MARGIN * (config.time_budget - time_left + needed) / 10)
         raise TimeBudgetError(
             f"--time-budget {config.time_budget:.0f}s is too short: for these images, training, evaluation and export"
             f" take at least {least} s on this machine: give more, or make --image-size smaller"
         )
 
 
-def estimate(phases: Sequence[Phase], config: FitConfig, costs: EpochCosts) -> Iterator[str]:
-    """Yield lines that say how long an epoch of each phase, and all of them, will take.
+def estimate(phases: Sequence[Phase], config: FitConfig, costs: EpochCosts, around: float) -> Iterator[str]:
+    """Yield lines that say how long an epoch of each phase, and the whole training, will take.
 
     Args:
         phases: what will be trained.
         config: the options.
         costs: how long epochs take.
+        around: seconds that everything before and after these phases takes.
     """
-    parts, least, most = [], 0.0, 0.0
+    parts, least, most = [], around, around
     for phase in phases:
         epoch, caching = costs.epoch(phase.unfreeze), costs.caching(phase.unfreeze)
-        parts.append(f"{duration_text(epoch)} for an epoch of the phase {phase.name}")
+        shown = duration_text(epoch) if epoch >= 1 else "less than 1 s"
+        parts.append(f"{shown} for an epoch of the phase {phase.name}")
         fewest, usual = (min(phase.epochs, count) for count in _USUAL_EPOCHS)
         least += 0.0 if phase.needed_gain else caching + fewest * epoch
         most += caching + usual * epoch
@@ -128,4 +141,5 @@ def estimate(phases: Sequence[Phase], config: FitConfig, costs: EpochCosts) -> I
     if budget and budget < most:
         yield f"estimated time: {duration_text(budget)} in all, which is the --time-budget"
     else:
-        yield f"estimated time: usually {duration_text(least)} to {duration_text(most)} in all; --time-budget limits it"
+        span = " to ".join(dict.fromkeys((duration_text(least), duration_text(most))))
+        yield f"estimated time: usually {span} in all; --time-budget limits it"

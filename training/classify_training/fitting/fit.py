@@ -20,7 +20,7 @@ from classify_training.fitting.calibration import fit_temperature, negative_log_
 from classify_training.fitting.checkpoint import Checkpoint, Epoch, State
 from classify_training.fitting.input_pipeline import build_pipeline
 from classify_training.fitting.phases import Phase, phase_share
-from classify_training.fitting.schedule import Clock, learning_rate, next_step
+from classify_training.fitting.schedule import Clock, TimeLimit, learning_rate, next_step
 from classify_training.model.classifier import Classifier, reseed_dropout, set_trainable
 from classify_training.progress import add_images, progress_bar, track
 
@@ -34,6 +34,7 @@ def fit(
     checkpoint: Checkpoint,
     planned: Sequence[Phase],
     time_left: float = math.inf,
+    least_seconds: Callable[[Phase], float] = lambda phase: 0.0,
 ) -> State:
     """Train the classifier in place, starting from the checkpoint if there is one.
 
@@ -49,6 +50,7 @@ def fit(
         checkpoint: where progress is stored.
         planned: the phases; a training that is resumed keeps those that it began with.
         time_left: seconds that this may take.
+        least_seconds: in which a phase learns something; it may take so many also where its share is smaller.
 
     Returns:
         The final state, with the history of all epochs.
@@ -76,13 +78,13 @@ def fit(
                 else "left out, because there are no validation images to see whether it pays"
             )
             return replace(state, ended=(*state.ended, reason))
-        share = phase_share(number, len(planned))
-        state = _Trainer(classifier, plan, config, number, phase, checkpoint, start + time_left, share).run(state)
+        time_limit = TimeLimit(start + time_left, phase_share(number, len(planned)), least_seconds(phase))
+        state = _Trainer(classifier, plan, config, number, phase, checkpoint, time_limit).run(state)
     return state
 
 
 class _Trainer:
-    """One phase of a training, which may take a share of the time until `end`."""
+    """One phase of a training."""
 
     def __init__(
         self,
@@ -92,13 +94,12 @@ class _Trainer:
         number: int,
         phase: Phase,
         checkpoint: Checkpoint,
-        end: float,
-        share: float,
+        time_limit: TimeLimit,
     ) -> None:
         pipeline = build_pipeline(classifier, plan, config, phase.unfreeze)
         self._classifier, self._pipeline, self._plan, self._config = classifier, pipeline, plan, config
         self._number, self._phase, self._checkpoint = number, phase, checkpoint
-        self._end, self._share, self._clock, self._pass_seconds = end, share, Clock(), 0.0
+        self._time_limit, self._clock, self._pass_seconds = time_limit, Clock(), 0.0
         self._steps = -(-len(plan.epoch_examples) // config.fit.batch_size)
         pipeline.model.compile(
             keras.optimizers.Adam(phase.learning_rate),
@@ -114,8 +115,7 @@ class _Trainer:
         """Train to the end of this phase, from a state of this phase or of the one before."""
         state = self._begin(state)
         # From here on, because features that are computed at the start would leave no time to a short phase.
-        now = time.monotonic()
-        self._clock = Clock(now, now + self._share * (self._end - now), is_all=self._share == 1)
+        self._clock = self._time_limit.clock()
         while not isinstance(following := self._next_step(state), str):
             if following.decay != state.decay and len(self._targets):
                 self._checkpoint.restore_best(state, self._pipeline.model)

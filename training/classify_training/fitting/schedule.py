@@ -16,6 +16,7 @@ _SHORTEST_DECAY: Final = 2
 _LOW_SHARE: Final = 0.1
 _DECAY_TIME: Final = 0.4
 _EPOCHS_WITHOUT_VALIDATION: Final = 15
+_NOTICEABLE_FALL: Final = 0.005
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,27 @@ class Clock:
             return 1.0
         left = (self.end - self.now()) / (self.end - self.start)
         return min(1.0, max(0.0, left) / _DECAY_TIME)
+
+
+@dataclass(frozen=True)
+class TimeLimit:
+    """What a phase may take of the time that is left.
+
+    Attributes:
+        end: when the whole fit must have ended, by `time.monotonic`; infinity for no limit.
+        share: largest share of the time left, 0-1.
+        least: seconds that it may take also where its share is smaller.
+    """
+
+    end: float
+    share: float
+    least: float
+
+    def clock(self) -> Clock:
+        """The time of a phase that begins now."""
+        now = time.monotonic()
+        seconds = max(self.share * (self.end - now), self.least)
+        return Clock(now, min(now + seconds, self.end), is_all=self.share == 1)
 
 
 def learning_rate(config: FitConfig, phase: Phase, state: State, place: float) -> float:
@@ -107,7 +129,10 @@ def next_step(config: FitConfig, phase: Phase, state: State, has_validation: boo
 
 
 def _still_falling(state: State, has_validation: bool, remedy: str) -> str:
-    is_falling = has_validation and state.epoch - state.best_epoch <= 1
+    # If no epoch was better than the start, or hardly, nothing is falling.
+    start, best = state.start_loss or 0.0, state.best_loss or 0.0
+    is_better = state.best_epoch > 0 and best < (1 - _NOTICEABLE_FALL) * start
+    is_falling = has_validation and is_better and state.epoch - state.best_epoch <= 1
     return f" while the validation loss was still falling: {remedy} may help" if is_falling else ""
 
 

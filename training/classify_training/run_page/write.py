@@ -188,4 +188,13 @@ def _settings(config: TrainConfig) -> Iterator[tuple[str, str, bool]]:
     defaults = {**asdict(DataConfig(dataset=config.data.dataset)), **asdict(AugmentConfig()), **asdict(FitConfig())}
     for part in (config.data, config.augment, config.fit):
         for name, value in asdict(part).items():
-            yield name.replace("_", "-"), printable(str(value)), value != defaults[name]
+            yield name.replace("_", "-"), _setting(name, value), value != defaults[name]
+
+
+def _setting(name: str, value: object) -> str:
+    """An option's value as a person reads it."""
+    if name == "time_budget":
+        return f"{value:g} s" if value else "none"
+    if name == "learning_rate" and not value:
+        return "auto"
+    return printable(str(value)) if value not in ({}, None) else "none"
