@@ -77,7 +77,8 @@ def test_inspect_shows_what_would_be_trained_on(dataset: Path) -> None:
     assert cells["total"] == ["26", "0", "0", "0", "0", "4", "classes", "16", "5", "5", "16"]
     assert result.stderr.splitlines() == [
         "merged into others, with fewer than 4 training images each: x (2), y (2) (--min-images 2 keeps them)",
-        "few test images, so that the recall of these classes will mean little: black (2), grey (1), others (0), white (2)",
+        "few test images, so that the recall of these classes will mean little: black (2), grey (1), others (0),"
+        " white (2)",
     ]
 
 
