@@ -12,7 +12,7 @@ PARTS := --editable ./serving[embedded] --editable ./training --editable ./clien
 PYPROJECTS := serving/pyproject.toml training/pyproject.toml client/pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage fuzz test-containers lint layers hooks format train-export install wire bench bench-train bench-mistakes bench-serve bench-client bench-interruptions clean
+.PHONY: help demo test coverage fuzz test-containers lint layers hooks format train-export install wire bench bench-train bench-mistakes bench-audit bench-serve bench-client bench-interruptions clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 16
@@ -64,6 +64,9 @@ bench: $(VENV)/.installed  ## measure the client's start
 
 bench-train: $(VENV)/.installed  ## compare recipes, balancing and erasing on DATA= from WEIGHTS=
 	$(BIN)/python bench/training.py "$(DATA)" --weights "$(WEIGHTS)" $(ARGS)
+
+bench-audit: $(VENV)/.developing  ## how many wrong labels an audit finds: ARGS="DATASET --weights PATH"
+	$(BIN)/python bench/audits.py $(ARGS)
 
 bench-mistakes: $(VENV)/.installed  ## how many wrong labels the review finds, and what fixing them gains
 	$(BIN)/python bench/mistakes.py $(ARGS)

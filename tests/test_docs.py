@@ -9,6 +9,7 @@ import pytest
 
 from classify_client.cli.compare import compare_command
 from classify_client.cli.main import main as client
+from classify_client.cli.review import review_command
 from classify_serving.cli import main as serve
 from classify_training.cli.main import main as train
 
@@ -16,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 COMMANDS: dict[str, click.Command] = {
     "classify-client": client,
     "classify-client compare": compare_command,
+    "classify-client review": review_command,
     "classify-serve": serve,
     **{f"classify-train {name}": command for name, command in train.commands.items()},
 }

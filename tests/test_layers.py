@@ -36,7 +36,7 @@ LAYERS: Final = {
         "cli",
         "train",
         "runs",
-        "run_page",
+        "run_page audit",
         "export evaluation",
         "fitting",
         "model",
@@ -50,7 +50,8 @@ LAYERS: Final = {
         "__init__",
         "__main__",
         "cli",
-        "server exchange",
+        "server review_page",
+        "exchange",
         "contract files renamed_option tensorflow_import",
     ),
 }

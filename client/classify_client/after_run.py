@@ -179,8 +179,8 @@ class _Analysis:
     def open_misses(self) -> None:
         """Open each miss once: hash, thumbnail, embedding, nearest training image, heat map."""
         # Late: no answer should wait for the import of modules that only the report needs.
-        from classify_client.report.thumbnails import small, thumbnail
         from classify_client.report.view import pictured
+        from classify_serving.review_page.thumbnails import small, thumbnail
 
         misses, context = self.results.misses, self._context
         drawn = [item.row.path for item in pictured(self.results)]
@@ -237,14 +237,14 @@ class _Analysis:
 
         context, results = self._context, self.results
         evidence = Evidence(self._digests, context.manifest, self._nearest, context.confirmed)
-        issues = update_review(results, evidence, self._model.train_counts_before)
+        review = update_review(results, evidence, self._model.train_counts_before)
         if self._embeddings is not None:
             self._embeddings.write(context.folder)
         if self._seen and (accuracies := self._seen.summary()):
             results.summary |= accuracies
             write_summary(context.folder, results.summary)
         pictures = Pictures(self._thumbnails, self._heatmaps)
-        write_report(results, issues, pictures, self._comparator.result())
+        write_report(results, review, pictures, self._comparator.result())
 
 
 def _draw_heatmaps(

@@ -17,6 +17,7 @@ from classify_client.cli.options import (
     pipeline_options,
     server_options,
 )
+from classify_client.cli.review import review_command
 from classify_client.errors import ClassifyError, InputError
 from classify_client.terminal.log_handler import log_to_stderr
 from classify_serving.contract.text import terminal_text
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 EXIT_FAILED: Final = 1
 EXIT_INTERRUPTED: Final = 130
 
+_COMMANDS: Final[Mapping[str, click.Command]] = {"compare": compare_command, "review": review_command}
+
 T = TypeVar("T")
 
 
@@ -38,8 +41,8 @@ class _Client(click.Command):
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        if args[:1] == ["compare"]:
-            return compare_command.make_context(f"{info_name} compare", args[1:], parent, **extra)
+        if args and (command := _COMMANDS.get(args[0])):
+            return command.make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
         return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -63,7 +66,8 @@ def main(max_failures: int, fail_under: float | None, as_json: bool, dry_run: bo
     The output folder gets predictions.csv, miss/, report.html, review.csv and summary.json. Running the same command
     again resumes: images that the same model has answered are not sent again.
 
-    classify-client compare BEFORE AFTER compares the results of two runs.
+    classify-client compare BEFORE AFTER compares the results of two runs; classify-client review OUTPUT opens a run's
+    report to decide about its misses.
 
     \b
     Exit codes: 0 all images answered, 1 some failed or --fail-under, 2 wrong usage,

@@ -7,21 +7,9 @@ from typing import Final
 
 from classify_client.results.reader import Item, Results
 from classify_client.results.rows import Row
+from classify_serving.exchange.issue_types import CONFIRMED, CONFUSION, DUPLICATE, OUTLIER, WRONG_LABEL
 from classify_serving.exchange.train_manifest import TrainManifest
 
-CONFUSION: Final = "confusion"
-WRONG_LABEL: Final = "wrong-label"
-DUPLICATE: Final = "duplicate"
-OUTLIER: Final = "outlier"
-CONFIRMED: Final = "confirmed"
-ISSUE_TYPES: Final[Mapping[str, str]] = {
-    WRONG_LABEL: "likely wrong label",
-    DUPLICATE: "same picture under another label",
-    OUTLIER: "outlier: no similar training image",
-    CONFUSION: "confusion",
-    CONFIRMED: "label confirmed",
-}
-"""Issue type -> its name in the report."""
 NOTES: Final[Mapping[str, str]] = {
     WRONG_LABEL: "look at these first",
     DUPLICATE: "one of the two labels is wrong",

@@ -1,7 +1,5 @@
 """From the content of the report to one file of HTML."""
 
-import hashlib
-from base64 import b64encode
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
@@ -9,6 +7,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+
+from classify_serving.review_page.page import page_part, security_policy
 
 
 def percent(share: float, digits: int = 0) -> str:
@@ -40,9 +40,14 @@ def _part(name: str) -> str:
 
 
 def render(view: Mapping[str, Any]) -> str:
-    """The page as one file. All values are escaped, and its content security policy allows only its own script."""
-    script = _part("report.js")
-    digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    # The only text that is not escaped: files of this package, without any value of the run.
-    parts = {"style": Markup(_part("report.css")), "script": Markup(script), "script_hash": digest}
+    """The page as one file. All values are escaped, and its content security policy allows only its own scripts."""
+    script, decide = _part("report.js"), page_part("decide.js")
+    # The only text that is not escaped: files of this project, without any value of the run.
+    parts = {
+        "style": Markup(_part("report.css") + page_part("decide.css")),
+        "script": Markup(script),
+        "decide_script": Markup(decide),
+        "decide_section": Markup(page_part("decide.html")),
+        "policy": Markup(security_policy(script, decide)),
+    }
     return _environment().get_template("report.html.j2").render(**view, **parts)

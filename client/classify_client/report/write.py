@@ -6,8 +6,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from markupsafe import Markup
+
 from classify_client.mistakes.compare import Comparison
-from classify_client.mistakes.issues import ISSUE_TYPES, NOTES, LabelIssue, most_suspicious_first
+from classify_client.mistakes.issues import NOTES, LabelIssue, most_suspicious_first
+from classify_client.mistakes.review import Review
 from classify_client.output_folder import REPORT
 from classify_client.report.html import render
 from classify_client.report.view import (
@@ -21,7 +24,9 @@ from classify_client.report.view import (
     make_groups,
 )
 from classify_client.results.reader import UNCERTAIN_BELOW, Results
+from classify_serving.exchange.issue_types import ISSUE_TYPES
 from classify_serving.files import replacing
+from classify_serving.review_page.page import PageRow, page_data
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Pictures:
 
 def write_report(
     results: Results,
-    issues: Mapping[str, LabelIssue],
+    review: Review,
     pictures: Pictures | None = None,
     comparison: Comparison | None = None,
     limits: Limits = DEFAULT,
@@ -54,13 +59,13 @@ def write_report(
 
     Args:
         results: of the run.
-        issues: the issue of each miss, by path.
+        review: what may be wrong with the misses.
         pictures: thumbnails and heat maps.
         comparison: with the previous model, if there was one.
         limits: of the page.
     """
     page = render(
-        make_view(results, issues, (pictures or Pictures()).within(limits.bytes), comparison or Comparison(), limits)
+        make_view(results, review, (pictures or Pictures()).within(limits.bytes), comparison or Comparison(), limits)
     )
     with replacing(results.folder / REPORT) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")
@@ -68,7 +73,7 @@ def write_report(
 
 def make_view(
     results: Results,
-    issues: Mapping[str, LabelIssue],
+    review: Review,
     pictures: Pictures,
     comparison: Comparison,
     limits: Limits,
@@ -76,9 +81,9 @@ def make_view(
     """All values of the page; arguments as of `write_report`."""
     summary = results.summary
     by_pair = group_misses(results.misses)
-    cards = _cards(results, issues, pictures)
+    cards = _cards(results, review.issues, pictures)
     columns, rows = confusion_rows(results)
-    counts = _issue_counts(issues)
+    counts = _issue_counts(review.issues)
     view = {
         "summary": summary,
         "model": summary["model"],
@@ -102,8 +107,26 @@ def make_view(
         "class_rows": class_table(results),
         "predictions": results.predictions.most_common(),
         "settings": list(_settings(results)),
+        # JSON that cannot end its element.
+        "review_data": Markup(page_data(_page_rows(review, cards, limits), review.labels)),
     }
     return view | {"sections": list(_sections(view))}
+
+
+def _page_rows(review: Review, cards: Mapping[str, Card], limits: Limits) -> Iterator[PageRow]:
+    """The images to decide about; most of what is shown of them, the page has already."""
+    for row in review.rows[: limits.pictures + limits.listed]:
+        card = cards.get(row.path)
+        if card is None or card.issue is None:
+            yield PageRow(row=row)
+            continue
+        yield PageRow(
+            row=row,
+            card=f"miss-{card.rank}",
+            href=card.href,
+            top=card.row.top,
+            same=[path for _, path in card.same if path != row.path],
+        )
 
 
 def _cards(results: Results, issues: Mapping[str, LabelIssue], pictures: Pictures) -> dict[str, Card]:

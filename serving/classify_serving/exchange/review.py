@@ -14,14 +14,12 @@ from typing import Final, Literal
 from classify_serving.contract.text import error_reason
 from classify_serving.exchange.csv_cells import escape_formula, unescape_formula
 from classify_serving.exchange.csv_columns import ColumnsError, read_columns
+from classify_serving.exchange.issue_types import current_issue_type
 from classify_serving.files import replacing
 
 REVIEW: Final = "review.csv"
 CONFIRMED: Final = ".review/confirmed.csv"
 """In a dataset's folder: SHA-256 and label of each image whose label the user has confirmed."""
-
-ISSUE_TYPES: Final = ("wrong-label", "duplicate", "outlier", "confusion", "confirmed")
-"""Values of the column `issue_type`; docs/contract.md explains them."""
 
 Verb = Literal["keep", "relabel", "delete"]
 
@@ -50,7 +48,7 @@ class ReviewRow:
         label: its label: the name of its folder.
         predicted: the predicted class.
         probability: probability of the predicted class, 0-1.
-        issue_type: what may be wrong, one of `ISSUE_TYPES`.
+        issue_type: what may be wrong, one of `issue_types.ISSUE_TYPES`.
         reason: why the image has this issue type, in a few words.
         seen: `true` if the model was trained on this content, `false` if not, empty if unknown.
         proposed: the proposed action; empty if there is no proposal.
@@ -80,7 +78,6 @@ class ReviewRow:
 _COLUMNS: Final = tuple(field.name for field in fields(ReviewRow))
 _REQUIRED: Final = frozenset(("label", "action", "sha256"))
 _OLD_COLUMNS: Final[Mapping[str, str]] = {"issue_type": "kind"}
-_OLD_ISSUE_TYPES: Final[Mapping[str, str]] = {"unlike": "outlier"}
 """Names in reviews of release 0.1."""
 
 
@@ -123,11 +120,6 @@ def read_review(path: Path) -> list[ReviewRow]:
         raise ReviewError(f"cannot read {path}: {error_reason(error)}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise ReviewError(f"{path} is not a review ({error}): save it as CSV in UTF-8") from error
-
-
-def current_issue_type(name: str) -> str:
-    """The current name of an issue type that may have its name of release 0.1."""
-    return _OLD_ISSUE_TYPES.get(name, name)
 
 
 def _row(line: Mapping[str, str]) -> ReviewRow:

@@ -16,12 +16,14 @@ from support import BrightnessModel, make_metadata, write_picture
 
 from classify_client.mistakes.compare import mcnemar
 from classify_client.mistakes.issues import Evidence, find_issues
-from classify_client.report.thumbnails import thumbnail
+from classify_client.mistakes.review import Review
 from classify_client.report.view import Limits, choose_pictures, group_misses
 from classify_client.report.write import Pictures, write_report
 from classify_client.results.calibration import Reliability
 from classify_client.results.reader import Item, read_results
 from classify_client.results.rows import Row
+from classify_serving.exchange.review import ReviewRow
+from classify_serving.review_page.thumbnails import thumbnail
 
 
 class Page(HTMLParser):
@@ -75,7 +77,7 @@ def test_the_report_of_an_interrupted_run_says_so(client: Client) -> None:
     client.run()
     results = read_results(client.output)
     results.summary = {**results.summary, "complete": False}
-    write_report(results, find_issues(results, Evidence()))
+    write_report(results, Review(find_issues(results, Evidence())))
     assert "interrupted after" in Page(client.output / "report.html").text
 
 
@@ -97,9 +99,10 @@ def test_names_in_the_report_are_escaped(tmp_path: Path, name: str) -> None:
         make_item("c", "b", "b", 0.5),
     ]
     results = make_results([*items, Item(Row(path=name, error=name), Path(name))], tmp_path, ("b", name))
-    write_report(results, find_issues(results, Evidence()))
+    row = ReviewRow(path=f"{name}/{name}.png", label=name, predicted="b", issue_type="confusion", sha256="0" * 64)
+    write_report(results, Review(find_issues(results, Evidence()), [row], [name, "b"]))
     page = Page(tmp_path / "report.html")
-    assert page.tags["script"] == 1
+    assert page.tags["script"] == 3
     assert page.tags["img"] == 0
     assert not [attribute for attribute, _ in page.attributes if attribute.startswith("on")]
     escaped = name.encode(errors="backslashreplace").decode()
@@ -123,13 +126,13 @@ def test_pictures_are_divided_among_the_pairs_and_other_misses_are_listed(start:
     pictures = Pictures(
         {item.row.path: thumbnail(BytesIO(item.file.read_bytes())) for item in choose_pictures(groups, limits)}
     )
-    write_report(results, find_issues(results, Evidence()), pictures, limits=limits)
+    write_report(results, Review(find_issues(results, Evidence())), pictures, limits=limits)
     page = Page(client.output / "report.html")
     assert page.tags["img"] == 6
     assert "black/7.png" in page.text
     assert "black/8.png" not in page.text
     assert "1 more: see the results file" in page.text
-    write_report(results, find_issues(results, Evidence()), pictures, limits=Limits(bytes=1))
+    write_report(results, Review(find_issues(results, Evidence())), pictures, limits=Limits(bytes=1))
     assert Page(client.output / "report.html").tags["img"] == 0
 
 

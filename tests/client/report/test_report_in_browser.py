@@ -13,6 +13,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 from support import BrightnessModel, DarkerModel, make_metadata, write_picture
 
 from classify_client.mistakes.issues import Evidence, find_issues
+from classify_client.mistakes.review import Review
 from classify_client.report.write import Pictures, write_report
 
 
@@ -131,7 +132,7 @@ def test_misses_are_sorted_as_chosen_with_the_keyboard(
         make_item("grey/1.png", "grey", "white", 0.45, 0.30),
     ]
     results = make_results(items, tmp_path, ("black", "grey", "white"))
-    write_report(results, find_issues(results, Evidence()))
+    write_report(results, Review(find_issues(results, Evidence())))
     browser.get((tmp_path / "report.html").as_uri())
     select = browser.find_element("id", "pick-sort")
     assert select.get_attribute("value") == "suspicious"
@@ -196,7 +197,7 @@ def test_thousands_of_misses_are_filtered_and_sorted_at_once(browser: Any, tmp_p
     results = make_results(items, tmp_path, tuple(names))
     pixel = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
     pictures = Pictures({item.row.path: pixel for item in items[:480]})
-    write_report(results, find_issues(results, Evidence()), pictures)
+    write_report(results, Review(find_issues(results, Evidence())), pictures)
     browser.get((tmp_path / "report.html").as_uri())
     seconds = browser.execute_script("""
         const select = document.getElementById("pick-sort"), find = document.getElementById("find");

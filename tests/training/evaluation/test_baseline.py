@@ -14,8 +14,9 @@ from support import write_picture
 from classify_training.cli.main import main
 from classify_training.config import DataConfig
 from classify_training.data.balance import choose_in_turns
+from classify_training.data.folds import deal_folds
 from classify_training.data.plan import Plan, make_plan
-from classify_training.evaluation.baseline import Comparison, deal_folds, fit_baseline
+from classify_training.evaluation.baseline import Comparison, fit_baseline
 from classify_training.evaluation.evaluate import Evaluation
 from classify_training.evaluation.frozen_features import FrozenFeatures, compute_features
 from classify_training.model.classifier import build_classifier

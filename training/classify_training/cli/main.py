@@ -1,4 +1,4 @@
-"""classify-train: sample, inspect, preview, train, apply, map."""
+"""classify-train: sample, inspect, preview, audit, train, review, apply, map."""
 
 import time
 from pathlib import Path
@@ -11,6 +11,7 @@ from classify_serving.contract.versions import newest_version
 from classify_training import __version__, interrupts
 from classify_training.cli.aliases import option
 from classify_training.cli.apply import apply
+from classify_training.cli.audit import audit
 from classify_training.cli.defaults import use_config, use_recipe
 from classify_training.cli.group import Group
 from classify_training.cli.log_handler import log_to_stderr
@@ -24,6 +25,7 @@ from classify_training.cli.options import (
     fit_config,
     fit_options,
 )
+from classify_training.cli.review import review
 from classify_training.config import RECIPES, DataConfig, TrainConfig
 
 if TYPE_CHECKING:
@@ -181,6 +183,8 @@ def train(output: Path, runs: Path, resume: bool, if_none: bool, dry_run: bool, 
         fit_and_export(plan, config, on_published=_report, started=started)
 
 
+main.add_command(audit)
+main.add_command(review)
 main.add_command(apply)
 main.add_command(map_command)
 

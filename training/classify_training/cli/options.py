@@ -40,16 +40,47 @@ _DATA: Final = DataConfig(dataset=Path())
 _AUGMENT: Final = AugmentConfig()
 _FIT: Final = FitConfig()
 
+_DATASET: Final = click.argument("dataset", type=FOLDER, is_eager=True, callback=use_dataset)
+_IMAGE_SIZE: Final = option(
+    "--image-size",
+    old="--size",
+    type=click.IntRange(VGG16.minimum_size, 1024),
+    default=_DATA.image_size,
+    help="Width and height in pixels to which images are resized.",
+)
+_RESIZE: Final = option(
+    "--resize", type=click.Choice(RESIZE_MODES), default=_DATA.resize, help="How images are made square."
+)
+_SEED: Final = option(
+    "--seed", type=click.IntRange(0), default=_DATA.seed, help="Seed of splits, weights and random augmentation."
+)
+_CACHE: Final = option(
+    "--cache",
+    type=FOLDER,
+    default=_DATA.cache,
+    callback=writable_folder,
+    help="Folder for decoded images; it can be deleted at any time.",
+)
+_QUIET: Final = option("--quiet", is_flag=True, help="No progress on stderr.")
+_FLIP: Final = option("--flip/--no-flip", default=_AUGMENT.flip, help="Mirror images left to right.")
+_WEIGHTS: Final = option(
+    "--weights",
+    default=_FIT.weights,
+    callback=known_weights,
+    metavar="imagenet|random|PATH",
+    help="Initial weights of VGG16; imagenet downloads them once.",
+)
+_PRECISION: Final = option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default=_FIT.precision,
+    help="Number format of training; auto chooses the fastest for this hardware. The exported model uses float32.",
+)
+
 _DATA_OPTIONS: Final = [
-    click.argument("dataset", type=FOLDER, is_eager=True, callback=use_dataset),
-    option(
-        "--image-size",
-        old="--size",
-        type=click.IntRange(VGG16.minimum_size, 1024),
-        default=_DATA.image_size,
-        help="Width and height in pixels to which images are resized.",
-    ),
-    option("--resize", type=click.Choice(RESIZE_MODES), default=_DATA.resize, help="How images are made square."),
+    _DATASET,
+    _IMAGE_SIZE,
+    _RESIZE,
     option("--val", type=FRACTION, default=_DATA.val, help="Fraction for validation if DATASET has no val folder."),
     option("--test", type=FRACTION, default=_DATA.test, help="Fraction for testing if DATASET has no test folder."),
     option(
@@ -79,21 +110,13 @@ _DATA_OPTIONS: Final = [
         help="oversample repeats images of small classes, weights gives them more weight in the loss.",
     ),
     option("--strict", is_flag=True, help="Refuse a dataset with corrupt files instead of leaving them out."),
-    option(
-        "--seed", type=click.IntRange(0), default=_DATA.seed, help="Seed of splits, weights and random augmentation."
-    ),
-    option(
-        "--cache",
-        type=FOLDER,
-        default=_DATA.cache,
-        callback=writable_folder,
-        help="Folder for decoded images; it can be deleted at any time.",
-    ),
-    option("--quiet", is_flag=True, help="No progress on stderr."),
+    _SEED,
+    _CACHE,
+    _QUIET,
 ]
 
 _AUGMENT_OPTIONS: Final = [
-    option("--flip/--no-flip", default=_AUGMENT.flip, help="Mirror images left to right."),
+    _FLIP,
     option("--shift", type=FRACTION, default=_AUGMENT.shift, help="Largest shift, as a fraction of the side."),
     option("--rotate", type=Real(0, 180), default=_AUGMENT.rotate, help="Largest rotation in degrees."),
     option("--erase", type=Real(0, 1), default=_AUGMENT.erase, help="Probability of erasing a random rectangle."),
@@ -128,13 +151,7 @@ _AUGMENT_OPTIONS: Final = [
 ]
 
 _FIT_OPTIONS: Final = [
-    option(
-        "--weights",
-        default=_FIT.weights,
-        callback=known_weights,
-        metavar="imagenet|random|PATH",
-        help="Initial weights of VGG16; imagenet downloads them once.",
-    ),
+    _WEIGHTS,
     option(
         "--unfreeze",
         type=click.Choice((AUTO, *VGG16.unfreeze_choices)),
@@ -227,13 +244,10 @@ _FIT_OPTIONS: Final = [
         default=_FIT.feature_cache_gb,
         help="Largest size of the cached features on disk, in GiB.",
     ),
-    option(
-        "--precision",
-        type=click.Choice(PRECISIONS),
-        default=_FIT.precision,
-        help="Number format of training; auto chooses the fastest for this hardware. The exported model uses float32.",
-    ),
+    _PRECISION,
 ]
+
+_AUDIT_OPTIONS: Final = [_DATASET, _WEIGHTS, _IMAGE_SIZE, _RESIZE, _FLIP, _PRECISION, _SEED, _CACHE, _QUIET]
 
 
 def data_options(command: F) -> F:
@@ -244,6 +258,11 @@ def data_options(command: F) -> F:
 def augment_options(command: F) -> F:
     """Give a command the options of `AugmentConfig`."""
     return _with(command, _AUGMENT_OPTIONS)
+
+
+def audit_options(command: F) -> F:
+    """Give a command the argument DATASET and those options that matter without a training."""
+    return _with(command, _AUDIT_OPTIONS)
 
 
 def fit_options(command: F) -> F:

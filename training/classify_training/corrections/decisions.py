@@ -7,15 +7,8 @@ from pathlib import Path
 
 from classify_serving.contract.folders import folder_label
 from classify_serving.contract.text import terminal_text
-from classify_serving.exchange.review import (
-    ISSUE_TYPES,
-    Action,
-    ReviewError,
-    ReviewRow,
-    current_issue_type,
-    parse_action,
-    read_review,
-)
+from classify_serving.exchange.issue_types import ISSUE_TYPES, current_issue_type
+from classify_serving.exchange.review import Action, ReviewError, ReviewRow, parse_action, read_review
 from classify_training.errors import CorrectionError
 
 

@@ -143,8 +143,13 @@ def _has_splits(root: Path, folders: Sequence[Path]) -> bool:
     return False
 
 
-def load(config: DataConfig, quiet: bool = False) -> Dataset:
+def load(config: DataConfig, quiet: bool = False, with_leaks: bool = False) -> Dataset:
     """Read every image of a dataset, resized to S x S, and find duplicates and near-duplicates.
+
+    Args:
+        config: what to read.
+        quiet: whether to show no progress.
+        with_leaks: whether to keep near-duplicates that the dataset's own folders put into different splits.
 
     Raises:
         DatasetError: as `scan`; also if no file can be read, or with `strict` if any file cannot be read.
@@ -164,7 +169,7 @@ def load(config: DataConfig, quiet: bool = False) -> Dataset:
     distinct, duplicates, conflicts = drop_duplicates(readable)
     with stage(f"Looking for near-duplicates among {len(distinct):,} images", quiet):
         groups = near_duplicate_groups([e.phash for e in distinct], [e.row for e in distinct], images)
-    clean = drop_leaks(distinct, groups)
+    clean = list(range(len(distinct))) if with_leaks else drop_leaks(distinct, groups)
     return Dataset(
         root=config.dataset,
         examples=tuple(distinct[index] for index in clean),

@@ -5,7 +5,7 @@ more images would help.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from classify_training.data.balance import image_weights
+from classify_training.data.folds import deal_folds
 from classify_training.data.plan import Plan
 from classify_training.evaluation.evaluate import Evaluation
 from classify_training.evaluation.frozen_features import Features, FrozenFeatures
@@ -151,7 +152,7 @@ def fit_baseline(features: FrozenFeatures, plan: Plan, seed: int, balanced: bool
     count, y = len(features.train), plan.targets[features.train]
     together = np.concatenate(list(features.means.values()), axis=1)
     x, new = together[:count], together[count:]
-    folds = deal_folds(y, plan.dataset.groups[features.train], seed)
+    folds = deal_folds(y, plan.dataset.groups[features.train], seed, _FOLDS)
     fitting = _Fitting(y, folds, len(plan.class_names), balanced)
     with stage("Fitting the baseline", quiet):
         by_stage = {
@@ -189,33 +190,6 @@ def _best_stage(by_stage: Mapping[str, _Scores]) -> str:
         if scores.is_complete and gains.mean() > gains.std() / np.sqrt(len(gains)):
             better[name] = float(gains.mean())
     return max(better, key=better.__getitem__)
-
-
-def deal_folds(targets: Targets, groups: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """A fold for each image, int64 [N]: images of one group share one, and the classes are spread evenly.
-
-    Args:
-        targets: int64 [N], class of each image.
-        groups: int64 [N], equal for near-duplicates of each other.
-        seed: of the order in which groups are dealt.
-    """
-    folds = np.zeros(len(targets), np.int64)
-    counts = np.zeros((_FOLDS, int(targets.max()) + 1))
-    for members in _shuffled_groups(groups, seed):
-        target = targets[members[0]]
-        fold = min(range(_FOLDS), key=lambda number: (counts[number, target], counts[number].sum()))
-        folds[members] = fold
-        counts[fold, target] += len(members)
-    return folds
-
-
-def _shuffled_groups(groups: NDArray[np.int64], seed: int) -> Iterator[Sequence[int]]:
-    members: dict[int, list[int]] = {}
-    for place, group in enumerate(groups.tolist()):
-        members.setdefault(group, []).append(place)
-    names = list(members)
-    for number in np.random.default_rng(seed).permutation(len(names)):
-        yield members[names[number]]
 
 
 @dataclass(frozen=True)

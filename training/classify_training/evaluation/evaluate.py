@@ -10,6 +10,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from classify_training.data.batches import track_batches
+from classify_training.data.dataset import Dataset
 from classify_training.data.plan import Plan
 from classify_training.fitting.calibration import calibration_error, fit_temperature, negative_log_likelihood
 
@@ -109,19 +110,21 @@ def evaluate(model: keras.Model, plan: Plan, batch_size: int, quiet: bool = Fals
         Interrupted: a signal arrived.
     """
     val, test = plan.indices("val"), plan.indices("test")
-    temperature = fit_temperature(run_on_examples(model, plan, val, batch_size, "Evaluating", quiet), plan.targets[val])
-    logits = run_on_examples(model, plan, test, batch_size, "Evaluating", quiet)
+    temperature = fit_temperature(
+        run_on_examples(model, plan.dataset, val, batch_size, "Evaluating", quiet), plan.targets[val]
+    )
+    logits = run_on_examples(model, plan.dataset, test, batch_size, "Evaluating", quiet)
     return Evaluation(plan.class_names, test, plan.targets[test], logits, temperature)
 
 
 def run_on_examples(
-    model: keras.Model, plan: Plan, indices: NDArray[np.int64], batch_size: int, description: str, quiet: bool
+    model: keras.Model, dataset: Dataset, indices: NDArray[np.int64], batch_size: int, description: str, quiet: bool
 ) -> NDArray[np.float32]:
     """Outputs of a model for some examples, float32 [len(indices),D].
 
     Args:
         model: float32 [N,S,S,3] RGB in 0-255 -> float32 [N,D].
-        plan: the dataset.
+        dataset: the dataset.
         indices: int64, the examples.
         batch_size: images in one batch.
         description: text beside the progress bar.
@@ -132,5 +135,5 @@ def run_on_examples(
     """
     tracked = track_batches(indices, batch_size, description, quiet)
     # A model on several GPUs gives the outputs of each of them, one after the other, and each has the whole batch.
-    outputs = [model.predict_on_batch(plan.dataset.pixels(batch).astype(np.float32))[: len(batch)] for batch in tracked]
+    outputs = [model.predict_on_batch(dataset.pixels(batch).astype(np.float32))[: len(batch)] for batch in tracked]
     return np.concatenate([np.empty((0, *model.output_shape[1:]), np.float32), *outputs])

@@ -65,21 +65,32 @@ def compute_features(
     rng = np.random.default_rng(seed)
     train = np.sort(choose_in_turns(plan.indices("train"), plan.targets, MOST_TRAIN, rng))
     test = np.sort(rng.permutation(plan.indices("test"))[:MOST_TEST])
+    stages, means = mean_features(classifier)
+    last = keras.ops.square(keras.ops.cast(classifier.backbone.output, "float32"))
+    found = [means, keras.ops.mean(last, axis=(1, 2))]
+    model = classifier.on_images(keras.Model(classifier.backbone.inputs, keras.ops.concatenate(found, axis=1)))
+    chosen = np.concatenate([train, test])
+    # The first batch of each size takes longer, because the model is compiled for it.
+    sizes = chosen[: batch_size + len(chosen) % batch_size]
+    run_on_examples(model, plan.dataset, sizes, batch_size, "Preparing the network", quiet)
+    start = time.monotonic()
+    vectors = run_on_examples(model, plan.dataset, chosen, batch_size, "Features for the baseline", quiet)
+    seconds = (time.monotonic() - start) / len(chosen)
+    *by_stage, squares = np.split(vectors, np.cumsum(list(stages.values())), axis=1)
+    return FrozenFeatures(train, test, dict(zip(stages, by_stage, strict=True)), squares[: len(train)], seconds)
+
+
+def mean_features(classifier: Classifier) -> tuple[dict[str, int], keras.KerasTensor]:
+    """The mean features of the backbone's last stages, as a function of the backbone's inputs.
+
+    Returns:
+        Name of each of these stages -> number of its features; and float32 [N,D], the features of one stage after the
+        other.
+    """
     network, backbone = classifier.network, classifier.backbone
     maps = {
         stage.name: keras.ops.cast(backbone.get_layer(stage.output).output, "float32")
         for stage in network.stages[-_STAGES:]
     }
-    *_, last = maps.values()
-    found = [keras.ops.mean(each, axis=(1, 2)) for each in (*maps.values(), keras.ops.square(last))]
-    model = classifier.on_images(keras.Model(backbone.inputs, keras.ops.concatenate(found, axis=1)))
-    chosen = np.concatenate([train, test])
-    # The first batch of each size takes longer, because the model is compiled for it.
-    sizes = chosen[: batch_size + len(chosen) % batch_size]
-    run_on_examples(model, plan, sizes, batch_size, "Preparing the network", quiet)
-    start = time.monotonic()
-    vectors = run_on_examples(model, plan, chosen, batch_size, "Features for the baseline", quiet)
-    seconds = (time.monotonic() - start) / len(chosen)
-    ends = np.cumsum([each.shape[-1] for each in maps.values()])
-    *by_stage, squares = np.split(vectors, ends, axis=1)
-    return FrozenFeatures(train, test, dict(zip(maps, by_stage, strict=True)), squares[: len(train)], seconds)
+    means = [keras.ops.mean(each, axis=(1, 2)) for each in maps.values()]
+    return {name: each.shape[-1] for name, each in maps.items()}, keras.ops.concatenate(means, axis=1)

@@ -22,7 +22,7 @@ def save_train_embeddings(path: Path, classifier: Classifier, plan: Plan, quiet:
     if len(indices) < 2:
         return
     model = classifier.on_images(lambda preprocessed: classifier.embedding(classifier.features(preprocessed)))
-    vectors = run_on_examples(model, plan, indices, _BATCH, "Embedding training images", quiet)
+    vectors = run_on_examples(model, plan.dataset, indices, _BATCH, "Embedding training images", quiet)
     examples = [plan.dataset.examples[index] for index in indices]
     write_train_embeddings(
         path, make_train_embeddings(vectors, [e.digest for e in examples], [e.file.label for e in examples])

@@ -1,0 +1,379 @@
+"use strict";
+(() => {
+  const byId = id => document.getElementById(id);
+  const root = byId("decide");
+  const block = byId("review-data");
+  if (!root || !block) return;
+  const data = JSON.parse(block.textContent);
+  const served = document.documentElement.hasAttribute("data-served");
+  const number = count => count.toLocaleString("en");
+  const element = (tag, properties = {}, ...children) => {
+    const made = Object.assign(document.createElement(tag), properties);
+    made.append(...children);
+    return made;
+  };
+  const keyOf = row => JSON.stringify([row.sha256, row.label, row.path]);
+
+  // ---- rows and decisions
+  let rows = data.rows;
+  const details = new Map(data.rows.map(row => [keyOf(row), row]));
+  const history = [];
+  const times = [];
+  let shown = [];
+  let current = 0;
+  let version = 0;
+  let isHeatShown = false;
+  const isDecided = row => row.action.trim() !== "";
+  const labelOf = action => action.startsWith("relabel:") ? action.slice(8) : "";
+  const actionText = action => {
+    if (action === "") return "Not decided";
+    if (labelOf(action)) return `Relabel to ${labelOf(action)}`;
+    return {keep: "Keep the label", delete: "Delete the image"}[action] ?? action;
+  };
+
+  // ---- where decisions are kept: in the browser, or by the server that sent this page
+  const storeName = `classify-review:${data.id}`;
+  const stored = () => { try { return JSON.parse(localStorage.getItem(storeName)) ?? {}; } catch { return {}; } };
+  const say = (text, isBad = false) => { const out = byId("decide-saved"); out.textContent = text; out.className = isBad ? "bad" : ""; };
+  const keepInBrowser = (name, value) => {
+    try {
+      const all = stored();
+      if (value === null) delete all[name]; else all[name] = value;
+      localStorage.setItem(storeName, JSON.stringify(all));
+      return true;
+    } catch { return false; }
+  };
+  const waiting = new Map();
+  let isSending = false;
+  const send = async () => {
+    if (isSending || !waiting.size) return;
+    isSending = true;
+    const batch = [...waiting.entries()];
+    try {
+      const answer = await fetch("decisions", {
+        method: "POST",
+        headers: {"Content-Type": "application/json"},
+        body: JSON.stringify({version, decisions: batch.map(([name, action]) => ({key: JSON.parse(name), action}))}),
+      });
+      const result = await answer.json();
+      if (!answer.ok) throw new Error(result.error);
+      for (const [name, action] of batch) if (waiting.get(name) === action) { waiting.delete(name); keepInBrowser(name, null); }
+      take(result);
+      say("Saved in review.csv");
+    } catch (error) {
+      const reason = error instanceof TypeError ? "the server does not answer" : error.message;
+      say(`Not saved (${reason}); it is kept here and sent again`, true);
+      setTimeout(send, 3000);
+    }
+    isSending = false;
+    if (waiting.size) setTimeout(send, 0);
+  };
+  // Decisions of other windows, and rows that appeared since.
+  const take = result => {
+    version = result.version;
+    if (result.rows) setRows(result.rows);
+    for (const [name, action] of result.changes ?? []) {
+      const row = rows.find(each => keyOf(each) === JSON.stringify(name));
+      if (row && !waiting.has(keyOf(row))) row.action = action;
+    }
+    if (result.rows || result.changes?.length) { fillFilters(); filter(true); }
+  };
+  const setRows = fresh => { rows = fresh.map((row, place) => ({...details.get(keyOf(row)), ...row, place})); };
+  const poll = async () => {
+    if (!document.hidden) {
+      try {
+        const answer = await fetch(`decisions?since=${version}`);
+        if (answer.ok) take(await answer.json());
+      } catch { /* the next decision tells */ }
+    }
+    setTimeout(poll, 4000);
+  };
+  const save = row => {
+    if (served) { waiting.set(keyOf(row), row.action); keepInBrowser(keyOf(row), row.action); send(); return; }
+    const isKept = keepInBrowser(keyOf(row), row.action);
+    say(isKept ? "Kept in this browser; download review.csv to apply it" : "This browser keeps nothing: download review.csv before you close this page", !isKept);
+  };
+
+  const decide = (row, action) => {
+    if (!row) return;
+    history.push({row, before: row.action});
+    times.push(Date.now());
+    row.action = action;
+    save(row);
+    closePicker();
+    const next = shown.findIndex((each, place) => place > current && !isDecided(each));
+    const other = next >= 0 ? next : shown.findIndex(each => !isDecided(each));
+    if (other >= 0) current = other;
+    draw(actionText(action));
+  };
+  const undo = () => {
+    const last = history.pop();
+    if (!last) return;
+    times.pop();
+    last.row.action = last.before;
+    save(last.row);
+    const place = shown.indexOf(last.row);
+    if (place >= 0) current = place; else { byId("decide-issue").value = ""; byId("decide-pair").value = ""; filter(); current = Math.max(0, shown.indexOf(last.row)); }
+    draw("Undone");
+  };
+  const step = by => { current = Math.min(shown.length - 1, Math.max(0, current + by)); closePicker(); draw(); };
+
+  // ---- filters
+  const pairOf = row => row.predicted ? `${row.label} → ${row.predicted}` : "";
+  const SUSPICIOUS = "suspicious";
+  const isSuspicious = row => !["confusion", "confirmed"].includes(row.issue_type);
+  const counted = values => { const counts = new Map(); for (const value of values) counts.set(value, (counts.get(value) ?? 0) + 1); return counts; };
+  const fillFilters = () => {
+    const issue = byId("decide-issue"), pair = byId("decide-pair");
+    // At first, those that are probably wrong.
+    const [oldIssue, oldPair] = issue.options.length ? [issue.value, pair.value] : [SUSPICIOUS, ""];
+    const suspicious = rows.filter(isSuspicious).length;
+    const issues = counted(rows.map(row => row.issue_type));
+    issue.replaceChildren(
+      ...(suspicious ? [new Option(`probably wrong (${number(suspicious)})`, SUSPICIOUS)] : []),
+      new Option(`all (${number(rows.length)})`, ""),
+      ...Object.entries(data.issues).filter(([type]) => issues.has(type)).map(([type, name]) => new Option(`${name} (${number(issues.get(type))})`, type)),
+    );
+    const pairs = [...counted(rows.map(pairOf).filter(Boolean))].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1));
+    pair.replaceChildren(new Option("all", ""), ...pairs.map(([name, count]) => new Option(`${name} (${number(count)})`, name)));
+    const has = (select, value) => [...select.options].some(option => option.value === value);
+    if (has(issue, oldIssue)) issue.value = oldIssue;
+    if (has(pair, oldPair)) pair.value = oldPair;
+  };
+  const filter = (keepsPlace = false) => {
+    const here = shown[current] && keyOf(shown[current]);
+    const issue = byId("decide-issue").value, pair = byId("decide-pair").value, isOpenOnly = byId("decide-open").checked;
+    shown = rows.filter(row =>
+      (issue === "" || (issue === SUSPICIOUS ? isSuspicious(row) : row.issue_type === issue))
+      && (pair === "" || pairOf(row) === pair) && (!isOpenOnly || !isDecided(row)));
+    const place = keepsPlace ? shown.findIndex(row => keyOf(row) === here) : shown.findIndex(row => !isDecided(row));
+    current = Math.max(0, place);
+    draw();
+  };
+
+  // ---- drawing
+  const minutesLeft = open => {
+    const gaps = times.slice(1).map((time, place) => Math.min(60000, time - times[place]));
+    const each = gaps.length >= 3 ? gaps.slice(-20).sort((a, b) => a - b)[Math.floor(Math.min(20, gaps.length) / 2)] : 4000;
+    const minutes = Math.ceil(open * each / 60000);
+    return minutes <= 1 ? "about a minute" : `about ${number(minutes)} minutes`;
+  };
+  const mark = image => image.classList.toggle("tiny", Math.max(image.naturalWidth, image.naturalHeight) <= 48);
+  const thumbnailOf = row => row.picture || byId(row.card ?? "")?.querySelector("img")?.src || "";
+  const pictureOf = (row, caption) => {
+    const frame = element("div", {className: "frame"});
+    const small = thumbnailOf(row);
+    const text = `${row.path}, labelled ${row.label}`;
+    const image = element("img", {alt: text, onload: () => mark(image)});
+    const full = served ? `image/${row.place}` : row.href;
+    if (small) image.src = small; else frame.append(element("p", {className: "missing", textContent: row.reason || row.path}));
+    if (small) frame.append(image);
+    if (full && row.issue_type !== "unreadable") {
+      const large = element("img", {alt: text, onload: () => { mark(large); frame.replaceChildren(large, ...[...frame.children].filter(child => child.classList.contains("heat"))); }});
+      large.src = full;
+    }
+    const heat = row.heat || byId(row.card ?? "")?.querySelector("img.heat")?.src;
+    if (heat && isHeatShown) frame.append(element("img", {src: heat, className: "heat", alt: "Regions that led to the prediction"}));
+    return element("figure", {}, frame, ...(caption ? [element("figcaption", {textContent: caption})] : []));
+  };
+  const draw = (message = "") => {
+    const total = shown.length, open = shown.filter(row => !isDecided(row)).length;
+    const count = total ? `${number(total - open)} of ${number(total)} decided${open ? `, ${minutesLeft(open)} left` : ""}` : "No image matches";
+    byId("decide-count").textContent = message ? `${message}. ${count}` : count;
+    byId("decide-done").value = total ? (total - open) / total : 0;
+    byId("decide-undo").disabled = !history.length;
+    const row = shown[current];
+    byId("decide-card").hidden = !row;
+    drawStrip();
+    if (!row) return;
+    const copies = rows.filter(other => other !== row && row.same?.includes(other.path));
+    byId("decide-pictures").replaceChildren(
+      pictureOf(row, copies.length ? `this copy: ${row.path}, labelled ${row.label}` : ""),
+      ...copies.slice(0, 2).map(other => pictureOf(other, `other copy: ${other.path}, labelled ${other.label}${isDecided(other) ? ` (${actionText(other.action)})` : ""}`)));
+    byId("decide-labels").replaceChildren("Labelled ", element("b", {textContent: row.label}), ...(row.predicted && row.predicted !== row.label ? [", looks like ", element("b", {textContent: row.predicted})] : []));
+    byId("decide-reason").textContent = [data.issues[row.issue_type], row.reason].filter(Boolean).join(": ");
+    const top = row.top ?? (row.predicted ? [[row.predicted, Number(row.probability)]] : []);
+    byId("decide-top").replaceChildren(...top.slice(0, 9).map(([name, probability], place) => {
+      const isGiven = name === row.label;
+      const button = element("button", {type: "button", onclick: () => decide(row, isGiven ? "keep" : `relabel:${name}`)},
+        element("kbd", {textContent: place + 1}), element("span", {className: "name", textContent: name, title: name}),
+        element("small", {textContent: `${isGiven ? "its label, " : ""}${(100 * probability).toFixed(probability < 0.1 ? 1 : 0)}%`}));
+      button.style.setProperty("--p", probability.toFixed(3));
+      button.classList.toggle("given", isGiven);
+      button.setAttribute("aria-pressed", row.action === (isGiven ? "keep" : `relabel:${name}`));
+      return element("li", {}, button);
+    }));
+    byId("decide-keep").setAttribute("aria-pressed", row.action === "keep");
+    byId("decide-delete").setAttribute("aria-pressed", row.action === "delete");
+    byId("decide-state").textContent = isDecided(row) ? actionText(row.action) : row.proposed ? `Proposed: ${actionText(row.proposed).toLowerCase()} (Enter)` : "";
+    byId("decide-path").textContent = row.file || row.path;
+    byId("decide-card").setAttribute("aria-label", `Image ${current + 1} of ${total}: ${row.path}, labelled ${row.label}${row.predicted ? `, looks like ${row.predicted}` : ""}. ${actionText(row.action)}`);
+    const near = row.nearest ?? [];
+    byId("decide-near").replaceChildren(...(near.length ? [element("p", {textContent: `Most similar images labelled ${near[0].label}`})] : []),
+      ...near.map(each => {
+        const image = element("img", {alt: `${each.path}, labelled ${each.label}`, onload: () => mark(image)});
+        image.src = each.picture;
+        return element("figure", {}, image, element("figcaption", {textContent: each.path}));
+      }));
+  };
+  const STRIP = 21;
+  const drawStrip = () => {
+    const width = Math.max(3, Math.min(STRIP, Math.floor((byId("decide-strip").clientWidth - 8) / 62) || 9));
+    const first = Math.max(0, Math.min(current - Math.floor(width / 2), shown.length - width));
+    byId("decide-strip").replaceChildren(...shown.slice(first, first + width).map((row, offset) => {
+      const place = first + offset;
+      const button = element("button", {type: "button", title: row.path, onclick: () => { current = place; closePicker(); draw(); byId("decide-card").focus({preventScroll: true}); }});
+      const source = thumbnailOf(row) || (served && row.issue_type !== "unreadable" ? `image/${row.place}` : "");
+      if (source) { const image = element("img", {alt: "", onload: () => mark(image)}); image.src = source; button.append(image); }
+      if (isDecided(row)) button.append(element("span", {className: "mark", textContent: labelOf(row.action) ? "→" : row.action === "delete" ? "×" : "✓"}));
+      button.setAttribute("aria-label", `Image ${place + 1}: ${row.path}. ${actionText(row.action)}`);
+      if (place === current) button.setAttribute("aria-current", "true");
+      return element("li", {}, button);
+    }));
+  };
+
+  // ---- choosing another label by typing a part of it
+  const picker = byId("decide-picker"), input = byId("decide-input"), options = byId("decide-options");
+  let chosen = 0;
+  const matches = () => {
+    const text = input.value.trim().toLowerCase();
+    const found = data.labels.filter(label => label.toLowerCase().includes(text));
+    return found.sort((a, b) => b.toLowerCase().startsWith(text) - a.toLowerCase().startsWith(text)).slice(0, 50);
+  };
+  const drawOptions = () => {
+    const found = matches();
+    chosen = Math.max(0, Math.min(chosen, found.length - 1));
+    options.replaceChildren(...found.map((label, place) => {
+      const option = element("li", {textContent: label, id: `decide-option-${place}`, onclick: () => pick(label)});
+      option.setAttribute("role", "option");
+      option.setAttribute("aria-selected", place === chosen);
+      return option;
+    }));
+    input.setAttribute("aria-activedescendant", found.length ? `decide-option-${chosen}` : "");
+    options.children[chosen]?.scrollIntoView({block: "nearest"});
+  };
+  const openPicker = () => { picker.hidden = false; input.value = ""; chosen = 0; drawOptions(); input.focus(); };
+  const closePicker = () => { if (!picker.hidden) { picker.hidden = true; byId("decide-card").focus({preventScroll: true}); } };
+  const pick = label => { const row = shown[current]; decide(row, label === row.label ? "keep" : `relabel:${label}`); };
+  input.addEventListener("input", () => { chosen = 0; drawOptions(); });
+  input.addEventListener("keydown", event => {
+    event.stopPropagation();
+    const found = matches();
+    if (event.key === "ArrowDown" || event.key === "ArrowUp") { event.preventDefault(); chosen += event.key === "ArrowDown" ? 1 : -1; drawOptions(); }
+    else if (event.key === "Enter" && found.length) { event.preventDefault(); pick(found[chosen]); }
+    else if (event.key === "Escape") closePicker();
+  });
+
+  // ---- keys, buttons and touch
+  const onKey = event => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input,select,textarea,summary,pre")) return;
+    const row = shown[current], key = event.key;
+    const digit = "123456789".indexOf(key);
+    const isButton = event.target.closest("button") !== null;
+    if (key === "ArrowLeft") step(-1);
+    else if (key === "ArrowRight") step(1);
+    else if (key === "k" || key === "K") decide(row, "keep");
+    else if (key === "d" || key === "D") decide(row, "delete");
+    else if (key === "r" || key === "R") openPicker();
+    else if (key === "u" || key === "U") undo();
+    else if (key === "h" || key === "H") { isHeatShown = !isHeatShown; draw(); }
+    else if (key === "Enter" && !isButton && row?.proposed) decide(row, row.proposed);
+    else if (key.length === 1 && digit >= 0) byId("decide-top").children[digit]?.querySelector("button").click();
+    else return;
+    event.preventDefault();
+  };
+  root.addEventListener("keydown", onKey);
+  const onCard = action => () => { action(); if (picker.hidden) byId("decide-card").focus({preventScroll: true}); };
+  byId("decide-keep").addEventListener("click", onCard(() => decide(shown[current], "keep")));
+  byId("decide-delete").addEventListener("click", onCard(() => decide(shown[current], "delete")));
+  byId("decide-undo").addEventListener("click", onCard(undo));
+  byId("decide-relabel").addEventListener("click", () => picker.hidden ? openPicker() : closePicker());
+  byId("decide-previous").addEventListener("click", onCard(() => step(-1)));
+  byId("decide-next").addEventListener("click", onCard(() => step(1)));
+  byId("decide-top").addEventListener("click", () => byId("decide-card").focus({preventScroll: true}));
+  for (const id of ["decide-issue", "decide-pair", "decide-open"]) byId(id).addEventListener("change", () => filter());
+  let touched = null;
+  const pictures = byId("decide-pictures");
+  pictures.addEventListener("touchstart", event => { touched = event.changedTouches[0]; }, {passive: true});
+  pictures.addEventListener("touchend", event => {
+    const across = event.changedTouches[0].clientX - touched.clientX, down = event.changedTouches[0].clientY - touched.clientY;
+    if (Math.abs(across) > 50 && Math.abs(across) > 2 * Math.abs(down)) step(across < 0 ? 1 : -1);
+  }, {passive: true});
+  window.addEventListener("resize", drawStrip);
+
+  // ---- review.csv
+  const cell = value => {
+    // A spreadsheet would execute such a cell as a formula.
+    const text = /^'*[=+\-@\t\r\n]/.test(value) ? `'${value}` : value;
+    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  const csv = () => [data.columns.join(","), ...rows.map(row => data.columns.map(name => cell(String(row[name] ?? ""))).join(","))].join("\r\n") + "\r\n";
+  byId("decide-download").addEventListener("click", () => {
+    const link = element("a", {href: URL.createObjectURL(new Blob([csv()], {type: "text/csv"})), download: "review.csv"});
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    say("Downloaded; apply it with classify-train apply");
+  });
+
+  // ---- applying to the dataset, by the server
+  const plan = byId("decide-plan");
+  const askServer = async isDryRun => {
+    const [title, text] = [plan.querySelector("h3"), plan.querySelector("pre")];
+    plan.hidden = false;
+    plan.focus();
+    byId("decide-do").hidden = true;
+    title.textContent = isDryRun ? "Looking what would change" : "Changing the dataset";
+    text.textContent = "";
+    try {
+      const answer = await fetch("apply", {method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify({dry_run: isDryRun})});
+      const result = await answer.json();
+      if (!answer.ok) throw new Error(result.error);
+      title.textContent = isDryRun ? (result.has_changes ? "This would change; nothing has changed yet" : "Nothing to change") : "Done";
+      text.textContent = result.text;
+      byId("decide-do").hidden = !(isDryRun && result.has_changes);
+    } catch (error) {
+      title.textContent = "Not done";
+      text.textContent = error instanceof TypeError ? "The server does not answer: start it again." : error.message;
+    }
+  };
+  byId("decide-apply").addEventListener("click", () => askServer(true));
+  byId("decide-do").addEventListener("click", () => askServer(false));
+  byId("decide-cancel").addEventListener("click", () => { plan.hidden = true; byId("decide-card").focus({preventScroll: true}); });
+
+  // ---- start
+  const open = card => {
+    root.hidden = false;
+    const place = rows.findIndex(row => row.card === card);
+    if (place >= 0 && !shown.includes(rows[place])) { byId("decide-issue").value = ""; byId("decide-pair").value = ""; byId("decide-open").checked = false; filter(); }
+    if (place >= 0) current = shown.indexOf(rows[place]);
+    draw();
+    byId("decide-card").scrollIntoView({block: "center"});
+    byId("decide-card").focus({preventScroll: true});
+  };
+  for (const row of rows) {
+    const caption = byId(row.card ?? "")?.querySelector("figcaption");
+    if (caption) caption.append(element("button", {type: "button", className: "decide-open-button", textContent: "Decide", onclick: () => open(row.card)}));
+  }
+  const start = async () => {
+    const kept = stored();
+    for (const row of rows) if (Object.hasOwn(kept, keyOf(row))) { row.action = kept[keyOf(row)]; if (served) waiting.set(keyOf(row), row.action); }
+    if (served) {
+      byId("decide-how").textContent = "Every decision is written to review.csv at once.";
+      byId("decide-download").hidden = true;
+      byId("decide-apply").hidden = false;
+      try { take(await (await fetch("decisions?since=-1")).json()); } catch { say("The server does not answer", true); }
+      for (const [name, action] of waiting) { const row = rows.find(each => keyOf(each) === name); if (row) row.action = action; else waiting.delete(name); }
+      send();
+      setTimeout(poll, 4000);
+    } else {
+      byId("decide-how").textContent = "Decisions are kept in this browser until you download them as review.csv.";
+      rows.forEach((row, place) => { row.place = place; });
+    }
+    if (!rows.length) return;
+    root.hidden = false;
+    fillFilters();
+    filter();
+    if (served || document.documentElement.hasAttribute("data-decide-first")) byId("decide-card").focus({preventScroll: true});
+  };
+  start();
+})();

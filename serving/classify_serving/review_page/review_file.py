@@ -1,0 +1,108 @@
+"""`review.csv` while people decide: each decision is written at once, and changes by other programs are taken over."""
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from classify_serving.contract.text import error_reason
+from classify_serving.exchange.review import ReviewError, ReviewRow, parse_action, read_review, write_review
+from classify_serving.files import locked
+
+Key = tuple[str, str, str]
+"""SHA-256, label and path of a row."""
+
+
+class ReviewFile:
+    """A review that several windows and programs may change.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ReviewError: it cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._stamp: tuple[int, int, int] | None = None
+        self._rows: dict[Key, ReviewRow] = {}
+        self._version = self._whole_version = 0
+        self._changes: list[tuple[int, Key, str]] = []
+        self._reread()
+
+    @property
+    def rows(self) -> list[ReviewRow]:
+        """The rows as they are now.
+
+        Raises:
+            ReviewError: the file was replaced by something else.
+        """
+        with self._lock:
+            self._reread()
+            return list(self._rows.values())
+
+    def since(self, version: int) -> dict[str, Any]:
+        """What has changed since a version: `version`, and `rows` (all of them) or `changes` (key and action of each).
+
+        Raises:
+            ReviewError: the file was replaced by something else.
+        """
+        with self._lock:
+            self._reread()
+            return self._since(version)
+
+    def decide(self, decisions: Iterable[tuple[Key, str]], version: int) -> dict[str, Any]:
+        """Write decisions, and give what has changed since a version; a row that is gone takes none.
+
+        Raises:
+            ReviewError: a decision is no action, or the file cannot be read or written now; then none is written.
+        """
+        wanted = {key: str(parse_action(action) or "") for key, action in decisions}
+        with self._lock:
+            try:
+                with locked(self.path.parent):
+                    self._reread()
+                    changed = {
+                        key: action for key, action in wanted.items()
+                        if key in self._rows and self._rows[key].action != action
+                    }  # fmt: skip
+                    if changed:
+                        self._write(changed)
+            except BlockingIOError as error:
+                raise ReviewError("another command is writing to this folder: wait until it has ended") from error
+            except OSError as error:
+                raise ReviewError(f"cannot write {self.path} ({error_reason(error)})") from error
+            return self._since(version)
+
+    def _write(self, changed: Mapping[Key, str]) -> None:
+        rows = {key: replace(row, action=changed.get(key, row.action)) for key, row in self._rows.items()}
+        write_review(self.path, rows.values())
+        self._rows, self._stamp = rows, self._stamp_now()
+        for key, action in changed.items():
+            self._version += 1
+            self._changes.append((self._version, key, action))
+
+    def _since(self, version: int) -> dict[str, Any]:
+        if version < self._whole_version:
+            return {"version": self._version, "rows": list(self._rows.values())}
+        changes = [(key, action) for number, key, action in self._changes if number > version]
+        return {"version": self._version, "changes": changes}
+
+    def _reread(self) -> None:
+        stamp = self._stamp_now()
+        if stamp == self._stamp:
+            return
+        self._rows = {(row.sha256, row.label, row.path): row for row in read_review(self.path)}
+        self._stamp = stamp
+        self._version += 1
+        self._whole_version, self._changes = self._version, []
+
+    def _stamp_now(self) -> tuple[int, int, int]:
+        try:
+            found = self.path.stat()
+        except OSError as error:
+            raise ReviewError(f"cannot read {self.path} ({error_reason(error)})") from error
+        return found.st_mtime_ns, found.st_size, found.st_ino

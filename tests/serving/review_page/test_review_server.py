@@ -1,0 +1,175 @@
+"""The local server of a review page: decisions are written at once, and nothing but the review's images is sent."""
+
+import http.client
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from review_support import make_row, write_dataset, write_review_folder
+
+from classify_serving.exchange.review import ReviewRow, read_review, write_review
+from classify_serving.files import locked, sha256_of
+from classify_serving.review_page.page import PageRow, page_data
+from classify_serving.review_page.review_file import ReviewFile
+from classify_serving.review_page.server import ReviewServer
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    return write_dataset(tmp_path / "data", {"black": (250, 251), "grey": (252,)})
+
+
+@pytest.fixture
+def rows(files: list[Path], tmp_path: Path) -> list[ReviewRow]:
+    return [make_row(file, tmp_path / "data") for file in files]
+
+
+class Window:
+    """A browser window, as far as the server can tell."""
+
+    def __init__(self, server: ReviewServer) -> None:
+        self.server = server
+        self.version = -1
+
+    def ask(self, path: str, content: Any = None, token: str = "", **headers: str) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.server_port, timeout=60)
+        body = None if content is None else json.dumps(content)
+        connection.request(
+            "GET" if content is None else "POST",
+            f"/{token or self.server.token}/{path}",
+            body,
+            {"Content-Type": "application/json"} | headers if body else headers,
+        )
+        answer = connection.getresponse()
+        found = answer.status, answer.read()
+        connection.close()
+        return found
+
+    def decide(self, row: ReviewRow, action: str) -> tuple[int, dict[str, Any]]:
+        decisions = [{"key": [row.sha256, row.label, row.path], "action": action}]
+        status, content = self.ask("decisions", {"version": self.version, "decisions": decisions})
+        return status, self._noted(content)
+
+    def look(self) -> dict[str, Any]:
+        return self._noted(self.ask(f"decisions?since={self.version}")[1])
+
+    def _noted(self, content: bytes) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(content)
+        self.version = found.get("version", self.version)
+        return found
+
+
+@pytest.fixture
+def server(rows: list[ReviewRow], tmp_path: Path) -> Iterator[ReviewServer]:
+    folder = write_review_folder(tmp_path / "audited", rows)
+    review = ReviewFile(folder / "review.csv")
+    with ReviewServer((folder / "report.html").read_bytes(), review, lambda is_dry_run: ("", False)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def actions(server: ReviewServer) -> list[str]:
+    return [row.action for row in read_review(server.review.path)]
+
+
+def test_a_decision_is_written_at_once_and_other_windows_learn_of_it(
+    server: ReviewServer, rows: list[ReviewRow]
+) -> None:
+    one, other = Window(server), Window(server)
+    assert len(one.look()["rows"]) == len(other.look()["rows"]) == 3
+    assert one.decide(rows[0], "keep")[0] == 200
+    assert actions(server) == ["keep", "", ""]
+    assert other.look()["changes"] == [[[rows[0].sha256, rows[0].label, rows[0].path], "keep"]]
+    assert other.look()["changes"] == []
+    other.decide(rows[1], "relabel:grey")
+    other.decide(rows[0], "")
+    assert actions(server) == ["", "relabel:grey", ""]
+    assert [action for _, action in one.look()["changes"]] == ["relabel:grey", ""]
+
+
+def test_changes_by_other_programs_are_taken_over_and_not_overwritten(
+    server: ReviewServer, rows: list[ReviewRow]
+) -> None:
+    window = Window(server)
+    window.look()
+    write_review(server.review.path, [replace(rows[2], action="delete"), rows[1]])
+    status, found = window.decide(rows[1], "keep")
+    assert status == 200
+    assert [row["path"] for row in found["rows"]] == [rows[2].path, rows[1].path]
+    assert actions(server) == ["delete", "keep"]
+    # The row that is gone takes no decision, and does not come back.
+    assert window.decide(rows[0], "keep")[0] == 200
+    assert actions(server) == ["delete", "keep"]
+
+
+def test_what_is_no_action_is_refused_and_nothing_is_written(server: ReviewServer, rows: list[ReviewRow]) -> None:
+    window = Window(server)
+    status, found = window.decide(rows[0], "burn")
+    assert status == 409
+    assert "burn is no action" in found["error"]
+    for content in ({"version": 0}, {"version": 0, "decisions": [{"key": ["x"], "action": "keep"}]}, 3):
+        assert window.ask("decisions", content)[0] == 400
+    assert actions(server) == ["", "", ""]
+
+
+def test_while_another_command_writes_to_the_folder_decisions_wait(server: ReviewServer, rows: list[ReviewRow]) -> None:
+    window = Window(server)
+    with locked(server.review.path.parent):
+        status, found = window.decide(rows[0], "keep")
+    assert status == 409
+    assert "another command is writing" in found["error"]
+    assert window.decide(rows[0], "keep")[0] == 200
+
+
+def test_only_the_images_of_the_review_are_sent(server: ReviewServer, rows: list[ReviewRow], tmp_path: Path) -> None:
+    window = Window(server)
+    assert window.ask("image/0") == (200, Path(rows[0].file).read_bytes())
+    for path in ("image/3", "image/-1", "image/x", "image/../../review.csv", "../../etc/passwd", "review.csv"):
+        assert window.ask(path)[0] == 404
+    # A file that is another one now, and a text of which the review knows the hash.
+    secret = tmp_path / "secret.png"
+    secret.write_text("password")
+    Image.new("RGB", (9, 9)).save(rows[1].file)
+    rows[2] = replace(rows[2], file=str(secret), sha256=sha256_of(secret))
+    write_review(server.review.path, rows)
+    assert [window.ask(f"image/{number}")[0] for number in range(3)] == [200, 404, 404]
+
+
+def test_a_format_that_browsers_do_not_show_is_converted(server: ReviewServer, rows: list[ReviewRow]) -> None:
+    file = Path(rows[0].file).with_suffix(".tiff")
+    Image.new("RGB", (9, 9), (7, 7, 7)).save(file)
+    write_review(server.review.path, [make_row(file, file.parents[1])])
+    status, content = Window(server).ask("image/0")
+    assert (status, content[:4]) == (200, b"\x89PNG")
+
+
+def test_without_the_secret_or_under_another_name_nothing_is_sent(server: ReviewServer, rows: list[ReviewRow]) -> None:
+    window = Window(server)
+    assert window.ask("", token="wrong")[0] == 404
+    assert window.ask("", Host="evil.example")[0] == 404
+    # A form on another site can send a request, but not of this type.
+    form = {"Content-Type": "text/plain"}
+    assert window.ask("decisions", {"version": 0, "decisions": []}, **form)[0] == 404
+    status, page = window.ask("")
+    assert status == 200
+    assert b"data-served" in page
+    assert b"connect-src 'self'" in page
+
+
+@given(st.text(), st.text())
+def test_no_text_can_leave_the_data_of_the_page(label: str, path: str) -> None:
+    row = ReviewRow(path=path, label=label, sha256="0" * 64, reason="</script><!--")
+    text = page_data([PageRow(row=row)], [label])
+    assert "<" not in text
+    found = json.loads(text)
+    assert (found["rows"][0]["path"], found["labels"]) == (path, [label])

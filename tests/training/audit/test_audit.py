@@ -1,0 +1,172 @@
+"""classify-train audit and review: from a folder with mistakes to decisions, with the real network and files."""
+
+import hashlib
+import http.client
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from classify_serving.exchange.review import ReviewRow, read_review, write_review
+from classify_serving.files import locked, sha256_of
+from classify_training.cli.main import main
+
+COLOURS: Final = {"blue": (30, 60, 200), "green": (30, 180, 60), "red": (200, 40, 40), "rare": (200, 190, 30)}
+
+
+def write_noisy(path: Path, colour: tuple[int, int, int], seed: int) -> Path:
+    """An image of about one colour; no two are near-duplicates."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(-60, 60, (8, 8, 1)).repeat(5, 0).repeat(5, 1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.clip(np.array(colour) + coarse, 0, 255).astype(np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Three colours and a rare fourth one, with two mistakes, a picture twice, a near-duplicate and a broken file."""
+    root = tmp_path / "data"
+    for place, (label, colour) in enumerate(COLOURS.items()):
+        for number in range(6 if label == "rare" else 24):
+            write_noisy(root / label / f"{number}.png", colour, 100 * place + number)
+    write_noisy(root / "red/really green.png", COLOURS["green"], 901)
+    # Both classes are merged into one in a training; only an audit can tell them apart.
+    write_noisy(root / "rare/really red.png", COLOURS["red"], 902)
+    shutil.copy(root / "blue/0.png", root / "green/also blue.png")
+    Image.open(root / "blue/1.png").resize((80, 80)).save(root / "red/larger.png")
+    (root / "red/broken.png").write_text("no image")
+    return root
+
+
+def audit(data: Path, output: Path, *options: str) -> Result:
+    command = ["audit", str(data), "--output", str(output), "--weights", "random", "--image-size", "32", "--quiet"]
+    return CliRunner().invoke(main, [*command, *options])
+
+
+def contents(folder: Path) -> dict[str, str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def by_path(folder: Path) -> dict[str, ReviewRow]:
+    return {row.path: row for row in read_review(folder / "review.csv")}
+
+
+def test_an_audit_finds_every_kind_of_mistake_and_changes_nothing(data: Path, tmp_path: Path) -> None:
+    before = contents(data)
+    result = audit(data, tmp_path / "audited")
+    assert result.exit_code == 0, result.output
+    assert contents(data) == before
+    found = by_path(tmp_path / "audited")
+    for path, label in (("red/really green.png", "green"), ("rare/really red.png", "red")):
+        assert (found[path].issue_type, found[path].proposed) == ("wrong-label", f"relabel:{label}")
+        assert float(found[path].probability) > 0.5
+        assert found[path].sha256 == sha256_of(data / path)
+    copies = [found["blue/0.png"], found["green/also blue.png"]]
+    assert {row.issue_type for row in copies} == {"duplicate"}
+    assert {row.proposed for row in copies} == {""}
+    assert "the same picture is in the dataset as green too" in copies[0].reason
+    assert found["red/larger.png"].issue_type == found["blue/1.png"].issue_type == "duplicate"
+    assert "very similar to 1.png, which is labelled blue" in found["red/larger.png"].reason
+    assert found["red/broken.png"].issue_type == "unreadable"
+    assert [row.issue_type for row in found.values()].index("wrong-label") == 4
+    page = (tmp_path / "audited/report.html").read_text()
+    rows = json.loads(re.search(r'id="review-data">(.*?)</script>', page)[1])["rows"]  # type: ignore[index]
+    wrong = next(row for row in rows if row["path"] == "red/really green.png")
+    assert wrong["top"][0][0] == "green"
+    assert [near["label"] for near in wrong["nearest"]] == ["green"] * 3
+    assert "2  likely wrong label" in result.stdout
+    assert "labels were made wrong" in result.stdout
+
+
+def test_a_second_audit_keeps_the_decisions(data: Path, tmp_path: Path) -> None:
+    output = tmp_path / "audited"
+    audit(data, output)
+    decided = {"red/really green.png": "relabel:green", "rare/really red.png": "keep"}
+    write_review(
+        output / "review.csv", [replace(row, action=decided.get(path, "")) for path, row in by_path(output).items()]
+    )
+    (data / "blue/5.png").unlink()
+    assert audit(data, output).exit_code == 0
+    assert {path: row.action for path, row in by_path(output).items() if row.action} == decided
+    # A label that was confirmed in the dataset is not doubted again.
+    (data / ".review").mkdir()
+    digest = sha256_of(data / "rare/really red.png")
+    (data / ".review/confirmed.csv").write_text(f"sha256,label\n{digest},rare\n")
+    audit(data, tmp_path / "again")
+    assert "rare/really red.png" not in by_path(tmp_path / "again")
+
+
+def test_labels_that_say_nothing_about_the_images_are_not_called_wrong(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    for number in range(60):
+        label = str(rng.choice(["cat", "dog", "cow"]))
+        colour = tuple(rng.integers(0, 255, 3).tolist())
+        write_noisy(tmp_path / "data" / label / f"{number}.png", colour, number)
+    result = audit(tmp_path / "data", tmp_path / "audited")
+    assert result.exit_code == 0, result.output
+    assert "Warning: no label is called likely wrong, because" in result.stderr
+    assert {row.issue_type for row in by_path(tmp_path / "audited").values()} <= {"confusion", "outlier"}
+    assert not any(row.proposed for row in by_path(tmp_path / "audited").values())
+
+
+def test_what_cannot_be_audited_ends_in_one_sentence(data: Path, tmp_path: Path) -> None:
+    only = tmp_path / "only"
+    shutil.copytree(data / "red", only / "red")
+    result = audit(only, tmp_path / "audited")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "one label only" in result.stderr
+    output = tmp_path / "audited"
+    output.mkdir(exist_ok=True)
+    with locked(output):
+        result = audit(data, output)
+    assert result.exit_code == 1
+    assert f"another command is writing to {output}" in result.stderr
+    (output / "review.csv").write_text("something else")
+    result = audit(data, output)
+    assert result.exit_code == 1
+    assert "is not a review" in result.stderr
+    assert (output / "review.csv").read_text() == "something else"
+    for command in (["review", str(tmp_path / "nothing")], ["review", str(output)]):
+        result = CliRunner().invoke(main, command)
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+
+
+def test_a_review_is_decided_and_applied_through_the_local_server(data: Path, tmp_path: Path) -> None:
+    output = tmp_path / "audited"
+    audit(data, output)
+    row = by_path(output)["red/really green.png"]
+    command = [sys.executable, "-m", "classify_training", "review", str(output), "--no-open"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        address = re.search(r"http://([^/]+)(/\S+/)", server.stdout.readline())
+        assert address is not None
+
+        def ask(path: str, content: object) -> dict[str, object]:
+            connection = http.client.HTTPConnection(address[1], timeout=300)
+            connection.request("POST", address[2] + path, json.dumps(content), {"Content-Type": "application/json"})
+            found: dict[str, object] = json.loads(connection.getresponse().read())
+            return found
+
+        decision = {"key": [row.sha256, row.label, row.path], "action": "relabel:green"}
+        ask("decisions", {"version": -1, "decisions": [decision]})
+        planned = ask("apply", {"dry_run": True})
+        assert "red/really green.png -> green/really green.png" in str(planned["text"])
+        assert (data / "red/really green.png").exists()
+        ask("apply", {"dry_run": False})
+        assert (data / "green/really green.png").exists()
+        assert not ask("apply", {"dry_run": True})["has_changes"]
+        server.send_signal(signal.SIGINT)
+        _, errors = server.communicate(timeout=60)
+        assert (server.returncode, errors) == (0, "")

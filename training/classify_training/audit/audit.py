@@ -1,0 +1,159 @@
+"""An audit of a dataset: its images are judged by cheap models on the features of a network that is not trained."""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import keras
+import numpy as np
+
+from classify_serving.exchange.review import CONFIRMED, ReviewError, read_confirmed
+from classify_training.audit.findings import Finding, JudgedDataset, find_issues
+from classify_training.audit.label_errors import SelfTest, score_labels, self_test
+from classify_training.audit.out_of_fold import UNKNOWN, ImageSet
+from classify_training.audit.outliers import outliers
+from classify_training.config import DataConfig, Precision
+from classify_training.data.batches import batches
+from classify_training.data.dataset import Dataset, load
+from classify_training.errors import DatasetError
+from classify_training.evaluation.evaluate import run_on_examples
+from classify_training.evaluation.frozen_features import mean_features
+from classify_training.model.classifier import Classifier, build_classifier
+from classify_training.model.precision import choose_policy
+from classify_training.model.standardise import scale_convolutions
+from classify_training.progress import stage
+
+_FEWEST_IMAGES: Final = 40
+_LEAST_ACCURACY: Final = 0.6
+_SCALING_IMAGES: Final = 64
+_BATCH: Final = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditConfig:
+    """How a dataset is audited.
+
+    Attributes:
+        data: how it is read; splits, merges and balance do not matter here.
+        weights: of the network: `imagenet`, `random` or a path.
+        flip: whether mirrored images have the same label.
+        precision: number format of the network's computation.
+        quiet: whether to show no progress.
+    """
+
+    data: DataConfig
+    weights: str
+    flip: bool
+    precision: Precision
+    quiet: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """The result of an audit.
+
+    Attributes:
+        judged: the dataset and what models think of its labels.
+        images: the features of the judged images.
+        test: what came of labels that were made wrong on purpose.
+        weakness: why no label can be called likely wrong; empty if labels can be judged.
+        findings: what may be wrong, the most suspicious first.
+    """
+
+    judged: JudgedDataset
+    images: ImageSet
+    test: SelfTest
+    weakness: str
+    findings: list[Finding]
+
+
+def audit(config: AuditConfig) -> Audit:
+    """Judge every label of a dataset, before small classes are merged; find duplicates, outliers and broken files.
+
+    Raises:
+        DatasetError: the dataset cannot be read, has images of one label only, or a broken list of confirmed labels.
+        CacheError: decoded images cannot be written.
+        WeightsError: the pretrained weights cannot be downloaded, read or used.
+        Interrupted: a signal arrived.
+    """
+    dataset = _with_conflicts(load(config.data, config.quiet, with_leaks=True))
+    labels = tuple(sorted({example.file.label for example in dataset.examples}))
+    conflicting = {example.digest for group in dataset.conflicts for example in group}
+    numbers = np.array(
+        [UNKNOWN if each.digest in conflicting else labels.index(each.file.label) for each in dataset.examples]
+    )
+    if len(np.unique(numbers[numbers != UNKNOWN])) < 2:
+        raise DatasetError(
+            f"{dataset.root} has usable images of one label only: labels are judged by comparing several"
+        )
+    try:
+        confirmed = read_confirmed(dataset.root / CONFIRMED)
+    except ReviewError as error:
+        raise DatasetError(str(error)) from error
+    images = ImageSet(_features(dataset, config), numbers, dataset.groups, len(labels))
+    with stage("Judging the labels", config.quiet):
+        scores = score_labels(images, config.data.seed)
+        test = self_test(images, scores, config.data.seed)
+        everything = np.arange(len(dataset.examples))
+        unlike = outliers(dataset.pixels(batch) for batch in batches(everything, _BATCH))
+    reason = weakness(len(numbers), scores.accuracy, test)
+    judged = JudgedDataset(dataset, labels, scores, bool(reason), unlike)
+    return Audit(judged=judged, images=images, test=test, weakness=reason, findings=find_issues(judged, confirmed))
+
+
+def _with_conflicts(dataset: Dataset) -> Dataset:
+    """A dataset that also has one example of each picture with several labels."""
+    extra = [group[0] for group in dataset.conflicts]
+    first = int(dataset.groups.max(initial=-1)) + 1
+    return replace(
+        dataset,
+        examples=(*dataset.examples, *extra),
+        groups=np.concatenate([dataset.groups, np.arange(first, first + len(extra))]),
+    )
+
+
+def _features(
+    dataset: Dataset, config: AuditConfig
+) -> dict[str, np.ndarray[tuple[int, int, int], np.dtype[np.float32]]]:
+    """Name of each of the network's last stages -> float32 [V,N,c], mean features of the images and their mirrors."""
+    everything = np.arange(len(dataset.examples))
+    classifier = build_classifier(
+        2, config.data.image_size, config.weights, policy=choose_policy(config.precision), seed=config.data.seed
+    )
+    some = np.random.default_rng(config.data.seed).permutation(everything)[:_SCALING_IMAGES]
+    scale_convolutions(classifier, dataset.pixels(np.sort(some)))
+    widths, model = _model(classifier, config.flip)
+    found = run_on_examples(model, dataset, everything, _BATCH, "Features of all images", config.quiet)
+    variants = np.stack(np.split(found, 2 if config.flip else 1, axis=1))
+    by_stage = np.split(variants, np.cumsum(list(widths.values()))[:-1], axis=2)
+    return dict(zip(widths, by_stage, strict=True))
+
+
+def _model(classifier: Classifier, flip: bool) -> tuple[dict[str, int], keras.Model]:
+    widths, means = mean_features(classifier)
+    features = keras.Model(classifier.backbone.inputs, means)
+
+    def of_variants(preprocessed: keras.KerasTensor) -> keras.KerasTensor:
+        variants = [preprocessed, *([keras.ops.flip(preprocessed, axis=2)] if flip else [])]
+        return keras.ops.concatenate([features(variant) for variant in variants], axis=1)
+
+    return widths, classifier.on_images(of_variants)
+
+
+def weakness(images: int, accuracy: float, test: SelfTest) -> str:
+    """Why no label can be called likely wrong; empty if labels can be judged.
+
+    Args:
+        images: their number.
+        accuracy: share of the labels with which out-of-fold models agree, 0-1.
+        test: what came of labels that were made wrong on purpose.
+    """
+    if images < _FEWEST_IMAGES:
+        return f"{images} images are too few to judge labels by each other"
+    if accuracy < _LEAST_ACCURACY:
+        return (
+            f"models that are fitted to the other images agree with only {accuracy:.0%} of the labels: this network"
+            " knows too little about such images"
+        )
+    if test.is_weak:
+        return f"of {test.planted} labels that were made wrong as a test, only {test.found} were found"
+    return ""

@@ -1,0 +1,156 @@
+"""What may be wrong with the images of a dataset, the most suspicious first."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from classify_serving.exchange.issue_types import (
+    CONFIRMED,
+    CONFUSION,
+    DUPLICATE,
+    OUTLIER,
+    UNREADABLE,
+    WRONG_LABEL,
+)
+from classify_training.audit.label_errors import LabelScores
+from classify_training.audit.out_of_fold import UNKNOWN
+from classify_training.data.dataset import Dataset
+from classify_training.data.examples import Example, ImageFile
+
+_TOP: Final = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """An image that may have something wrong.
+
+    Attributes:
+        file: path and label.
+        digest: SHA-256 of its content, 64 hexadecimal digits.
+        place: its number among the judged images; None if it cannot be read.
+        issue: type of the issue, one of `ISSUE_TYPES`.
+        reason: why, in a few words.
+        suggested: the label that is most probable, apart from its own.
+        top: the most probable labels with their probabilities, 0-1; its own label is among them.
+        doubt: ln of how many times the suggested label is as probable as its own.
+        is_proposed: whether moving it to the suggested label is the likely remedy.
+    """
+
+    file: ImageFile
+    digest: str
+    place: int | None = None
+    issue: str
+    reason: str
+    suggested: str = ""
+    top: tuple[tuple[str, float], ...] = ()
+    doubt: float = 0.0
+    is_proposed: bool = False
+
+    @property
+    def probability(self) -> float | None:
+        """Probability of the suggested label, 0-1; None if it cannot be read."""
+        return dict(self.top)[self.suggested] if self.top else None
+
+
+@dataclass(frozen=True)
+class JudgedDataset:
+    """A dataset whose labels were judged.
+
+    Attributes:
+        dataset: the dataset; examples that it left out because the same picture has several labels are at the end.
+        labels: the C labels, sorted; the columns of the scores.
+        scores: what out-of-fold models think of the labels.
+        is_weak: whether these models are too weak to call a label likely wrong.
+        outliers: why each image looks unlike the others; an empty text if it does not.
+    """
+
+    dataset: Dataset
+    labels: tuple[str, ...]
+    scores: LabelScores
+    is_weak: bool
+    outliers: Sequence[str]
+
+
+def find_issues(judged: JudgedDataset, confirmed: Collection[tuple[str, str]] = frozenset()) -> list[Finding]:
+    """What may be wrong, the most suspicious first; images with nothing to say about are left out.
+
+    Args:
+        judged: the dataset and what models think of it.
+        confirmed: (SHA-256, label) that a person has confirmed.
+    """
+    findings = sorted(_of_readable(judged), key=_rank)
+    findings += [_unreadable(file, str(error)) for file, error in judged.dataset.corrupt]
+    return [
+        replace(each, issue=CONFIRMED, is_proposed=False) if (each.digest, each.file.label) in confirmed else each
+        for each in findings
+    ]
+
+
+def _rank(finding: Finding) -> tuple[bool, float]:
+    return finding.issue != DUPLICATE, -finding.doubt
+
+
+def _of_readable(judged: JudgedDataset) -> Iterator[Finding]:
+    for group in judged.dataset.conflicts:
+        place = next(n for n, example in enumerate(judged.dataset.examples) if example.digest == group[0].digest)
+        for example in group:
+            others = sorted({other.file.label for other in group} - {example.file.label})
+            reason = f"the same picture is in the dataset as {', '.join(others)} too"
+            yield replace(_judge(judged, place, example), issue=DUPLICATE, reason=reason)
+    near = _near_duplicates_elsewhere(judged.dataset)
+    for place, example in enumerate(judged.dataset.examples):
+        if judged.scores.labels[place] == UNKNOWN:
+            continue
+        found = _judge(judged, place, example)
+        is_sure = bool(judged.scores.is_likely_wrong[place]) and not judged.is_weak
+        if other := near.get(place):
+            reason = f"very similar to {other.path.name}, which is labelled {other.label}"
+            yield replace(found, issue=DUPLICATE, reason=reason, is_proposed=is_sure)
+        elif is_sure:
+            yield replace(found, issue=WRONG_LABEL, is_proposed=True)
+        elif judged.outliers[place]:
+            yield replace(found, issue=OUTLIER, reason=judged.outliers[place])
+        elif found.doubt > 0:
+            yield found
+
+
+def _judge(judged: JudgedDataset, place: int, example: Example) -> Finding:
+    """What the models say of one image with one label."""
+    probabilities = judged.scores.probabilities[place]
+    own = judged.labels.index(example.file.label)
+    order = np.argsort(-probabilities, kind="stable").tolist()
+    best = next(label for label in order if label != own)
+    shown = order[:_TOP] if own in order[:_TOP] else [*order[: _TOP - 1], own]
+    suggested, label = judged.labels[best], example.file.label
+    return Finding(
+        file=example.file,
+        digest=example.digest,
+        place=place,
+        issue=CONFUSION,
+        reason=f"{suggested}: {probabilities[best]:.1%}, {label}: {probabilities[own]:.1%}",
+        suggested=suggested,
+        top=tuple((judged.labels[number], float(probabilities[number])) for number in shown),
+        doubt=float(np.log(probabilities[best] / probabilities[own])),
+    )
+
+
+def _near_duplicates_elsewhere(dataset: Dataset) -> dict[int, ImageFile]:
+    """For each place of an image that has a near-duplicate under another label, that file."""
+    groups: dict[int, list[int]] = defaultdict(list)
+    for place, group in enumerate(dataset.groups.tolist()):
+        groups[group].append(place)
+    found = {}
+    for places in groups.values():
+        for place in places:
+            label = dataset.examples[place].file.label
+            others = [dataset.examples[other].file for other in places]
+            if other := next((file for file in others if file.label != label), None):
+                found[place] = other
+    return found
+
+
+def _unreadable(file: ImageFile, reason: str) -> Finding:
+    return Finding(file=file, digest="", issue=UNREADABLE, reason=reason)

@@ -1,0 +1,28 @@
+"""classify-train review: decide about the images of an audit in a browser."""
+
+from pathlib import Path
+
+import click
+
+from classify_serving.exchange.review import ReviewError
+from classify_serving.review_page.command import serve_review
+from classify_training.cli.aliases import option
+from classify_training.cli.option_types import FOLDER
+from classify_training.errors import CorrectionError
+
+
+@click.command()
+@click.argument("folder", type=FOLDER, default=Path("audited"))
+@option("--dataset", type=FOLDER, default=None, help="Dataset to apply decisions to, if not the one that was audited.")
+@option("--port", type=click.IntRange(0, 65535), default=0, show_default="a free one", help="Port on 127.0.0.1.")
+@option("--open/--no-open", "opens", default=True, help="Open the page in a browser.")
+def review(folder: Path, dataset: Path | None, port: int, opens: bool) -> None:
+    """Decide about the images in FOLDER, the output folder of an audit (default: audited).
+
+    Serves the page of the audit on this machine only. Each decision is written to review.csv at once, and the page can
+    show what the decisions would change in the dataset, and change it.
+    """
+    try:
+        serve_review(folder, dataset, port, opens)
+    except ReviewError as error:
+        raise CorrectionError(str(error)) from error
