@@ -4,7 +4,7 @@ The results are read once, and each miss is opened once, whatever is wanted of i
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -30,6 +30,7 @@ from classify_client.results.summary import write_summary
 from classify_client.terminal.progress import waiting
 from classify_serving.contract import model as contract
 from classify_serving.contract.model import ModelMetadata
+from classify_serving.exchange.label_scores import LabelScore, LabelScoresError, read_label_scores
 from classify_serving.exchange.review import CONFIRMED, ReviewError, read_confirmed
 from classify_serving.exchange.train_embeddings import TrainEmbeddings, TrainEmbeddingsError, read_train_embeddings
 from classify_serving.exchange.train_manifest import (
@@ -51,6 +52,7 @@ class AnalysisContext:
         metadata: of the model.
         options: of the analysis.
         manifest: the images that the model was trained on; None if not known.
+        scores: what models that were not fitted to these images think of their labels; empty if not known.
         train_embeddings: their embeddings; None if not known.
         confirmed: (SHA-256, label) that a person has confirmed.
         quiet: no progress.
@@ -60,6 +62,7 @@ class AnalysisContext:
     metadata: ModelMetadata
     options: AnalysisOptions
     manifest: TrainManifest | None
+    scores: Mapping[tuple[str, str], LabelScore]
     train_embeddings: TrainEmbeddings | None
     confirmed: frozenset[tuple[str, str]]
     quiet: bool
@@ -83,12 +86,19 @@ class AnalysisContext:
                 metadata=metadata,
                 options=options,
                 manifest=read_train_manifest(manifest) if manifest else None,
+                scores=_label_scores(manifest),
                 train_embeddings=read_train_embeddings(options.train_embeddings) if options.train_embeddings else None,
                 confirmed=_confirmed_labels(options.confirmed, map(Path, config.selection.inputs)),
                 quiet=config.quiet,
             )
-        except (ReviewError, TrainManifestError, TrainEmbeddingsError) as error:
+        except (ReviewError, TrainManifestError, LabelScoresError, TrainEmbeddingsError) as error:
             raise InputError(str(error)) from error
+
+
+def _label_scores(manifest: Path | None) -> Mapping[tuple[str, str], LabelScore]:
+    """The scores beside a train manifest, which may be given by the folder that it is in."""
+    file = find_train_manifest(manifest) if manifest and manifest.is_dir() else manifest
+    return read_label_scores(file) if file else {}
 
 
 def _confirmed_labels(given: Path | None, inputs: Iterable[Path]) -> frozenset[tuple[str, str]]:
@@ -236,7 +246,7 @@ class _Analysis:
         from classify_client.report.write import Pictures, write_report
 
         context, results = self._context, self.results
-        evidence = Evidence(self._digests, context.manifest, self._nearest, context.confirmed)
+        evidence = Evidence(self._digests, context.manifest, context.scores, self._nearest, context.confirmed)
         review = update_review(results, evidence, self._model.train_counts_before)
         if self._embeddings is not None:
             self._embeddings.write(context.folder)

@@ -18,15 +18,17 @@ from numpy.typing import NDArray
 from classify_serving.contract.model import SCHEMA_VERSION, ModelMetadata
 from classify_serving.contract.text import error_reason
 from classify_serving.contract.versions import newest_version
+from classify_serving.exchange.label_scores import LABEL_SCORES_FILE
 from classify_serving.exchange.train_manifest import TRAIN_MANIFEST_FILE
 from classify_serving.files import locked
 from classify_training import interrupts
+from classify_training.audit.training_scores import training_scores
 from classify_training.config import AUTO, TrainConfig
 from classify_training.data.plan import Plan
 from classify_training.errors import ExportError
 from classify_training.evaluation.baseline import Baseline, fit_baseline
 from classify_training.evaluation.evaluate import Evaluation, evaluate
-from classify_training.evaluation.frozen_features import compute_features
+from classify_training.evaluation.frozen_features import FrozenFeatures, compute_features
 from classify_training.evaluation.remarks import Remark, make_remarks
 from classify_training.evaluation.train_manifest import train_manifest
 from classify_training.export.saved_model import export, remove_leftovers
@@ -110,7 +112,8 @@ def train(
         _log.info("computing in %s; files of this run: %s", policy, run.folder)
         run.write_left_out(plan)
         with scope(), interrupts.deferred():
-            classifier, baseline, image_seconds = _prepare(classifier, plan, config, policy)
+            classifier, baseline, features = _prepare(classifier, plan, config, policy)
+            image_seconds = features.seconds
             after = _seconds_after(plan, policy, image_seconds)
             time_left = _time_left(config, after, start)
             transfer = Transferability(baseline.best_stage, baseline.is_solved)
@@ -149,7 +152,7 @@ def train(
             facts = RunFacts(
                 plan=plan, config=config, state=state, evaluation=evaluation, baseline=baseline, remarks=remarks
             )
-            path, metadata = _publish(final, facts, run, about, start)
+            path, metadata = _publish(final, facts, run, about, start, _extras(plan, config, features))
             trained = Trained(path, run.folder, metadata, evaluation, remarks, baseline)
             on_published(trained)
             run.finish()
@@ -158,11 +161,11 @@ def train(
 
 def _prepare(
     classifier: Classifier, plan: Plan, config: TrainConfig, policy: str
-) -> tuple[Classifier, Baseline, float]:
+) -> tuple[Classifier, Baseline, FrozenFeatures]:
     """Scale the network to these images, see what its features are good for, and give it the head that takes them.
 
     Returns:
-        The classifier, the linear baseline, and the seconds in which the network computes the features of an image.
+        The classifier, the linear baseline, and the features that the network computes of the images.
     """
     if config.fit.standardise:
         some = np.random.default_rng(config.data.seed).permutation(plan.indices("train"))[:_SCALING_IMAGES]
@@ -182,7 +185,7 @@ def _prepare(
             **_head_options(config, policy) | {"head_features": "last"},
         )
     standardise_head(classifier, features.train_means, features.squares)
-    return classifier, baseline, features.seconds
+    return classifier, baseline, features
 
 
 def _seconds_after(plan: Plan, policy: str, image_seconds: float) -> float:
@@ -253,7 +256,12 @@ def _strategy_scope() -> Callable[[], contextlib.AbstractContextManager[object]]
 
 
 def _publish(
-    classifier: Classifier, facts: RunFacts, run: Run, about: Mapping[str, Any], start: float
+    classifier: Classifier,
+    facts: RunFacts,
+    run: Run,
+    about: Mapping[str, Any],
+    start: float,
+    extras: Mapping[str, bytes],
 ) -> tuple[Path, ModelMetadata]:
     """Export the next version, one training at a time, so that two that end together get different numbers.
 
@@ -270,10 +278,17 @@ def _publish(
             run.write_page(facts, f"{metadata.model_name} {metadata.model_version}", seconds["total"])
             run.record_publishing(metadata.model_version, written)
 
-        extras = {TRAIN_MANIFEST_FILE: train_manifest(plan)}
         with stage("Exporting and verifying the model", config.quiet):
             path = export(classifier, metadata, _verification_images(plan), folder, extras, complete_run)
     return path, metadata
+
+
+def _extras(plan: Plan, config: TrainConfig, features: FrozenFeatures) -> dict[str, bytes]:
+    """Files that a version has besides the model: what it was trained on, and what may be wrong with these labels."""
+    # A time budget is for the training.
+    wants_scores = not config.fit.time_budget
+    scores = training_scores(features, plan, config.data.seed, config.quiet) if wants_scores else None
+    return {TRAIN_MANIFEST_FILE: train_manifest(plan)} | ({LABEL_SCORES_FILE: scores} if scores else {})
 
 
 @contextlib.contextmanager

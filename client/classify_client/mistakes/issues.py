@@ -8,6 +8,7 @@ from typing import Final
 from classify_client.results.reader import Item, Results
 from classify_client.results.rows import Row
 from classify_serving.exchange.issue_types import CONFIRMED, CONFUSION, DUPLICATE, OUTLIER, WRONG_LABEL
+from classify_serving.exchange.label_scores import LabelScore
 from classify_serving.exchange.train_manifest import TrainManifest
 
 NOTES: Final[Mapping[str, str]] = {
@@ -31,6 +32,8 @@ class LabelIssue:
         label: the label that the image may deserve, if known.
         is_conflict: whether the same content has two labels; the prediction cannot say which of them is right.
         content: SHA-256, if misses with another label have the same content; else empty.
+        doubt: ln of how many times another label is as probable, by models that were not fitted to the image; None if
+            there are none.
     """
 
     type: str
@@ -38,6 +41,7 @@ class LabelIssue:
     label: str = ""
     is_conflict: bool = False
     content: str = ""
+    doubt: float | None = None
 
 
 @dataclass(frozen=True)
@@ -71,12 +75,14 @@ class Evidence:
     Attributes:
         digests: SHA-256 of each miss, by path; a miss without one has gone.
         manifest: what the model was trained on, if known.
+        scores: what models that were not fitted to the image think of its label, as far as known.
         nearest: the most similar training image of each miss, by path, as far as known.
         confirmed: (SHA-256, label) that a person has confirmed.
     """
 
     digests: Mapping[str, str] = field(default_factory=dict)
     manifest: TrainManifest | None = None
+    scores: Mapping[tuple[str, str], LabelScore] = field(default_factory=dict)
     nearest: Mapping[str, Nearest] = field(default_factory=dict)
     confirmed: Collection[tuple[str, str]] = frozenset()
 
@@ -113,7 +119,10 @@ def _find(
     if others := sorted(set(labels.get(digest, ())) - {row.true_label}):
         reason = f"the same picture is here as {', '.join(others)} too"
         return LabelIssue(DUPLICATE, reason, others[0], is_conflict=True)
-    return _by_neighbour(row, evidence.nearest.get(row.path)) or _by_probability(row, thresholds)
+    # A model that has learnt a wrong label is no evidence for it.
+    score = evidence.scores.get((digest, row.true_label))
+    doubted = _by_score(row, score) if score else _by_probability(row, thresholds)
+    return _by_neighbour(row, evidence.nearest.get(row.path)) or doubted
 
 
 def _by_neighbour(row: Row, nearest: Nearest | None) -> LabelIssue | None:
@@ -124,6 +133,15 @@ def _by_neighbour(row: Row, nearest: Nearest | None) -> LabelIssue | None:
     if nearest.is_near_duplicate and nearest.label != row.true_label:
         return LabelIssue(DUPLICATE, f"very similar to a training image labelled {nearest.label}", nearest.label)
     return None
+
+
+def _by_score(row: Row, score: LabelScore) -> LabelIssue:
+    reason = f"models that have not seen it take it for {score.suggested}, not {row.true_label}"
+    if score.is_likely_wrong:
+        return LabelIssue(WRONG_LABEL, reason, score.suggested, doubt=score.doubt)
+    if score.doubt > 0:
+        return LabelIssue(CONFUSION, f"{reason}, but are not sure", score.suggested, doubt=score.doubt)
+    return LabelIssue(CONFUSION, f"models that have not seen it take it for {row.true_label} too", doubt=score.doubt)
 
 
 def _by_probability(row: Row, thresholds: Mapping[str, float]) -> LabelIssue:
@@ -145,11 +163,16 @@ def suppress_confirmed(results: Results, issues: Mapping[str, LabelIssue], evide
 
 
 def most_suspicious_first(misses: Iterable[Item], issues: Mapping[str, LabelIssue]) -> list[Item]:
-    """Misses with doubted labels first, then outliers, confusions and confirmed labels; in each the surest first."""
+    """Misses with doubted labels first, then outliers, confusions and confirmed labels; in each the surest first.
 
-    def rank(item: Item) -> tuple[int, float, str]:
-        row = item.row
-        group = {CONFUSION: 2, OUTLIER: 1, CONFIRMED: 3}.get(issues[row.path].type, 0)
-        return group, row.probability_of(row.true_class) - row.probability, row.path
+    What models that were not fitted to the image think counts more than what the model thinks.
+    """
+
+    def rank(item: Item) -> tuple[int, bool, float, str]:
+        row, issue = item.row, issues[item.row.path]
+        group = {CONFUSION: 2, OUTLIER: 1, CONFIRMED: 3}.get(issue.type, 0)
+        if issue.doubt is not None:
+            return group, False, -issue.doubt, row.path
+        return group, True, row.probability_of(row.true_class) - row.probability, row.path
 
     return sorted(misses, key=rank)

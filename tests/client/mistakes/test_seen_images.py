@@ -7,6 +7,7 @@ from zipfile import ZipFile
 import pytest
 from client_support import Client
 
+from classify_serving.exchange.label_scores import LabelScore, label_scores_csv
 from classify_serving.exchange.review import read_review
 from classify_serving.exchange.train_manifest import (
     NOT_USED,
@@ -42,6 +43,27 @@ def test_accuracy_is_separate_for_seen_and_unseen_images(client: Client, train_m
         assert summary["accuracy"] == 0.6
         assert "2 images from training, accuracy 50.0%; on unseen images 66.7%" in result.stdout
         assert "The model was trained on 2 of these images" in (client.output / "report.html").read_text()
+
+
+def test_models_that_have_not_seen_an_image_are_believed_before_the_one_that_has_learnt_its_label(
+    client: Client, train_manifest: Path
+) -> None:
+    # The model is sure that both are wrong; the scores say so of the second one only.
+    wrong = [client.images / name for name in ("black/2.png", "dark grey/2.png")]
+    train_manifest.write_bytes(train_manifest_csv([(sha256_of(path), path.parent.name, "train") for path in wrong]))
+    doubts = (LabelScore("grey", -2.0, False), LabelScore("white", 4.0, True))
+    entries = [((sha256_of(path), path.parent.name), score) for path, score in zip(wrong, doubts, strict=True)]
+    scores = train_manifest.with_name("label_scores.csv")
+    scores.write_bytes(label_scores_csv(entries))
+    client.run("--train-manifest", str(train_manifest.parents[1]))
+    first, second = read_review(client.output / "review.csv")
+    assert (first.path, first.issue_type, first.proposed) == ("dark grey/2.png", "wrong-label", "relabel:white")
+    assert (second.path, second.issue_type, second.proposed) == ("black/2.png", "confusion", "")
+    assert "models that have not seen it take it for black too" in second.reason
+    scores.write_text("nothing")
+    result = client.run("--train-manifest", str(train_manifest))
+    assert result.exit_code == 2
+    assert f"cannot read {scores}" in result.stderr
 
 
 def test_accuracy_is_not_separate_for_images_in_archives(client: Client, train_manifest: Path) -> None:

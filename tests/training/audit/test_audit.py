@@ -17,7 +17,9 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from classify_serving.exchange.label_scores import read_label_scores
 from classify_serving.exchange.review import ReviewRow, read_review, write_review
+from classify_serving.exchange.train_manifest import TRAIN_MANIFEST_FILE
 from classify_serving.files import locked, sha256_of
 from classify_training.cli.main import main
 
@@ -170,3 +172,12 @@ def test_a_review_is_decided_and_applied_through_the_local_server(data: Path, tm
         server.send_signal(signal.SIGINT)
         _, errors = server.communicate(timeout=60)
         assert (server.returncode, errors) == (0, "")
+
+
+def test_a_training_stores_what_others_think_of_its_labels(model: Path, dataset: Path) -> None:
+    scores = read_label_scores(model / "1" / TRAIN_MANIFEST_FILE)
+    labels = {(sha256_of(path), path.parent.name) for path in dataset.rglob("*.png")}
+    assert set(scores) == labels
+    # So few images cannot be judged.
+    assert not any(score.is_likely_wrong for score in scores.values())
+    assert {score.suggested for score in scores.values()} <= {"black", "grey", "white", "x", "y"}

@@ -81,7 +81,7 @@ def unequal(tmp_path: Path) -> tuple[Plan, FrozenFeatures]:
     rng = np.random.default_rng(1)
     count = len(train) + len(test)
     means = {name: rng.normal(size=(count, 4)).astype(np.float32) for name in ("block3", "block4", "block5")}
-    return plan, FrozenFeatures(train, test, means, means["block5"][: len(train)] ** 2, 0.01)
+    return plan, FrozenFeatures(train, test, np.zeros(0, np.int64), means, means["block5"][: len(train)] ** 2, 0.01)
 
 
 def test_nothing_is_solved_by_always_predicting_the_largest_class(unequal: tuple[Plan, FrozenFeatures]) -> None:
@@ -102,7 +102,8 @@ def test_images_without_a_model_are_not_right(unequal: tuple[Plan, FrozenFeature
     # Of each class one image: outside of its fold there is only one class.
     few = np.array([np.flatnonzero(plan.targets[features.train] == target)[0] for target in (0, 1)])
     means = {name: each[few] for name, each in features.means.items()}
-    tiny = FrozenFeatures(features.train[few], np.zeros(0, np.int64), means, features.squares[few], 0.01)
+    none = np.zeros(0, np.int64)
+    tiny = FrozenFeatures(features.train[few], none, none, means, features.squares[few], 0.01)
     baseline = fit_baseline(tiny, plan, seed=1, balanced=True, quiet=True)
     assert (baseline.accuracy, baseline.recall, baseline.best_stage) == (0, 0, "block5")
 

@@ -33,8 +33,9 @@ def audit(dataset: Path, output: Path, quiet: bool, **options: Any) -> None:
     """Find images of DATASET whose label is probably wrong, before any training.
 
     Models that take seconds to fit judge each image without having seen it, on the features of the network that
-    training starts from. Also found: the same or nearly the same picture under two labels, images unlike all others, and files
-    that cannot be read. Writes review.csv and report.html, the page to decide on. Nothing in DATASET is changed.
+    training starts from. Also found: the same or nearly the same picture under two labels, images unlike all others,
+    and files that cannot be read. Writes review.csv and report.html, the page to decide on. Nothing in DATASET is
+    changed.
     """
     log_to_stderr(quiet)
     from classify_serving.tensorflow_import import import_tensorflow
@@ -52,8 +53,7 @@ def audit(dataset: Path, output: Path, quiet: bool, **options: Any) -> None:
     _report(found)
     click.echo(f"Decide while looking:  classify-train review {quote(str(output))}    (or open {page})")
     click.echo(
-        f"Then change the dataset:  classify-train apply {quote(str(output / REVIEW))}"
-        f" --dataset {quote(str(dataset))}"
+        f"Then change the dataset:  classify-train apply {quote(str(output / REVIEW))} --dataset {quote(str(dataset))}"
     )
 
 

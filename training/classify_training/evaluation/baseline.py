@@ -151,7 +151,7 @@ def fit_baseline(features: FrozenFeatures, plan: Plan, seed: int, balanced: bool
     """
     count, y = len(features.train), plan.targets[features.train]
     together = np.concatenate(list(features.means.values()), axis=1)
-    x, new = together[:count], together[count:]
+    x, new = together[:count], together[count : count + len(features.test)]
     folds = deal_folds(y, plan.dataset.groups[features.train], seed, _FOLDS)
     fitting = _Fitting(y, folds, len(plan.class_names), balanced)
     with stage("Fitting the baseline", quiet):

@@ -30,16 +30,23 @@ class FrozenFeatures:
     Attributes:
         train: int64 [N], training images.
         test: int64 [T], test images.
-        means: name of each of the last stages -> float32 [N + T,c], its mean features of these images, in this order.
+        others: int64 [O], further images of the dataset: all that there are, unless they are too many.
+        means: name of each of the last stages -> float32 [N + T + O,c], mean features of these images, in this order.
         squares: float32 [N,c], means of the squares of the last stage's features of the training images.
         seconds: for one image.
     """
 
     train: NDArray[np.int64]
     test: NDArray[np.int64]
+    others: NDArray[np.int64]
     means: Mapping[str, Features]
     squares: Features
     seconds: float
+
+    @property
+    def examples(self) -> NDArray[np.int64]:
+        """int64 [N + T + O], all of these images."""
+        return np.concatenate([self.train, self.test, self.others])
 
     @property
     def train_means(self) -> dict[str, Features]:
@@ -50,7 +57,7 @@ class FrozenFeatures:
 def compute_features(
     classifier: Classifier, plan: Plan, batch_size: int, seed: int, quiet: bool = False
 ) -> FrozenFeatures:
-    """Run the network, before it is trained, on some training and test images.
+    """Run the network, before it is trained, on the images; on some of them if there are too many.
 
     Args:
         classifier: the model.
@@ -65,11 +72,13 @@ def compute_features(
     rng = np.random.default_rng(seed)
     train = np.sort(choose_in_turns(plan.indices("train"), plan.targets, MOST_TRAIN, rng))
     test = np.sort(rng.permutation(plan.indices("test"))[:MOST_TEST])
+    rest = np.setdiff1d(np.arange(len(plan.targets)), np.concatenate([train, test]))
+    others = rest if len(plan.targets) <= MOST_TRAIN + MOST_TEST else rest[:0]
     stages, means = mean_features(classifier)
     last = keras.ops.square(keras.ops.cast(classifier.backbone.output, "float32"))
     found = [means, keras.ops.mean(last, axis=(1, 2))]
     model = classifier.on_images(keras.Model(classifier.backbone.inputs, keras.ops.concatenate(found, axis=1)))
-    chosen = np.concatenate([train, test])
+    chosen = np.concatenate([train, test, others])
     # The first batch of each size takes longer, because the model is compiled for it.
     sizes = chosen[: batch_size + len(chosen) % batch_size]
     run_on_examples(model, plan.dataset, sizes, batch_size, "Preparing the network", quiet)
@@ -77,7 +86,7 @@ def compute_features(
     vectors = run_on_examples(model, plan.dataset, chosen, batch_size, "Features for the baseline", quiet)
     seconds = (time.monotonic() - start) / len(chosen)
     *by_stage, squares = np.split(vectors, np.cumsum(list(stages.values())), axis=1)
-    return FrozenFeatures(train, test, dict(zip(stages, by_stage, strict=True)), squares[: len(train)], seconds)
+    return FrozenFeatures(train, test, others, dict(zip(stages, by_stage, strict=True)), squares[: len(train)], seconds)
 
 
 def mean_features(classifier: Classifier) -> tuple[dict[str, int], keras.KerasTensor]:
