@@ -175,7 +175,8 @@ def test_no_file_is_added_outside_of_class_folders(data: Path, tmp_path: Path, l
 def test_an_unknown_issue_type_is_refused_with_the_known_ones(data: Path) -> None:
     result = apply(data, [row(data, "cat/1.png", "keep")], "--accept", "typo")
     assert result.exit_code == 2
-    assert "--accept typo is no issue type: use wrong-label, duplicate, outlier, confusion, confirmed" in result.stderr
+    known = "wrong-label, duplicate, outlier, confusion, unreadable, confirmed"
+    assert f"--accept typo is no issue type: use {known}" in result.stderr
     assert apply(data, [row(data, "cat/1.png", "keep")], "--accept", "unlike").exit_code == 0
 
 

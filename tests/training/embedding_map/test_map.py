@@ -13,9 +13,11 @@ from PIL import Image
 from support import write_picture
 
 from classify_serving.exchange.embeddings import COLUMNS, EmbeddedImage
+from classify_serving.exchange.review import read_review
+from classify_serving.files import sha256_of
 from classify_training.cli.main import main
 from classify_training.embedding_map.layout import choose, lay_out
-from classify_training.embedding_map.render import class_colours
+from classify_training.embedding_map.render import class_styles
 
 HOSTILE = "</script><b>$x_{"
 
@@ -70,10 +72,10 @@ def test_misses_come_first_when_not_all_fit() -> None:
     assert sum(index[place].is_miss for place in chosen) == 10
 
 
-def test_each_class_has_a_colour_of_its_own() -> None:
+def test_no_two_classes_look_the_same() -> None:
     for count in (3, 8, 40):
         names = [f"class {number}" for number in range(count)]
-        assert len(set(class_colours(names).values())) == count
+        assert len(set(class_styles(names).values())) == count
 
 
 def test_the_map_is_drawn(results: Path) -> None:
@@ -103,6 +105,7 @@ def test_no_embeddings(results: Path, tmp_path: Path) -> None:
 def page(results: Path, tmp_path: Path) -> Iterator[Any]:
     run(results)
     with chromium(tmp_path / "profile") as driver:
+        driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
         driver.get((results / "map.html").as_uri())
         yield driver
         # Chromium has advice about how the test reads pixels back.
@@ -136,3 +139,42 @@ def test_the_page_shows_zooms_and_hides(page: Any) -> None:
     painted(lambda count: count < everything)
     page.find_element("id", "all").click()
     painted(lambda count: count == everything)
+
+
+def test_a_region_is_selected_and_downloaded_as_a_review(page: Any, tmp_path: Path) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    def selected() -> str:
+        return str(page.find_element("id", "selected").text)
+
+    def draw_around(*corners: tuple[float, float]) -> None:
+        canvas = page.find_element("id", "map")
+        width, height = canvas.size["width"], canvas.size["height"]
+        moves = ActionChains(page)
+        for number, (x, y) in enumerate(corners):
+            moves.move_to_element_with_offset(canvas, round(x * width / 2), round(y * height / 2))
+            if number == 0:
+                moves.click_and_hold()
+        moves.release().perform()
+
+    page.find_element("id", "select").click()
+    # All around; the image whose file is gone cannot be reviewed.
+    draw_around((-0.98, -0.95), (0.6, -0.95), (0.6, 0.95), (-0.98, 0.95))
+    assert selected().startswith("35 selected: ")
+    page.find_element("id", "none").click()
+    assert not page.find_element("id", "selection").is_displayed()
+    # A region without images selects none.
+    draw_around((-0.98, -0.97), (-0.97, -0.97), (-0.97, -0.96))
+    assert not page.find_element("id", "selection").is_displayed()
+    for name in ("black", HOSTILE):
+        page.find_element("css selector", f"[data-class='{sorted(('black', 'white', HOSTILE)).index(name)}']").click()
+    page.find_element("id", "visible").click()
+    assert selected().startswith("13 selected: ")
+    page.find_element("css selector", "#action option[value='relabel:white']").click()
+    page.find_element("id", "save").click()
+    WebDriverWait(page, 60).until(lambda _: (tmp_path / "review.csv").exists())
+    rows = read_review(tmp_path / "review.csv")
+    assert {row.action for row in rows} == {"keep"}
+    assert {row.sha256 for row in rows} == {sha256_of(Path(row.file)) for row in rows}
+    assert len(rows) == 13

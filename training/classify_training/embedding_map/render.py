@@ -6,8 +6,10 @@ import io
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import numpy as np
@@ -18,10 +20,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from classify_serving.contract.folders import folder_label
 from classify_serving.contract.images import ImageError, decode_thumbnail
-from classify_serving.contract.text import error_reason
+from classify_serving.contract.text import error_reason, printable
 from classify_serving.exchange.embeddings import EmbeddedImage, EmbeddingsError, read_embeddings
-from classify_serving.files import replace_file, replacing
+from classify_serving.exchange.review import ReviewRow
+from classify_serving.files import replace_file, replacing, sha256_of
 from classify_training.embedding_map.layout import choose, lay_out
 from classify_training.errors import MapError
 from classify_training.progress import stage, track_in_threads
@@ -34,6 +38,8 @@ _TILE: Final = 40
 """Side of a thumbnail in the sheet, in pixels."""
 _COLOURS: Final = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8a7500", "#7f7f7f")
 """Okabe and Ito's colours, which colour-blind people can tell apart, then others."""
+_SHAPES: Final[Mapping[str, str]] = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D"}
+"""Name of a shape -> Matplotlib's marker. With the colours, they tell 32 classes apart."""
 
 
 def draw_embedding_map(results: Path, max_images: int, seed: int) -> int:
@@ -70,25 +76,37 @@ def draw_embedding_map(results: Path, max_images: int, seed: int) -> int:
 def _write(folder: Path, places: NDArray[np.float32], images: Sequence[EmbeddedImage], total: int) -> None:
     counts = Counter(entry.true_class for entry in images)
     names = sorted(counts)
-    colours = class_colours(names)
+    styles = class_styles(names)
     misses = sum(entry.is_miss for entry in images)
     some = f"{len(images)} of {total}" if len(images) < total else f"{total}"
     title = f"Map of {some} images, {misses} of them misses"
     with replacing(folder / PICTURE) as temporary:
-        draw_map(places, images, colours, title, temporary)
-    page = render_page(places, images, {name: (colours[name], counts[name]) for name in names}, title)
+        draw_map(places, images, styles, title, temporary)
+    page = render_page(places, images, {name: (styles[name], counts[name]) for name in names}, title)
     replace_file(folder / PAGE, page.encode("utf-8", "backslashreplace"))
 
 
-def class_colours(names: Sequence[str]) -> dict[str, str]:
-    """Choose a colour for each class: name -> `#rrggbb`."""
-    hues = ((number * 0.618034) % 1 for number in range(len(names)))
-    if len(names) <= len(_COLOURS):
-        return dict(zip(names, _COLOURS, strict=False))
+@dataclass(frozen=True)
+class ClassStyle:
+    """How the images of a class are drawn: colour `#rrggbb`, and shape, one of circle, square, triangle, diamond."""
+
+    colour: str
+    shape: str
+
+
+def class_styles(names: Sequence[str]) -> dict[str, ClassStyle]:
+    """Choose colour and shape for each class; no two classes have both in common."""
+    shapes = tuple(_SHAPES)
     return {
-        name: _hsl(hue, 0.45 if number % 2 else 0.58)
-        for number, (name, hue) in enumerate(zip(names, hues, strict=True))
+        name: ClassStyle(_colour(number), shapes[number // len(_COLOURS) % len(shapes)])
+        for number, name in enumerate(names)
     }
+
+
+def _colour(number: int) -> str:
+    if number < len(_COLOURS) * len(_SHAPES):
+        return _COLOURS[number % len(_COLOURS)]
+    return _hsl((number * 0.618034) % 1, 0.45 if number % 2 else 0.58)
 
 
 def _hsl(hue: float, lightness: float) -> str:
@@ -96,14 +114,18 @@ def _hsl(hue: float, lightness: float) -> str:
 
 
 def draw_map(
-    places: NDArray[np.float32], images: Sequence[EmbeddedImage], colours: Mapping[str, str], title: str, path: Path
+    places: NDArray[np.float32],
+    images: Sequence[EmbeddedImage],
+    styles: Mapping[str, ClassStyle],
+    title: str,
+    path: Path,
 ) -> None:
-    """Draw the map as a PNG file: the colour is the true class, black rings are misclassified images.
+    """Draw the map as a PNG file: colour and shape are the true class, black rings are misclassified images.
 
     Args:
         places: float32 [N,2], positions in 0-1.
         images: N images.
-        colours: colour of each class; images without a class are grey.
+        styles: of each class.
         title: title of the figure.
         path: file to write.
 
@@ -118,8 +140,15 @@ def draw_map(
         chosen = names == name
         # Matplotlib reads a dollar sign as a formula, and leaves names with a leading underscore out of the legend.
         label = (name or "no label").replace("$", r"\$").lstrip("_") or "?"
+        style = styles[name]
         axes.scatter(
-            places[chosen, 0], places[chosen, 1], s=size, color=colours.get(name, "#aaaaaa"), label=label, linewidths=0
+            places[chosen, 0],
+            places[chosen, 1],
+            s=size,
+            color=style.colour,
+            marker=_SHAPES[style.shape],
+            label=label,
+            linewidths=0,
         )
     wrong = np.array([entry.is_miss for entry in images], bool)
     if wrong.any():
@@ -170,14 +199,17 @@ def _tile(file: Path) -> Image.Image | None:
 
 
 def render_page(
-    places: NDArray[np.float32], images: Sequence[EmbeddedImage], classes: dict[str, tuple[str, int]], title: str
+    places: NDArray[np.float32],
+    images: Sequence[EmbeddedImage],
+    classes: Mapping[str, tuple[ClassStyle, int]],
+    title: str,
 ) -> str:
     """Make the page as HTML that needs no other file.
 
     Args:
         places: float32 [N,2], positions in 0-1.
         images: N images.
-        classes: name -> colour and number of images.
+        classes: name -> style and number of images.
         title: title of the page.
     """
     sheet, columns = thumbnail_sheet([entry.file for entry in images])
@@ -186,7 +218,9 @@ def render_page(
     data = {
         "points": points,
         "classes": list(classes),
-        "colours": [colour for colour, _ in classes.values()],
+        "colours": [style.colour for style, _ in classes.values()],
+        "shapes": [style.shape for style, _ in classes.values()],
+        "review": [column.name for column in fields(ReviewRow)],
         "tile": _TILE,
         "columns": columns,
     }
@@ -198,7 +232,8 @@ def render_page(
         " the images. Distances between groups that are far apart have no meaning.",
         count=len(images),
         misses=sum(entry.is_miss for entry in images),
-        classes=[(name, colour, number) for name, (colour, number) in classes.items()],
+        classes=[(name, style.colour, style.shape, number) for name, (style, number) in classes.items()],
+        labels=sorted({point["l"] for point in points if point["l"]}),
         tile=_TILE,
         data=data,
         sheet=sheet,
@@ -218,7 +253,23 @@ def _point(entry: EmbeddedImage, numbers: dict[str, int], place: Sequence[float]
         "s": entry.predicted,
         "q": round(entry.probability, 3),
         "p": entry.path,
+        "l": _label(entry),
+        "h": _digest(entry.file),
+        "f": printable(str(entry.file)),
     }
+
+
+def _label(entry: EmbeddedImage) -> str:
+    """The name of the image's folder; of nested folders the one that is its class, if one is."""
+    folders = [folder_label(name) for name in PurePosixPath(entry.path).parts[:-1]]
+    return entry.true_class if entry.true_class in folders else folders[-1] if folders else entry.true_class
+
+
+def _digest(file: Path) -> str:
+    """SHA-256 of the file's content; empty if it is gone."""
+    with suppress(OSError):
+        return sha256_of(file)
+    return ""
 
 
 def _part(name: str) -> str:

@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const {points, classes, colours, tile, columns} = JSON.parse(document.getElementById("data").textContent);
+  const {points, classes, colours, shapes, tile, columns, review} = JSON.parse(document.getElementById("data").textContent);
   const sheet = document.getElementById("sheet");
   const canvas = document.getElementById("map");
   const context = canvas.getContext("2d");
@@ -8,7 +8,8 @@
   const onlyMisses = document.getElementById("misses");
   const hidden = new Set();
   const view = {scale: 1, x: 0, y: 0};
-  let width = 0, height = 0, hovered = -1, scheduled = false;
+  const selected = new Set();
+  let width = 0, height = 0, hovered = -1, scheduled = false, lasso = null;
 
   const isShown = point => !hidden.has(point.c) && (!onlyMisses.checked || point.m);
   const base = () => Math.min(width, height) - 48;
@@ -19,12 +20,25 @@
   // Thumbnails once there is room for them between the points.
   const side = () => Math.min(64, .45 * base() * view.scale / Math.sqrt(points.length));
 
+  // One of four shapes, so that classes can be told apart without their colours.
+  const outline = (shape, x, y, r) => {
+    context.beginPath();
+    if (shape === "square") context.rect(x - r * .9, y - r * .9, 1.8 * r, 1.8 * r);
+    else if (shape === "circle") context.arc(x, y, r, 0, 7);
+    else {
+      const corners = shape === "triangle" ? [[0, -1.2], [1.1, .8], [-1.1, .8]] : [[0, -1.25], [1.25, 0], [0, 1.25], [-1.25, 0]];
+      corners.forEach(([dx, dy], number) => context[number ? "lineTo" : "moveTo"](x + dx * r, y + dy * r));
+      context.closePath();
+    }
+  };
+
   const draw = () => {
     scheduled = false;
     const density = devicePixelRatio || 1;
     context.setTransform(density, 0, 0, density, 0, 0);
     context.clearRect(0, 0, width, height);
     const ink = getComputedStyle(document.body).color;
+    const accent = getComputedStyle(document.documentElement).getPropertyValue("--accent");
     const size = side();
     const asPicture = size >= 12 && sheet.complete && sheet.naturalWidth;
     const radius = Math.max(2.5, Math.min(6, size / 2));
@@ -41,9 +55,13 @@
         context.fillRect(x - half - 2, y - half - 2, 2 * half + 4, 2 * half + 4);
         context.drawImage(sheet, number % columns * tile, Math.floor(number / columns) * tile, tile, tile, x - half, y - half, 2 * half, 2 * half);
       } else {
-        context.beginPath();
-        context.arc(x, y, radius * big, 0, 7);
+        outline(shapes[point.c], x, y, radius * big);
         context.fill();
+      }
+      if (selected.has(number)) {
+        context.strokeStyle = accent;
+        context.lineWidth = 3;
+        context.strokeRect(x - (asPicture ? size / 2 : radius) - 3, y - (asPicture ? size / 2 : radius) - 3, 2 * (asPicture ? size / 2 : radius) + 6, 2 * (asPicture ? size / 2 : radius) + 6);
       }
       if (point.m) {
         context.strokeStyle = ink;
@@ -52,6 +70,16 @@
         context.arc(x, y, asPicture ? size * big * .78 : radius * big + 2.5, 0, 7);
         context.stroke();
       }
+    }
+    if (lasso) {
+      context.strokeStyle = accent;
+      context.lineWidth = 2;
+      context.setLineDash([6, 4]);
+      context.beginPath();
+      lasso.forEach(([x, y], number) => context[number ? "lineTo" : "moveTo"](x, y));
+      context.closePath();
+      context.stroke();
+      context.setLineDash([]);
     }
   };
   const redraw = () => { if (!scheduled) { scheduled = true; requestAnimationFrame(draw); } };
@@ -93,17 +121,64 @@
     tip.style.top = `${Math.max(4, Math.min(y + 16, height - tip.offsetHeight - 8))}px`;
   };
 
+  // ---- selecting a region, and what to do with it
+  const byId = id => document.getElementById(id);
+  const isSelecting = () => byId("select").getAttribute("aria-pressed") === "true";
+  // How often a line from the point to the right crosses the polygon: odd inside (Shimrat, 1962).
+  const isInside = ([x, y], polygon) => polygon.reduce((inside, [ax, ay], number) => {
+    const [bx, by] = polygon[(number + 1) % polygon.length];
+    return (ay > y) !== (by > y) && x < (bx - ax) * (y - ay) / (by - ay) + ax ? !inside : inside;
+  }, false);
+  const choose = isIn => {
+    points.forEach((point, number) => { if (point.h && isShown(point) && isIn(toScreen(point))) selected.add(number); });
+    showSelection();
+  };
+  const showSelection = () => {
+    const counts = new Map();
+    for (const number of selected) counts.set(points[number].l, (counts.get(points[number].l) ?? 0) + 1);
+    const names = [...counts].sort((a, b) => b[1] - a[1]).map(([name, count]) => `${name || "no label"} ${count}`);
+    byId("selection").hidden = !selected.size;
+    byId("selected").textContent = `${selected.size} selected: ${names.join(", ")}`;
+    redraw();
+  };
+  const cell = value => {
+    // A spreadsheet would execute such a cell as a formula.
+    const text = /^'*[=+\-@\t\r\n]/.test(value) ? `'${value}` : value;
+    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  const rows = action => [...selected].map(number => points[number]).map(point => ({
+    path: point.p, label: point.l, predicted: point.s, probability: point.q, issue_type: "", reason: "selected on the map", sha256: point.h, file: point.f,
+    action: action === `relabel:${point.l}` ? "keep" : action,
+  }));
+  const save = action => {
+    const lines = [review, ...rows(action).map(row => review.map(name => cell(String(row[name] ?? ""))))];
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([lines.map(line => line.join(",")).join("\r\n") + "\r\n"], {type: "text/csv"}));
+    link.download = "review.csv";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  };
+  byId("select").addEventListener("click", () => {
+    byId("select").setAttribute("aria-pressed", String(!isSelecting()));
+    canvas.classList.toggle("selecting", isSelecting());
+  });
+  byId("visible").addEventListener("click", () => choose(([x, y]) => x >= 0 && y >= 0 && x <= width && y <= height));
+  byId("none").addEventListener("click", () => { selected.clear(); showSelection(); });
+  byId("save").addEventListener("click", () => save(byId("action").value));
+
   const fingers = new Map();
   const place = event => [event.offsetX, event.offsetY];
   canvas.addEventListener("pointerdown", event => {
     fingers.set(event.pointerId, place(event));
     canvas.setPointerCapture(event.pointerId);
+    if (isSelecting()) { lasso = [place(event)]; return; }
     if (event.pointerType !== "mouse") hover(...place(event));
   });
   canvas.addEventListener("pointermove", event => {
     const before = fingers.get(event.pointerId);
     if (!before) { hover(...place(event)); return; }
     const now = place(event);
+    if (lasso) { lasso.push(now); redraw(); return; }
     if (fingers.size === 1) {
       view.x += now[0] - before[0];
       view.y += now[1] - before[1];
@@ -115,7 +190,13 @@
     }
     fingers.set(event.pointerId, now);
   });
-  for (const kind of ["pointerup", "pointercancel"]) canvas.addEventListener(kind, event => fingers.delete(event.pointerId));
+  for (const kind of ["pointerup", "pointercancel"]) canvas.addEventListener(kind, event => {
+    fingers.delete(event.pointerId);
+    if (!lasso) return;
+    const polygon = lasso;
+    lasso = null;
+    if (kind === "pointerup" && polygon.length > 2) choose(point => isInside(point, polygon)); else redraw();
+  });
   canvas.addEventListener("pointerleave", () => { hovered = -1; tip.hidden = true; redraw(); });
   canvas.addEventListener("wheel", event => {
     event.preventDefault();
