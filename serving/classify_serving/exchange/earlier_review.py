@@ -80,6 +80,6 @@ def _earlier_action(own: ReviewRow | None, earlier: Sequence[ReviewRow]) -> str:
 
 
 def _exists(row: ReviewRow) -> bool:
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         return sha256_of(Path(row.file)) == row.sha256
     return False

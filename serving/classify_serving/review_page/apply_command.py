@@ -54,8 +54,11 @@ def apply_review(review: Path, dataset: Path | None, is_dry_run: bool) -> tuple[
         stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="backslashreplace",
     )  # fmt: skip
     if done.returncode:
-        raise ApplyError(done.stderr.strip().removeprefix("Error: ") or f"classify-train ended with {done.returncode}")
-    return done.stdout.strip(), "nothing to do" not in done.stdout
+        # Warnings may come before the error.
+        reasons = [line.removeprefix("Error: ") for line in done.stderr.splitlines() if line.startswith("Error: ")]
+        raise ApplyError(reasons[-1] if reasons else f"classify-train ended with {done.returncode}")
+    *_, last = done.stdout.strip().splitlines() or [""]
+    return done.stdout.strip(), not last.startswith("nothing to do")
 
 
 def _command() -> list[str] | None:

@@ -57,17 +57,21 @@ class ReviewFile:
     def decide(self, decisions: Iterable[tuple[Key, str]], version: int) -> dict[str, Any]:
         """Write decisions, and give what has changed since a version; a row that is gone takes none.
 
+        Returns:
+            As of `since`, and `refused`: the keys of the decisions that were not written.
+
         Raises:
-            ReviewError: a decision is no action, or the file cannot be read or written now; then none is written.
+            ReviewError: the file cannot be read or written now; then none is written.
         """
-        wanted = {key: str(parse_action(action) or "") for key, action in decisions}
+        wanted = dict(decisions)
         with self._lock:
             try:
                 with locked(self.path.parent):
                     self._reread()
+                    refused = [key for key, action in wanted.items() if key not in self._rows or not _is_valid(action)]
                     changed = {
                         key: action for key, action in wanted.items()
-                        if key in self._rows and self._rows[key].action != action
+                        if key not in refused and self._rows[key].action != action
                     }  # fmt: skip
                     if changed:
                         self._write(changed)
@@ -75,7 +79,7 @@ class ReviewFile:
                 raise ReviewError("another command is writing to this folder: wait until it has ended") from error
             except OSError as error:
                 raise ReviewError(f"cannot write {self.path} ({error_reason(error)})") from error
-            return self._since(version)
+            return {**self._since(version), "refused": refused}
 
     def _write(self, changed: Mapping[Key, str]) -> None:
         rows = {key: replace(row, action=changed.get(key, row.action)) for key, row in self._rows.items()}
@@ -104,5 +108,15 @@ class ReviewFile:
         try:
             found = self.path.stat()
         except OSError as error:
-            raise ReviewError(f"cannot read {self.path} ({error_reason(error)})") from error
+            raise ReviewError(
+                f"cannot read {self.path} ({error_reason(error)}): give the output folder of an audit or of a run"
+            ) from error
         return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _is_valid(action: str) -> bool:
+    try:
+        parse_action(action)
+    except ReviewError:
+        return False
+    return True

@@ -58,6 +58,8 @@ class _Decisions(msgspec.Struct):
 
 class _ApplyRequest(msgspec.Struct):
     dry_run: bool
+    shown: str = ""
+    """The plan that the user has seen; another one is not carried out."""
 
 
 class ReviewServer(ThreadingHTTPServer):
@@ -145,12 +147,17 @@ class _Handler(BaseHTTPRequestHandler):
         return _as_json(self.server.review.decide(decisions, asked.version))
 
     def _apply(self, asked: _ApplyRequest) -> Mapping[str, Any]:
+        if not asked.dry_run and self.server.apply(True)[0] != asked.shown:
+            raise ApplyError("the review or the dataset has changed since: look at what would change again")
         text, has_changes = self.server.apply(asked.dry_run)
         return {"text": text, "has_changes": has_changes}
 
     def _path(self) -> tuple[str | None, Mapping[str, list[str]]]:
         """What is asked for, after the secret; None if the secret or the host is wrong."""
-        parts = urlsplit(self.path)
+        try:
+            parts = urlsplit(self.path)
+        except ValueError:
+            return None, {}
         _, token, *rest = [*parts.path.split("/", 2), ""]
         # Another host name would be that of a page that had its name resolved to this machine.
         is_here = self.headers.get("Host", "") in (
@@ -165,7 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
             status, content = HTTPStatus.OK, make()
         except (ReviewError, ApplyError) as error:
             status, content = HTTPStatus.CONFLICT, {"error": str(error)}
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             status, content = HTTPStatus.BAD_REQUEST, {"error": str(error)}
         self._send(status, json.dumps(content).encode(), "application/json")
 
@@ -213,4 +220,5 @@ def _as_json(found: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _number(text: str) -> int:
-    return int(text) if text.lstrip("-").isascii() and text.lstrip("-").isdigit() and len(text) < 16 else -1
+    digits = text.removeprefix("-")
+    return int(text) if digits.isascii() and digits.isdigit() and len(text) < 16 else -1

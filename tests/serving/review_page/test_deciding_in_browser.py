@@ -150,7 +150,7 @@ def served(browser: Any, folder: Path) -> Iterator[ReviewServer]:
 
     def apply(is_dry_run: bool) -> tuple[str, bool]:
         applied.append(is_dry_run)
-        return f"applied: {applied}", True
+        return ("would move one file" if is_dry_run else f"applied: {applied}"), True
 
     with ReviewServer((folder / "report.html").read_bytes(), review, apply) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -173,9 +173,9 @@ def test_the_server_writes_decisions_and_applies_them_after_a_look(browser: Any,
     wait_for_actions(browser, served, "keep", "relabel:white", "", "")
     wait(browser, lambda _: text(browser, "saved") == "Saved in review.csv")
     browser.find_element("id", "decide-apply").click()
-    wait(browser, lambda _: "applied: [True]" in text(browser, "plan"))
+    wait(browser, lambda _: "would move one file" in text(browser, "plan"))
     browser.find_element("id", "decide-do").click()
-    wait(browser, lambda _: "applied: [True, False]" in text(browser, "plan"))
+    wait(browser, lambda _: "applied: [True, True, False]" in text(browser, "plan"))
     assert browser.get_log("browser") == []
 
 

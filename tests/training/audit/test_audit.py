@@ -3,6 +3,7 @@
 import hashlib
 import http.client
 import json
+import os
 import re
 import shutil
 import signal
@@ -92,6 +93,25 @@ def test_an_audit_finds_every_kind_of_mistake_and_changes_nothing(data: Path, tm
     assert "labels were made wrong" in result.stdout
 
 
+def test_labels_that_no_model_can_know_are_not_called_wrong(data: Path, tmp_path: Path) -> None:
+    # One image, near-duplicates only, copies of another label's images only, and names that are not UTF-8.
+    write_noisy(data / "single/1.png", (120, 120, 120), 903)
+    for level in range(3):
+        Image.open(data / "blue/7.png").rotate(180).save(Path(tmp_path / "turned.png"))
+        (data / "frames").mkdir(exist_ok=True)
+        Image.open(tmp_path / "turned.png").save(data / f"frames/{level}.png", compress_level=level)
+    (data / "copies").mkdir()
+    shutil.copy(data / "red/3.png", data / "copies/3.png")
+    (data / "red" / os.fsdecode(b"\xffbroken.png")).write_text("no image")
+    result = audit(data, tmp_path / "audited")
+    assert result.exit_code == 0, result.output
+    found = by_path(tmp_path / "audited")
+    assert found["copies/3.png"].issue_type == found["red/3.png"].issue_type == "duplicate"
+    assert found[r"red/\xffbroken.png"].issue_type == "unreadable"
+    for row in found.values():
+        assert row.label not in ("single", "frames") or not row.proposed
+
+
 def test_a_second_audit_keeps_the_decisions(data: Path, tmp_path: Path) -> None:
     output = tmp_path / "audited"
     audit(data, output)
@@ -129,6 +149,9 @@ def test_what_cannot_be_audited_ends_in_one_sentence(data: Path, tmp_path: Path)
     result = audit(only, tmp_path / "audited")
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert "one label only" in result.stderr
+    result = audit(data, data / "audited")
+    assert result.exit_code == 2
+    assert "is inside of the dataset" in result.stderr
     output = tmp_path / "audited"
     output.mkdir(exist_ok=True)
     with locked(output):
@@ -166,7 +189,10 @@ def test_a_review_is_decided_and_applied_through_the_local_server(data: Path, tm
         planned = ask("apply", {"dry_run": True})
         assert "red/really green.png -> green/really green.png" in str(planned["text"])
         assert (data / "red/really green.png").exists()
-        ask("apply", {"dry_run": False})
+        assert "look at what would change again" in str(
+            ask("apply", {"dry_run": False, "shown": "another plan"})["error"]
+        )
+        ask("apply", {"dry_run": False, "shown": planned["text"]})
         assert (data / "green/really green.png").exists()
         assert not ask("apply", {"dry_run": True})["has_changes"]
         server.send_signal(signal.SIGINT)

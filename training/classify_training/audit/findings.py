@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from classify_serving.contract.text import printable
 from classify_serving.exchange.issue_types import (
     CONFIRMED,
     CONFUSION,
@@ -107,7 +108,7 @@ def _of_readable(judged: JudgedDataset) -> Iterator[Finding]:
         found = _judge(judged, place, example)
         is_sure = bool(judged.scores.is_likely_wrong[place]) and not judged.is_weak
         if other := near.get(place):
-            reason = f"very similar to {other.path.name}, which is labelled {other.label}"
+            reason = f"very similar to {printable(other.path.name)}, which is labelled {other.label}"
             yield replace(found, issue=DUPLICATE, reason=reason, is_proposed=is_sure)
         elif is_sure:
             yield replace(found, issue=WRONG_LABEL, is_proposed=True)
@@ -120,20 +121,22 @@ def _of_readable(judged: JudgedDataset) -> Iterator[Finding]:
 def _judge(judged: JudgedDataset, place: int, example: Example) -> Finding:
     """What the models say of one image with one label."""
     probabilities = judged.scores.probabilities[place]
-    own = judged.labels.index(example.file.label)
+    # All images with this label may be copies of images with another one.
+    own = judged.labels.index(example.file.label) if example.file.label in judged.labels else None
     order = np.argsort(-probabilities, kind="stable").tolist()
     best = next(label for label in order if label != own)
-    shown = order[:_TOP] if own in order[:_TOP] else [*order[: _TOP - 1], own]
+    shown = order[:_TOP] if own is None or own in order[:_TOP] else [*order[: _TOP - 1], own]
+    given = float(probabilities[own]) if own is not None else 0.0
     suggested, label = judged.labels[best], example.file.label
     return Finding(
         file=example.file,
         digest=example.digest,
         place=place,
         issue=CONFUSION,
-        reason=f"{suggested}: {probabilities[best]:.1%}, {label}: {probabilities[own]:.1%}",
+        reason=f"{suggested}: {probabilities[best]:.1%}, {label}: {given:.1%}",
         suggested=suggested,
         top=tuple((judged.labels[number], float(probabilities[number])) for number in shown),
-        doubt=float(np.log(probabilities[best] / probabilities[own])),
+        doubt=float(np.log(probabilities[best] / given)) if given else 0.0,
     )
 
 
@@ -153,4 +156,4 @@ def _near_duplicates_elsewhere(dataset: Dataset) -> dict[int, ImageFile]:
 
 
 def _unreadable(file: ImageFile, reason: str) -> Finding:
-    return Finding(file=file, digest="", issue=UNREADABLE, reason=reason)
+    return Finding(file=file, digest="", issue=UNREADABLE, reason=printable(reason))

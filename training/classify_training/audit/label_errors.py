@@ -33,11 +33,13 @@ class LabelScores:
         probabilities: float64 [N,C], of each label.
         labels: int64 [N], as given; `UNKNOWN` if not known.
         choice: features and regularisation.
+        can_judge: bool [N]; false if no model can have seen the label, because all its images are near-duplicates.
     """
 
     probabilities: Floats
     labels: Labels
     choice: Choice
+    can_judge: NDArray[np.bool_]
 
     @cached_property
     def suggested(self) -> Labels:
@@ -64,7 +66,7 @@ class LabelScores:
     @property
     def is_likely_wrong(self) -> NDArray[np.bool_]:
         """Bool [N]."""
-        return self.doubts > LIKELY_WRONG
+        return self.can_judge & (self.doubts > LIKELY_WRONG)
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,15 @@ def score_labels(images: ImageSet, seed: int) -> LabelScores:
         images: at least two labels occur.
         seed: of the folds.
     """
-    choice = choose(images, seed)
-    return LabelScores(out_of_fold_probabilities(images, choice, seed), images.labels, choice)
+    return _judge(images, choose(images, seed), seed)
+
+
+def _judge(images: ImageSet, choice: Choice, seed: int) -> LabelScores:
+    known = images.labels != UNKNOWN
+    pairs = np.unique(np.stack([images.labels[known], images.groups[known]]), axis=1)
+    groups = np.bincount(pairs[0], minlength=images.classes)
+    probabilities = out_of_fold_probabilities(images, choice, seed)
+    return LabelScores(probabilities, images.labels, choice, known & (groups[images.labels] > 1))
 
 
 def self_test(images: ImageSet, scores: LabelScores, seed: int) -> SelfTest:
@@ -111,5 +120,5 @@ def self_test(images: ImageSet, scores: LabelScores, seed: int) -> SelfTest:
     labels = images.labels.copy()
     labels[planted] = (labels[planted] + rng.integers(1, images.classes, count)) % images.classes
     changed = ImageSet(images.features, labels, images.groups, images.classes)
-    found = LabelScores(out_of_fold_probabilities(changed, scores.choice, seed), labels, scores.choice)
+    found = _judge(changed, scores.choice, seed)
     return SelfTest(count, int(found.is_likely_wrong[planted].sum()))

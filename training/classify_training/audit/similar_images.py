@@ -1,7 +1,6 @@
 """For a doubtful image, the most similar images of the label that is suggested instead."""
 
 from collections import defaultdict
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -12,27 +11,26 @@ from classify_training.audit.out_of_fold import ImageSet
 _SHOWN: Final = 3
 
 
-def most_similar(findings: Sequence[Finding], judged: JudgedDataset, images: ImageSet) -> list[list[int]]:
-    """The numbers of up to three images of the suggested label for each finding, the most similar first.
-
-    Near-duplicates of the image are not among them. Similarity is that of the features on which the labels were judged.
+class SimilarImages:
+    """The images of a dataset by their labels, to compare others with.
 
     Args:
-        findings: what is to be compared.
         judged: the dataset.
-        images: the features.
+        images: the features on which its labels were judged.
     """
-    vectors = images.vectors(judged.scores.choice.stage)
-    by_label: dict[str, list[int]] = defaultdict(list)
-    for place, example in enumerate(judged.dataset.examples):
-        by_label[example.file.label].append(place)
-    found: list[list[int]] = []
-    for finding in findings:
-        members = np.array(by_label[finding.suggested], np.int64)
+
+    def __init__(self, judged: JudgedDataset, images: ImageSet) -> None:
+        self._vectors, self._groups = images.vectors(judged.scores.choice.stage), images.groups
+        self._members: dict[str, list[int]] = defaultdict(list)
+        for place, example in enumerate(judged.dataset.examples):
+            self._members[example.file.label].append(place)
+
+    def most_similar(self, finding: Finding) -> list[int]:
+        """The numbers of up to three images of the suggested label, the most similar first; no near-duplicates."""
+        members = np.array(self._members.get(finding.suggested, []), np.int64)
         if finding.place is None or not len(members):
-            found.append([])
-            continue
-        others = members[images.groups[members] != images.groups[finding.place]]
-        similarities = vectors[others] @ vectors[finding.place]
-        found.append(others[np.argsort(-similarities, kind="stable")[:_SHOWN]].tolist())
-    return found
+            return []
+        others = members[self._groups[members] != self._groups[finding.place]]
+        similarities = self._vectors[others] @ self._vectors[finding.place]
+        nearest: list[int] = others[np.argsort(-similarities, kind="stable")[:_SHOWN]].tolist()
+        return nearest

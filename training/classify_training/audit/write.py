@@ -21,7 +21,7 @@ from classify_serving.review_page.page import PageRow, SimilarImage, page_data, 
 from classify_serving.review_page.thumbnails import small, thumbnail
 from classify_training.audit.audit import Audit
 from classify_training.audit.findings import Finding
-from classify_training.audit.similar_images import most_similar
+from classify_training.audit.similar_images import SimilarImages
 from classify_training.errors import RunError
 from classify_training.progress import track
 
@@ -100,14 +100,13 @@ def _page_rows(audit: Audit, rows: Sequence[ReviewRow], quiet: bool) -> Iterator
     copies: dict[str, list[str]] = {}
     for row in rows:
         copies.setdefault(row.sha256, []).append(row.path)
-    pictures = _Pictures(audit)
+    pictures, similar = _Pictures(audit), SimilarImages(audit.judged, audit.images).most_similar
     for row in track(rows[:_MOST_LISTED], min(len(rows), _MOST_LISTED), "Thumbnails", quiet):
         finding = findings.get((row.path, row.label))
         if finding is None or finding.place is None:
-            yield PageRow(row=row, href=Path(row.file).as_uri() if row.file else "")
+            yield PageRow(row=row)
             continue
-        (near,) = most_similar([finding], audit.judged, audit.images)
-        nearest = [pictures.similar(place) for place in near] if pictures.have_room else []
+        nearest = [pictures.similar(place) for place in similar(finding)] if pictures.have_room else []
         yield PageRow(
             row=row,
             picture=pictures.of(finding.place, finding.file.path) if pictures.have_room else "",

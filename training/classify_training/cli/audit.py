@@ -37,6 +37,8 @@ def audit(dataset: Path, output: Path, quiet: bool, **options: Any) -> None:
     and files that cannot be read. Writes review.csv and report.html, the page to decide on. Nothing in DATASET is
     changed.
     """
+    if output.resolve().is_relative_to(dataset.resolve()):
+        raise click.UsageError(f"{output} is inside of the dataset, where it would be taken for a label: give --output")
     log_to_stderr(quiet)
     from classify_serving.tensorflow_import import import_tensorflow
 

@@ -59,10 +59,14 @@
       if (!answer.ok) throw new Error(result.error);
       for (const [name, action] of batch) if (waiting.get(name) === action) { waiting.delete(name); keepInBrowser(name, null); }
       take(result);
-      say("Saved in review.csv");
+      const refused = new Set((result.refused ?? []).map(key => JSON.stringify(key)));
+      const lost = rows.find(row => refused.has(keyOf(row)));
+      say(refused.size ? `Not saved: ${lost ? `"${lost.action}" is no decision` : "the image is no longer in review.csv"}` : "Saved in review.csv", refused.size > 0);
     } catch (error) {
       const reason = error instanceof TypeError ? "the server does not answer" : error.message;
       say(`Not saved (${reason}); it is kept here and sent again`, true);
+      // A server that was started anew has another address.
+      byId("decide-download").hidden = false;
       setTimeout(send, 3000);
     }
     isSending = false;
@@ -317,19 +321,23 @@
 
   // ---- applying to the dataset, by the server
   const plan = byId("decide-plan");
+  let shownPlan = "";
   const askServer = async isDryRun => {
+    const shown = isDryRun ? "" : shownPlan;
     const [title, text] = [plan.querySelector("h3"), plan.querySelector("pre")];
     plan.hidden = false;
     plan.focus();
     byId("decide-do").hidden = true;
+    if (waiting.size) { title.textContent = "Not done"; text.textContent = "Some decisions are not saved yet: try again in a moment."; return; }
     title.textContent = isDryRun ? "Looking what would change" : "Changing the dataset";
     text.textContent = "";
     try {
-      const answer = await fetch("apply", {method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify({dry_run: isDryRun})});
+      const answer = await fetch("apply", {method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify({dry_run: isDryRun, shown})});
       const result = await answer.json();
       if (!answer.ok) throw new Error(result.error);
       title.textContent = isDryRun ? (result.has_changes ? "This would change; nothing has changed yet" : "Nothing to change") : "Done";
       text.textContent = result.text;
+      shownPlan = isDryRun ? result.text : "";
       byId("decide-do").hidden = !(isDryRun && result.has_changes);
     } catch (error) {
       title.textContent = "Not done";
