@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classify_serving.tensorflow_import import import_tensorflow
-from classify_training.audit.label_errors import LabelScores, score_labels, self_test
+from classify_training.audit.label_errors import LabelScores, score_labels, self_test, with_wrong_labels
 from classify_training.audit.out_of_fold import ImageSet
 from classify_training.config import DataConfig
 
@@ -78,11 +78,9 @@ def _judge_planted(images: ImageSet, share: float, seed: int) -> tuple[NDArray[n
     rng = np.random.default_rng(seed)
     count = round(share * len(images.labels))
     places = rng.choice(len(images.labels), count, replace=False)
-    labels = images.labels.copy()
-    labels[places] = (labels[places] + rng.integers(1, images.classes, count)) % images.classes
-    wrong = np.zeros(len(labels), np.bool_)
+    wrong = np.zeros(len(images.labels), np.bool_)
     wrong[places] = True
-    return wrong, score_labels(replace(images, labels=labels), seed)
+    return wrong, score_labels(with_wrong_labels(images, places, rng), seed)
 
 
 def _outcome(wrong: NDArray[np.bool_], scores: LabelScores, is_weak: bool, seconds: float) -> Outcome:

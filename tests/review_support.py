@@ -8,7 +8,7 @@ from support import write_picture
 
 from classify_serving.exchange.review import ReviewRow, write_review
 from classify_serving.files import sha256_of
-from classify_serving.review_page.page import PageRow, page_data, page_part, security_policy
+from classify_serving.review_page.page import PageRow, page_data, page_part, page_script, security_policy
 from classify_serving.review_page.thumbnails import thumbnail
 
 LABELS: Final = ("black", "dark grey", "grey", "white")
@@ -30,7 +30,7 @@ def write_review_folder(folder: Path, rows: Sequence[ReviewRow]) -> Path:
     """Write review.csv and report.html; gives the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     write_review(folder / "review.csv", rows)
-    script = page_part("decide.js")
+    script = page_script()
     data = page_data((_page_row(row) for row in rows), LABELS)
     (folder / "report.html").write_text(
         f'<!doctype html><html lang="en" data-decide-first><head><meta charset="utf-8"><title>Review</title>'

@@ -43,7 +43,7 @@ LAYERS: Final = {
         "corrections embedding_map",
         "data",
         "settings progress",
-        "config csv_files",
+        "config csv_files html_pages",
         "errors interrupts",
     ),
     "classify_serving": (

@@ -38,12 +38,11 @@ from classify_training.fitting.fit import fit
 from classify_training.fitting.phases import Transferability, plan_phases
 from classify_training.model.classifier import Classifier, add_head, build_classifier, in_float32
 from classify_training.model.precision import choose_policy
-from classify_training.model.standardise import scale_convolutions, standardise_head
+from classify_training.model.standardise import scale_to_some, standardise_head
 from classify_training.progress import stage
 from classify_training.run_page.write import RunFacts
 from classify_training.runs import Run, open_run
 
-_SCALING_IMAGES: Final = 64
 _EXPORT_SECONDS: Final = 15.0
 _FLOAT32_SLOWER: Final = 2.0
 """A network computes half as many images a second in float32 as in bfloat16 (measured on a CPU, docs/benchmarks.md)."""
@@ -168,8 +167,7 @@ def _prepare(
         The classifier, the linear baseline, and the features that the network computes of the images.
     """
     if config.fit.standardise:
-        some = np.random.default_rng(config.data.seed).permutation(plan.indices("train"))[:_SCALING_IMAGES]
-        scale_convolutions(classifier, plan.dataset.pixels(np.sort(some)))
+        scale_to_some(classifier, plan.dataset, plan.indices("train"), config.data.seed)
     features = compute_features(classifier, plan, config.fit.batch_size, config.data.seed, config.quiet)
     baseline = fit_baseline(features, plan, config.data.seed, config.data.is_balanced, config.quiet)
     _log.info(

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from classify_serving.review_page.page import page_part, security_policy
+from classify_serving.review_page.page import page_part, page_script, security_policy
 
 
 def percent(share: float, digits: int = 0) -> str:
@@ -41,7 +41,7 @@ def _part(name: str) -> str:
 
 def render(view: Mapping[str, Any]) -> str:
     """The page as one file. All values are escaped, and its content security policy allows only its own scripts."""
-    script, decide = _part("report.js"), page_part("decide.js")
+    script, decide = _part("report.js"), page_script()
     # The only text that is not escaped: files of this project, without any value of the run.
     parts = {
         "style": Markup(_part("report.css") + page_part("decide.css")),

@@ -86,8 +86,13 @@ def _entry(row: PageRow) -> dict[str, Any]:
 
 @cache
 def page_part(name: str) -> str:
-    """A file of this page: `decide.html`, `decide.css` or `decide.js`; it has no text from a run."""
+    """A file of this page: such as `decide.html`; it has no text from a run."""
     return resources.files("classify_serving.review_page").joinpath("page", name).read_text(encoding="utf-8")
+
+
+def page_script() -> str:
+    """The script of this page."""
+    return page_part("csv.js") + page_part("decide.js")
 
 
 def script_hash(script: str) -> str:

@@ -19,12 +19,11 @@ from classify_training.evaluation.evaluate import run_on_examples
 from classify_training.evaluation.frozen_features import mean_features
 from classify_training.model.classifier import Classifier, build_classifier
 from classify_training.model.precision import choose_policy
-from classify_training.model.standardise import scale_convolutions
+from classify_training.model.standardise import scale_to_some
 from classify_training.progress import stage
 
 _FEWEST_IMAGES: Final = 40
 _LEAST_ACCURACY: Final = 0.6
-_SCALING_IMAGES: Final = 64
 _BATCH: Final = 64
 
 
@@ -55,14 +54,12 @@ class Audit:
         judged: the dataset and what models think of its labels.
         images: the features of the judged images.
         test: what came of labels that were made wrong on purpose.
-        weakness: why no label can be called likely wrong; empty if labels can be judged.
         findings: what may be wrong, the most suspicious first.
     """
 
     judged: JudgedDataset
     images: ImageSet
     test: SelfTest
-    weakness: str
     findings: list[Finding]
 
 
@@ -95,9 +92,8 @@ def audit(config: AuditConfig) -> Audit:
         test = self_test(images, scores, config.data.seed)
         everything = np.arange(len(dataset.examples))
         unlike = outliers(dataset.pixels(batch) for batch in batches(everything, _BATCH))
-    reason = weakness(len(numbers), scores.accuracy, test)
-    judged = JudgedDataset(dataset, labels, scores, bool(reason), unlike)
-    return Audit(judged=judged, images=images, test=test, weakness=reason, findings=find_issues(judged, confirmed))
+    judged = JudgedDataset(dataset, labels, scores, weakness(len(numbers), scores.accuracy, test), unlike)
+    return Audit(judged=judged, images=images, test=test, findings=find_issues(judged, confirmed))
 
 
 def _with_conflicts(dataset: Dataset) -> Dataset:
@@ -119,8 +115,7 @@ def _features(
     classifier = build_classifier(
         2, config.data.image_size, config.weights, policy=choose_policy(config.precision), seed=config.data.seed
     )
-    some = np.random.default_rng(config.data.seed).permutation(everything)[:_SCALING_IMAGES]
-    scale_convolutions(classifier, dataset.pixels(np.sort(some)))
+    scale_to_some(classifier, dataset, everything, config.data.seed)
     widths, model = _model(classifier, config.flip)
     found = run_on_examples(model, dataset, everything, _BATCH, "Features of all images", config.quiet)
     variants = np.stack(np.split(found, 2 if config.flip else 1, axis=1))

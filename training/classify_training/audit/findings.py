@@ -64,14 +64,14 @@ class JudgedDataset:
         dataset: the dataset; examples that it left out because the same picture has several labels are at the end.
         labels: the C labels, sorted; the columns of the scores.
         scores: what out-of-fold models think of the labels.
-        is_weak: whether these models are too weak to call a label likely wrong.
+        weakness: why no label can be called likely wrong; empty if labels can be judged.
         outliers: why each image looks unlike the others; an empty text if it does not.
     """
 
     dataset: Dataset
     labels: tuple[str, ...]
     scores: LabelScores
-    is_weak: bool
+    weakness: str
     outliers: Sequence[str]
 
 
@@ -95,18 +95,18 @@ def _rank(finding: Finding) -> tuple[bool, float]:
 
 
 def _of_readable(judged: JudgedDataset) -> Iterator[Finding]:
+    places = {example.digest: place for place, example in enumerate(judged.dataset.examples)}
     for group in judged.dataset.conflicts:
-        place = next(n for n, example in enumerate(judged.dataset.examples) if example.digest == group[0].digest)
         for example in group:
             others = sorted({other.file.label for other in group} - {example.file.label})
             reason = f"the same picture is in the dataset as {', '.join(others)} too"
-            yield replace(_judge(judged, place, example), issue=DUPLICATE, reason=reason)
+            yield replace(_judge(judged, places[example.digest], example), issue=DUPLICATE, reason=reason)
     near = _near_duplicates_elsewhere(judged.dataset)
     for place, example in enumerate(judged.dataset.examples):
         if judged.scores.labels[place] == UNKNOWN:
             continue
         found = _judge(judged, place, example)
-        is_sure = bool(judged.scores.is_likely_wrong[place]) and not judged.is_weak
+        is_sure = bool(judged.scores.is_likely_wrong[place]) and not judged.weakness
         if other := near.get(place):
             reason = f"very similar to {printable(other.path.name)}, which is labelled {other.label}"
             yield replace(found, issue=DUPLICATE, reason=reason, is_proposed=is_sure)

@@ -1,6 +1,6 @@
 """Which labels are probably wrong."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
@@ -105,6 +105,13 @@ def _judge(images: ImageSet, choice: Choice, seed: int) -> LabelScores:
     return LabelScores(probabilities, images.labels, choice, known & (groups[images.labels] > 1))
 
 
+def with_wrong_labels(images: ImageSet, places: NDArray[np.int64], rng: np.random.Generator) -> ImageSet:
+    """The same images, of which those at some places, whose labels are known, have another label at random."""
+    labels = images.labels.copy()
+    labels[places] = (labels[places] + rng.integers(1, images.classes, len(places))) % images.classes
+    return replace(images, labels=labels)
+
+
 def self_test(images: ImageSet, scores: LabelScores, seed: int) -> SelfTest:
     """Replace one label in twenty by another one at random, and count how many of these are found.
 
@@ -117,8 +124,5 @@ def self_test(images: ImageSet, scores: LabelScores, seed: int) -> SelfTest:
     trusted = np.flatnonzero((images.labels != UNKNOWN) & ~scores.is_likely_wrong)
     count = min(len(trusted), max(_FEWEST_PLANTED, round(_PLANTED_SHARE * len(images.labels))))
     planted = rng.choice(trusted, count, replace=False)
-    labels = images.labels.copy()
-    labels[planted] = (labels[planted] + rng.integers(1, images.classes, count)) % images.classes
-    changed = ImageSet(images.features, labels, images.groups, images.classes)
-    found = _judge(changed, scores.choice, seed)
+    found = _judge(with_wrong_labels(images, planted, rng), scores.choice, seed)
     return SelfTest(count, int(found.is_likely_wrong[planted].sum()))

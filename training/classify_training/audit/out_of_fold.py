@@ -6,7 +6,6 @@ Learning", 2021); the two models, their weights and their parameters were chosen
 were made on purpose (docs/benchmarks.md).
 """
 
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -14,11 +13,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits
 
 from classify_training.data.folds import deal_folds
+from classify_training.evaluation.logistic_regression import fit_regression
 
 UNKNOWN: Final = -1
 """In place of a label: it is not known, so nothing is fitted to the image, and no neighbour is judged by it."""
@@ -138,16 +135,8 @@ def _fit_and_predict(
     if len(present) < 2:
         logs[:, present] = 0
         return logs
-    fitted = np.concatenate(list(features[:, used]))
-    mean, deviation = fitted.mean(axis=0), fitted.std(axis=0)
-    deviation[deviation == 0] = 1
-    regression = LogisticRegression(C=strength, max_iter=100, tol=1e-3)
-    # With several threads, such small products mostly wait for each other.
-    with threadpool_limits(1), warnings.catch_warnings():
-        # A few steps more would change nothing that matters here.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        regression.fit((fitted - mean) / deviation, np.tile(labels[used], len(features)))
-    found = [regression.predict_proba((each - mean) / deviation) for each in features[:, asked]]
+    regression = fit_regression(np.concatenate(list(features[:, used])), np.tile(labels[used], len(features)), strength)
+    found = [regression.predict_proba(each) for each in features[:, asked]]
     logs[:, regression.classes_] = np.mean([np.log(np.maximum(each, _LEAST)) for each in found], axis=0)
     return logs
 

@@ -2,12 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
@@ -16,13 +14,14 @@ from classify_serving.contract.text import error_reason, printable
 from classify_serving.exchange.earlier_review import earlier_review, keep_decisions
 from classify_serving.exchange.issue_types import ISSUE_TYPES
 from classify_serving.exchange.review import REVIEW, ReviewError, ReviewRow, write_review
-from classify_serving.files import locked, replace_file, sha256_of
-from classify_serving.review_page.page import PageRow, SimilarImage, page_data, page_part, security_policy
+from classify_serving.files import locked, replace_file, sha256_if_readable
+from classify_serving.review_page.page import PageRow, SimilarImage, page_data, page_part, page_script, security_policy
 from classify_serving.review_page.thumbnails import small, thumbnail
 from classify_training.audit.audit import Audit
 from classify_training.audit.findings import Finding
 from classify_training.audit.similar_images import SimilarImages
 from classify_training.errors import RunError
+from classify_training.html_pages import page_templates
 from classify_training.progress import track
 
 AUDIT_PAGE: Final = "report.html"
@@ -70,33 +69,24 @@ def write_audit(audit: Audit, folder: Path, quiet: bool = False) -> Path:
 def _row(audit: Audit, finding: Finding) -> ReviewRow:
     probability = finding.probability
     return ReviewRow(
-        path=_path(audit, finding.file.path),
+        path=audit.judged.dataset.relative_path(finding.file.path),
         label=finding.file.label,
         predicted=finding.suggested,
         probability="" if probability is None else f"{probability:.4f}",
         issue_type=finding.issue,
         reason=finding.reason,
         proposed=f"relabel:{finding.suggested}" if finding.is_proposed else "",
-        sha256=finding.digest or _digest(finding.file.path),
+        sha256=finding.digest or sha256_if_readable(finding.file.path),
         file=printable(str(finding.file.path.absolute())),
     )
 
 
-def _digest(path: Path) -> str:
-    with suppress(OSError):
-        return sha256_of(path)
-    return ""
-
-
-def _path(audit: Audit, path: Path) -> str:
-    """A file's path in the dataset, with `/`."""
-    root = audit.judged.dataset.root
-    return printable(path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path))
-
-
 def _page_rows(audit: Audit, rows: Sequence[ReviewRow], quiet: bool) -> Iterator[PageRow]:
     """The rows with pictures, as many as have room; of an image that is no longer suspicious there is only the row."""
-    findings = {(_path(audit, finding.file.path), finding.file.label): finding for finding in audit.findings}
+    findings = {
+        (audit.judged.dataset.relative_path(finding.file.path), finding.file.label): finding
+        for finding in audit.findings
+    }
     copies: dict[str, list[str]] = {}
     for row in rows:
         copies.setdefault(row.sha256, []).append(row.path)
@@ -143,19 +133,13 @@ class _Pictures:
     def similar(self, place: int) -> SimilarImage:
         """An image to compare with."""
         file = self._audit.judged.dataset.examples[place].file
-        return SimilarImage(self.of(place, file.path), _path(self._audit, file.path), file.label)
+        return SimilarImage(self.of(place, file.path), self._audit.judged.dataset.relative_path(file.path), file.label)
 
 
 def _render(audit: Audit, rows: Sequence[PageRow]) -> str:
-    environment = Environment(
-        loader=PackageLoader(_PACKAGE, "page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates(_PACKAGE)
     environment.filters["percent"] = lambda share: f"{share:.0%}"
-    script = page_part("decide.js")
+    script = page_script()
     style = (Path(__file__).parent / "page" / "audit.css").read_text(encoding="utf-8") + page_part("decide.css")
     return environment.get_template("audit.html.j2").render(
         dataset=printable(str(audit.judged.dataset.root)),
@@ -164,7 +148,7 @@ def _render(audit: Audit, rows: Sequence[PageRow]) -> str:
         accuracy=audit.judged.scores.accuracy,
         stage=audit.judged.scores.choice.stage,
         test=audit.test,
-        weakness=audit.weakness,
+        weakness=audit.judged.weakness,
         counts=issue_counts(audit.findings),
         names=ISSUE_TYPES,
         rows=[row.row for row in rows],

@@ -67,7 +67,7 @@ def _report(found: "Audit") -> None:
     click.echo(f"Judged {len(judged.dataset.examples):,} images with {len(judged.labels)} labels.")
     for issue, count in issue_counts(found.findings).items():
         click.echo(f"{count:7,}  {ISSUE_TYPES[issue]}")
-    if found.weakness:
-        click.echo(f"Warning: no label is called likely wrong, because {terminal_text(found.weakness)}.", err=True)
+    if judged.weakness:
+        click.echo(f"Warning: no label is called likely wrong, because {terminal_text(judged.weakness)}.", err=True)
     else:
         click.echo(f"As a test, {found.test.planted} labels were made wrong: {found.test.found} of them were found.")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from classify_serving.contract.folders import folder_label, walk_images
 from classify_serving.contract.images import ImageError, is_image_name
-from classify_serving.contract.text import error_reason, terminal_text
+from classify_serving.contract.text import error_reason, printable, terminal_text
 from classify_training.config import DataConfig
 from classify_training.data.cache import ImageCache
 from classify_training.data.duplicates import drop_duplicates, drop_leaks
@@ -63,6 +63,10 @@ class Dataset:
         """The pixels of some examples: uint8 [len(indices),S,S,3], RGB, 0-255."""
         pixels: NDArray[np.uint8] = self.images[self._rows[indices]]
         return pixels
+
+    def relative_path(self, path: Path) -> str:
+        """A file's path in the dataset, with `/`, as it can be printed; the whole path if it is elsewhere."""
+        return printable(path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path))
 
     @cached_property
     def _rows(self) -> NDArray[np.int64]:

@@ -1,19 +1,16 @@
 """The embedding map as a picture, `map.png`, and as a page that can be zoomed, `map.html`."""
 
 import colorsys
-import hashlib
 import io
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -25,9 +22,11 @@ from classify_serving.contract.images import ImageError, decode_thumbnail
 from classify_serving.contract.text import error_reason, printable
 from classify_serving.exchange.embeddings import EmbeddedImage, EmbeddingsError, read_embeddings
 from classify_serving.exchange.review import ReviewRow
-from classify_serving.files import replace_file, replacing, sha256_of
+from classify_serving.files import replace_file, replacing, sha256_if_readable
+from classify_serving.review_page.page import page_part, script_hash
 from classify_training.embedding_map.layout import choose, lay_out
 from classify_training.errors import MapError
+from classify_training.html_pages import page_templates
 from classify_training.progress import stage, track_in_threads
 
 PICTURE: Final = "map.png"
@@ -224,9 +223,9 @@ def render_page(
         "tile": _TILE,
         "columns": columns,
     }
-    script = _part("map.js")
-    environment = Environment(loader=PackageLoader(_PACKAGE, "page"), autoescape=True, undefined=StrictUndefined)
-    return environment.get_template("map.html.j2").render(
+    script = page_part("csv.js") + _part("map.js")
+    template = page_templates(_PACKAGE).get_template("map.html.j2")
+    return template.render(
         title=title,
         note="Images that are similar to the model lie close together; rings are misclassified images. Zoom in to see"
         " the images. Distances between groups that are far apart have no meaning.",
@@ -240,7 +239,7 @@ def render_page(
         # Our own files, without any text from the run.
         style=Markup(_part("map.css")),
         script=Markup(script),
-        script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        script_hash=script_hash(script),
     )
 
 
@@ -254,7 +253,7 @@ def _point(entry: EmbeddedImage, numbers: dict[str, int], place: Sequence[float]
         "q": round(entry.probability, 3),
         "p": entry.path,
         "l": _label(entry),
-        "h": _digest(entry.file),
+        "h": sha256_if_readable(entry.file),
         "f": printable(str(entry.file)),
     }
 
@@ -263,13 +262,6 @@ def _label(entry: EmbeddedImage) -> str:
     """The name of the image's folder; of nested folders the one that is its class, if one is."""
     folders = [folder_label(name) for name in PurePosixPath(entry.path).parts[:-1]]
     return entry.true_class if entry.true_class in folders else folders[-1] if folders else entry.true_class
-
-
-def _digest(file: Path) -> str:
-    """SHA-256 of the file's content; empty if it is gone."""
-    with suppress(OSError):
-        return sha256_of(file)
-    return ""
 
 
 def _part(name: str) -> str:

@@ -4,25 +4,20 @@ It costs seconds. It shows what a training must at least reach, which stage desc
 more images would help.
 """
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
 
 from classify_training.data.balance import image_weights
 from classify_training.data.folds import deal_folds
 from classify_training.data.plan import Plan
 from classify_training.evaluation.evaluate import Evaluation
 from classify_training.evaluation.frozen_features import Features, FrozenFeatures
+from classify_training.evaluation.logistic_regression import fit_regression
 from classify_training.progress import stage
 
 _FOLDS: Final = 3
@@ -240,14 +235,7 @@ class _Fitting:
         found = np.zeros((len(new), self.classes))
         if not len(new) or len(np.unique(self.y[used])) < 2:
             return found
-        weights = "balanced" if self.balanced else None
-        regression = LogisticRegression(C=c, max_iter=100, tol=1e-3, class_weight=weights)
-        model: Any = make_pipeline(StandardScaler(), regression)
-        # With several threads, such small products mostly wait for each other.
-        with threadpool_limits(1), warnings.catch_warnings():
-            # A few steps more would change nothing that matters here.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(x[used], self.y[used])
+        model = fit_regression(x[used], self.y[used], c, self.balanced)
         found[:, model.classes_] = model.predict_proba(new)
         return found
 

@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classify_training.data.batches import batches
+from classify_training.data.dataset import Dataset
 from classify_training.model.classifier import Classifier, in_float32
 from classify_training.model.stages import mean_stages
 
 _BATCH: Final = 16
+_SCALING_IMAGES: Final = 64
 _FLOOR: Final = 0.1
 """Added to each variance, as a fraction of the mean variance: a feature that is nearly constant on the training images
 is not blown up on others."""
@@ -48,6 +50,12 @@ def scale_convolutions(classifier: Classifier, images: NDArray[np.uint8]) -> Non
         kernel, bias = layer.get_weights()
         layer.set_weights([kernel * (before / after), bias / after])
         before = after
+
+
+def scale_to_some(classifier: Classifier, dataset: Dataset, examples: NDArray[np.int64], seed: int) -> None:
+    """Scale each convolution on some of these examples, int64, which are chosen at random with a seed."""
+    some = np.random.default_rng(seed).permutation(examples)[:_SCALING_IMAGES]
+    scale_convolutions(classifier, dataset.pixels(np.sort(some)))
 
 
 def _convolutions(backbone: keras.Model) -> list[keras.layers.Conv2D]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 from scipy.special import softmax
@@ -24,6 +23,7 @@ from classify_training.evaluation.baseline import Baseline
 from classify_training.evaluation.evaluate import Evaluation
 from classify_training.evaluation.remarks import Remark
 from classify_training.fitting.checkpoint import State
+from classify_training.html_pages import page_templates
 
 RUN_PAGE: Final = "report.html"
 
@@ -88,13 +88,7 @@ def write_run_page(facts: RunFacts, model: str, seconds: float, figures: Mapping
 
 def _render(facts: RunFacts, model: str, seconds: float, figures: Mapping[str, Path]) -> str:
     """The page as HTML; all values are escaped, and it has no script."""
-    environment = Environment(
-        loader=PackageLoader(_PACKAGE, "page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates(_PACKAGE)
     environment.filters["percent"] = lambda share: f"{share:.1%}"
     misses, count = _misses(facts)
     *rows, total = plan_rows(facts.plan)
@@ -164,9 +158,7 @@ def _misses(facts: RunFacts) -> tuple[list[_Miss], int]:
                 true=plan.class_names[evaluation.targets[wrong[place]]],
                 predicted=plan.class_names[evaluation.predicted[wrong[place]]],
                 probability=float(probabilities[place].max()),
-                path=printable(
-                    str(file.relative_to(plan.dataset.root) if file.is_relative_to(plan.dataset.root) else file)
-                ),
+                path=plan.dataset.relative_path(file),
             )
         )
     return found, len(wrong)

@@ -305,17 +305,8 @@
   }, {passive: true});
   window.addEventListener("resize", drawStrip);
 
-  // ---- review.csv
-  const cell = value => {
-    // A spreadsheet would execute such a cell as a formula.
-    const text = /^'*[=+\-@\t\r\n]/.test(value) ? `'${value}` : value;
-    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-  };
-  const csv = () => [data.columns.join(","), ...rows.map(row => data.columns.map(name => cell(String(row[name] ?? ""))).join(","))].join("\r\n") + "\r\n";
   byId("decide-download").addEventListener("click", () => {
-    const link = element("a", {href: URL.createObjectURL(new Blob([csv()], {type: "text/csv"})), download: "review.csv"});
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    downloadReview(data.columns, rows);
     say("Downloaded; apply it with classify-train apply");
   });
 

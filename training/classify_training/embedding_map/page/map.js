@@ -141,30 +141,17 @@
     byId("selected").textContent = `${selected.size} selected: ${names.join(", ")}`;
     redraw();
   };
-  const cell = value => {
-    // A spreadsheet would execute such a cell as a formula.
-    const text = /^'*[=+\-@\t\r\n]/.test(value) ? `'${value}` : value;
-    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-  };
   const rows = action => [...selected].map(number => points[number]).map(point => ({
     path: point.p, label: point.l, predicted: point.s, probability: point.q, issue_type: "", reason: "selected on the map", sha256: point.h, file: point.f,
     action: action === `relabel:${point.l}` ? "keep" : action,
   }));
-  const save = action => {
-    const lines = [review, ...rows(action).map(row => review.map(name => cell(String(row[name] ?? ""))))];
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([lines.map(line => line.join(",")).join("\r\n") + "\r\n"], {type: "text/csv"}));
-    link.download = "review.csv";
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-  };
   byId("select").addEventListener("click", () => {
     byId("select").setAttribute("aria-pressed", String(!isSelecting()));
     canvas.classList.toggle("selecting", isSelecting());
   });
   byId("visible").addEventListener("click", () => choose(([x, y]) => x >= 0 && y >= 0 && x <= width && y <= height));
   byId("none").addEventListener("click", () => { selected.clear(); showSelection(); });
-  byId("save").addEventListener("click", () => save(byId("action").value));
+  byId("save").addEventListener("click", () => downloadReview(review, rows(byId("action").value)));
 
   const fingers = new Map();
   const place = event => [event.offsetX, event.offsetY];
