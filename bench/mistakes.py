@@ -1,21 +1,27 @@
-"""How many labels that are wrong on purpose the review surfaces, and what mending them is worth: `make bench-mistakes`.
+"""What it is worth to look for wrong labels, and to correct them: `make bench-mistakes`.
 
-Everything goes through the commands themselves. A person is played by the truth: of the first rows of `review.csv`,
-planted mistakes are relabelled, all others kept.
+Files are moved into wrong folders at random. Then everything goes through the commands themselves: an audit, a
+training, a run of the client on the training images, decisions, `apply`, a training on what is left. A person is played
+by the truth: of the first images of the audit's review, those in wrong folders are relabelled, all others kept.
+Printed as Markdown; docs/benchmarks.md says what came out, where and when.
 """
 
-import argparse
-import hashlib
+import csv
 import json
 import random
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import click
+from PIL import Image
+from sklearn.datasets import load_digits
 
 from classify_serving.contract.folders import walk_images
 from classify_serving.exchange.review import ReviewRow, read_review, write_review
@@ -24,6 +30,28 @@ from classify_serving.files import sha256_of
 TRAIN = str(Path(sys.executable).with_name("classify-train"))
 CLIENT = str(Path(sys.executable).with_name("classify-client"))
 
+HELD_OUT_DIGITS = 800
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one turn.
+
+    Attributes:
+        planted: number N of files in wrong folders.
+        by_audit: how many of them are among the first N and the first 2 N images of the audit's review.
+        by_misses: the same for the misses of the model that was trained on them, the surest first.
+        noisy, corrected, clean: accuracy on the held-out images, 0-1, of models that were trained with the wrong
+            labels, after the first 2 N images were decided, and without any wrong label.
+    """
+
+    planted: int
+    by_audit: tuple[int, int]
+    by_misses: tuple[int, int]
+    noisy: float
+    corrected: float
+    clean: float
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -31,63 +59,73 @@ class Bench:
 
     Attributes:
         folder: for everything that is made.
-        labelled: the part of the dataset that is trained on, a folder for each label.
+        dataset: all labels are true.
         held_out: images with true labels to mark models on.
-        options: of `classify-train train`.
-        planted: SHA-256 -> true label of the files that are filed wrongly.
+        audit_options: of `classify-train audit`.
+        options: more options of `classify-train train`.
     """
 
     folder: Path
-    labelled: Path
+    dataset: Path
     held_out: Path
+    audit_options: Sequence[str]
     options: Sequence[str]
-    planted: Mapping[str, str]
 
-    def train(self, dataset: Path, name: str) -> Path:
-        """Train on a dataset, and give the model's folder."""
-        model = self.folder / "models" / name
-        start = time.monotonic()
-        run(TRAIN, "train", dataset, "--output", model, "--runs", self.folder / "runs", "--quiet", *self.options)
-        print(f"trained {name} in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
-        return model
+    def accuracy(self, dataset: Path, name: str, seed: int) -> float:
+        """Train on a dataset, and classify the held-out images."""
+        start, model = time.monotonic(), self._model(name)
+        how = (*self.audit_options, *self.options, "--seed", str(seed))
+        _run(TRAIN, "train", dataset, "--output", model, "--runs", self.folder / "runs", "--quiet", *how)
+        output = self.classify(self.held_out, name)
+        summary = json.loads((output / "summary.json").read_text())
+        took = time.monotonic() - start
+        right = f"{summary['correct']} of {summary['labelled']}"
+        print(f"{name}: {right} right after {took:.0f} s", file=sys.stderr, flush=True)
+        return float(summary["accuracy"])
 
-    def review(self, model: Path, images: Path, name: str) -> list[ReviewRow]:
-        """The review of a folder of images by a model."""
-        self.classify(model, images, name)
-        path = self.folder / name / "review.csv"
-        return read_review(path) if path.exists() else []
+    def classify(self, images: Path, name: str) -> Path:
+        """Classify a folder of images with a model; gives the results."""
+        output = Path(tempfile.mkdtemp(dir=self.folder)) / "classified"
+        _run(CLIENT, images, "--local-server", self._model(name), "--output", output, "--quiet")
+        return output
 
-    def classify(self, model: Path, images: Path, name: str) -> dict[str, float]:
-        """The summary of a run of the client."""
-        output = self.folder / name
-        run(CLIENT, images, "--local-server", model, "--output", output, "--quiet", "--max-failures", "1000000")
-        summary: dict[str, float] = json.loads((output / "summary.json").read_text())
-        return summary
+    def _model(self, name: str) -> Path:
+        return self.folder / "models" / name
 
-    def accuracy(self, model: Path, name: str) -> str:
-        """On the held-out images."""
-        summary = self.classify(model, self.held_out, f"held-out-{name}")
-        return f"{summary['accuracy']:.1%} ({summary['correct']} of {summary['labelled']})"
+    def turn(self, share: float, seed: int, clean: float) -> Outcome:
+        """Make labels wrong, find them, correct them, and train before and after."""
+        name = f"{share:.0%} seed {seed}".replace(" ", "-").replace("%", "")
+        noisy = self.folder / f"noisy-{name}"
+        shutil.copytree(self.dataset, noisy)
+        planted = _plant(noisy, share, seed)
+        audited = self.folder / f"audited-{name}"
+        _run(TRAIN, "audit", noisy, "--output", audited, "--quiet", *self.audit_options)
+        rows = read_review(audited / "review.csv")
+        of_noisy = self.accuracy(noisy, f"noisy-{name}", seed)
+        misses = _surest_misses(self.classify(noisy, f"noisy-{name}"))
+        by_path = {str(path.relative_to(noisy)) for path in walk_images(noisy) if sha256_of(path) in planted}
+        corrected = _correct(noisy, rows[: 2 * len(planted)], planted)
+        return Outcome(
+            planted=len(planted),
+            by_audit=_found([row.path for row in rows], by_path),
+            by_misses=_found(misses, by_path),
+            noisy=of_noisy,
+            corrected=self.accuracy(corrected, f"corrected-{name}", seed),
+            clean=clean,
+        )
 
-    def mend(self, rows: Sequence[ReviewRow], first: int, name: str) -> Path:
-        """A copy of the dataset in which a person has dealt with the first rows of a review."""
-        dataset = self.folder / f"mended-{name}"
-        shutil.copytree(self.labelled, dataset)
-        decided = [replace(row, action=self._decision(row), file="") for row in rows[:first]]
-        write_review(self.folder / f"{name}.csv", decided)
-        run(TRAIN, "apply", self.folder / f"{name}.csv", "--dataset", dataset, "--yes", "--quiet")
-        return dataset
 
-    def _decision(self, row: ReviewRow) -> str:
-        return f"relabel:{self.planted[row.sha256]}" if row.sha256 in self.planted else "keep"
+def _found(paths: Sequence[str], planted: set[str]) -> tuple[int, int]:
+    count = len(planted)
+    return len(planted & set(paths[:count])), len(planted & set(paths[: 2 * count]))
 
 
-def run(*command: str | Path) -> None:
+def _run(*command: str | Path) -> None:
     """Run a command; it must succeed."""
     subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
 
 
-def plant(labelled: Path, share: float, seed: int) -> dict[str, str]:
+def _plant(labelled: Path, share: float, seed: int) -> Mapping[str, str]:
     """Move a share of the files into another label's folder; gives SHA-256 -> true label of those."""
     chance = random.Random(seed)
     labels = sorted(path for path in labelled.iterdir() if path.is_dir())
@@ -101,74 +139,100 @@ def plant(labelled: Path, share: float, seed: int) -> dict[str, str]:
     return planted
 
 
-def halves(labelled: Path, folder: Path) -> Iterator[tuple[Path, Path]]:
-    """Each half of a dataset with the other one, as folders; which half a file is in depends on its content."""
-    parts = [folder / "half-0", folder / "half-1"]
-    for path in walk_images(labelled):
-        half = parts[hashlib.sha256(path.read_bytes()).digest()[0] % 2]
-        target = half / path.relative_to(labelled)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path, target)
-    yield parts[0], parts[1]
-    yield parts[1], parts[0]
+def _surest_misses(results: Path) -> list[str]:
+    """Paths of the misses in a folder of results, in the order of the probability of the predicted class."""
+    with (results / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        misses = [row for row in csv.DictReader(file) if row["correct"] == "false"]
+    return [row["path"] for row in sorted(misses, key=lambda row: -float(row["probability"]))]
 
 
-def in_order_of_doubt(rows: Sequence[ReviewRow]) -> list[ReviewRow]:
-    """Rows of several reviews in the order that one would have: doubtful labels first, the surest mistake first."""
-    return sorted(rows, key=lambda row: (row.issue_type != "wrong-label", -float(row.probability)))
+def _correct(dataset: Path, rows: Sequence[ReviewRow], planted: Mapping[str, str]) -> Path:
+    """A copy of a dataset in which a person has decided about some images of a review."""
+    corrected = dataset.with_name(dataset.name.replace("noisy", "corrected"))
+    shutil.copytree(dataset, corrected)
+    decisions = corrected.with_suffix(".csv")
+    write_review(decisions, [replace(row, action=_decision(row, planted), file="") for row in rows])
+    _run(TRAIN, "apply", decisions, "--dataset", corrected, "--yes", "--quiet")
+    return corrected
 
 
-def surfaced(rows: Sequence[ReviewRow], planted: Mapping[str, str]) -> str:
-    """How many planted mistakes are among the first rows: as many as there are mistakes, twice that, and all."""
-    count = len(planted)
-    found = [sum(row.sha256 in planted for row in rows[:first]) for first in (count, 2 * count, len(rows))]
-    doubted = [row for row in rows if row.issue_type == "wrong-label"]
-    right = sum(row.sha256 in planted for row in doubted)
-    return f"{found[0]} | {found[1]} | {found[2]} of {len(rows)} | {right} of {len(doubted)}"
+def _decision(row: ReviewRow, planted: Mapping[str, str]) -> str:
+    return f"relabel:{planted[row.sha256]}" if row.sha256 in planted else "keep"
 
 
-def measure(bench: Bench) -> None:
-    """Print two tables in Markdown."""
-    count = len(bench.planted)
-    noisy = bench.train(bench.labelled, "noisy")
-    same = bench.review(noisy, bench.labelled, "same")
-    cross = []
-    for number, (half, other) in enumerate(halves(bench.labelled, bench.folder)):
-        cross += bench.review(bench.train(half, f"half-{number}"), other, f"cross-{number}")
-    cross = in_order_of_doubt(cross)
-    print(f"\n{count} labels planted.\n")
-    print(f"| classified by | in the first {count} | in the first {2 * count} | in the review | likely wrong label |")
-    print("|---|---|---|---|---|")
-    print(f"| the model that was trained on them | {surfaced(same, bench.planted)} |")
-    print(f"| each half by a model of the other half | {surfaced(cross, bench.planted)} |", flush=True)
-    print("\n| trained on | right on the held-out images |\n|---|---|")
-    print(f"| the dataset with planted mistakes | {bench.accuracy(noisy, 'noisy')} |", flush=True)
-    for name, rows, how in (("same", same, "the same model"), ("cross", cross, "halves")):
-        model = bench.train(bench.mend(rows, 2 * count, name), f"mended-{name}")
-        print(f"| after one turn, the first {2 * count} by {how} | {bench.accuracy(model, name)} |", flush=True)
-    everything = [ReviewRow(path="", label="", sha256=digest) for digest in bench.planted]
-    clean = bench.train(bench.mend(everything, count, "clean"), "clean")
-    print(f"| the dataset without a mistake | {bench.accuracy(clean, 'clean')} |", flush=True)
+def _digits(folder: Path) -> tuple[Path, Path]:
+    """All handwritten digits of scikit-learn, of which some are held out."""
+    digits = load_digits()
+    order = random.Random(0).sample(range(len(digits.target)), len(digits.target))
+    parts = {"digits-held-out": order[:HELD_OUT_DIGITS], "digits": order[HELD_OUT_DIGITS:]}
+    for name, numbers in parts.items():
+        for number in numbers:
+            path = folder / name / str(digits.target[number]) / f"{number:04}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            grey = Image.fromarray((digits.images[number] * (255 / 16)).round().astype("uint8"))
+            grey.resize((64, 64), Image.Resampling.BICUBIC).save(path)
+    return folder / "digits", folder / "digits-held-out"
 
 
-def main() -> None:
-    """Plant mistakes in a copy of a dataset, and measure."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dataset", type=Path, help="a folder for each label; default: the sample of digits")
-    parser.add_argument("--held-out", type=Path, help="images to mark on, in folders of their labels")
-    parser.add_argument("--share", type=float, default=0.05, help="of labels that are made wrong")
-    parser.add_argument("--seed", type=int, default=1)
-    given, options = parser.parse_known_args()
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+@click.option("--dataset", type=click.Path(path_type=Path), help="A folder for each label; default: the digits.")
+@click.option("--held-out", type=click.Path(path_type=Path), help="Images to mark on, in folders of their labels.")
+@click.option("--weights", default="random")
+@click.option("--image-size", default=32)
+@click.option("--flip/--no-flip", default=False)
+@click.option("--seeds", default=3)
+@click.option("--share", "shares", multiple=True, type=float, default=(0.1, 0.2), help="Of labels made wrong.")
+def main(
+    options: tuple[str, ...],
+    dataset: Path | None,
+    held_out: Path | None,
+    weights: str,
+    image_size: int,
+    flip: bool,
+    seeds: int,
+    shares: tuple[float, ...],
+) -> None:
+    """Measure; OPTIONS are more options of classify-train train."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        if given.dataset is None:
-            run(TRAIN, "sample", folder / "dataset", "--images", folder / "images")
-            options = [*["--image-size", "32", "--weights", "random", "--no-flip"], *options]
-        else:
-            shutil.copytree(given.dataset, folder / "dataset")
-        planted = plant(folder / "dataset", given.share, given.seed)
-        held_out = given.held_out or folder / "images"
-        measure(Bench(folder, folder / "dataset", held_out, options, planted))
+        if dataset is None or held_out is None:
+            dataset, held_out = _digits(folder)
+        audit_options = ("--weights", weights, "--image-size", str(image_size), "--flip" if flip else "--no-flip")
+        bench = Bench(folder, dataset, held_out, audit_options, options)
+        outcomes: dict[float, list[Outcome]] = {share: [] for share in shares}
+        for seed in range(1, seeds + 1):
+            clean = bench.accuracy(dataset, f"clean-seed-{seed}", seed)
+            for share in shares:
+                outcomes[share].append(bench.turn(share, seed, clean))
+                print(outcomes[share][-1], file=sys.stderr, flush=True)
+        _print_found(outcomes)
+        _print_gain(outcomes)
+
+
+def _print_found(outcomes: Mapping[float, Sequence[Outcome]]) -> None:
+    print("\n| wrong | audit: in the first N | in the first 2 N | misses, surest first: in the first N | in 2 N |")
+    print("|---|---|---|---|---|")
+    for share, found in outcomes.items():
+        planted = sum(each.planted for each in found)
+        counts = [
+            sum(getattr(each, order)[place] for each in found)
+            for order in ("by_audit", "by_misses")
+            for place in (0, 1)
+        ]  # fmt: skip
+        cells = " | ".join(f"{count / planted:.0%}" for count in counts)
+        print(f"| {share:.0%}, N = {found[0].planted} | {cells} |")
+
+
+def _print_gain(outcomes: Mapping[float, Sequence[Outcome]]) -> None:
+    print("\n| wrong | with the wrong labels | first 2 N decided | no wrong label | won back |")
+    print("|---|---|---|---|---|")
+    for share, found in outcomes.items():
+        noisy, corrected, clean = (
+            statistics.mean(getattr(each, name) for each in found) for name in ("noisy", "corrected", "clean")
+        )
+        won = f"{(corrected - noisy) / (clean - noisy):.0%}" if clean > noisy else "nothing was lost"
+        print(f"| {share:.0%} | {noisy:.1%} | {corrected:.1%} | {clean:.1%} | {won} |")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +32,21 @@ from classify_serving.contract import model as contract
 from classify_serving.contract.model import ModelMetadata
 from classify_serving.exchange.label_scores import LabelScore, LabelScoresError, read_label_scores
 from classify_serving.exchange.review import CONFIRMED, ReviewError, read_confirmed
-from classify_serving.exchange.train_embeddings import TrainEmbeddings, TrainEmbeddingsError, read_train_embeddings
+from classify_serving.exchange.train_embeddings import (
+    TrainEmbeddings,
+    TrainEmbeddingsError,
+    find_train_embeddings,
+    read_train_embeddings,
+)
 from classify_serving.exchange.train_manifest import (
     TrainManifest,
     TrainManifestError,
     find_train_manifest,
     read_train_manifest,
 )
+
+if TYPE_CHECKING:
+    from classify_serving.review_page.page import SimilarImage
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +62,7 @@ class AnalysisContext:
         manifest: the images that the model was trained on; None if not known.
         scores: what models that were not fitted to these images think of their labels; empty if not known.
         train_embeddings: their embeddings; None if not known.
+        finds_similar: whether a very similar training image, or none, makes an issue; else they are only shown.
         confirmed: (SHA-256, label) that a person has confirmed.
         quiet: no progress.
     """
@@ -64,6 +73,7 @@ class AnalysisContext:
     manifest: TrainManifest | None
     scores: Mapping[tuple[str, str], LabelScore]
     train_embeddings: TrainEmbeddings | None
+    finds_similar: bool
     confirmed: frozenset[tuple[str, str]]
     quiet: bool
 
@@ -87,7 +97,8 @@ class AnalysisContext:
                 options=options,
                 manifest=read_train_manifest(manifest) if manifest else None,
                 scores=_label_scores(manifest),
-                train_embeddings=read_train_embeddings(options.train_embeddings) if options.train_embeddings else None,
+                train_embeddings=_train_embeddings(config, metadata.model_version),
+                finds_similar=options.train_embeddings is not None,
                 confirmed=_confirmed_labels(options.confirmed, map(Path, config.selection.inputs)),
                 quiet=config.quiet,
             )
@@ -99,6 +110,20 @@ def _label_scores(manifest: Path | None) -> Mapping[tuple[str, str], LabelScore]
     """The scores beside a train manifest, which may be given by the folder that it is in."""
     file = find_train_manifest(manifest) if manifest and manifest.is_dir() else manifest
     return read_label_scores(file) if file else {}
+
+
+def _train_embeddings(config: RunConfig, version: int) -> TrainEmbeddings | None:
+    """Those that are given, or those of the run that trained the local server's model, as long as it is there."""
+    if given := config.analysis.train_embeddings:
+        return read_train_embeddings(given)
+    server = config.server.local_server
+    if server is None or (found := find_train_embeddings(server, version)) is None:
+        return None
+    try:
+        return read_train_embeddings(found)
+    except TrainEmbeddingsError as error:
+        log.warning("No similar training images are shown: %s", error)
+        return None
 
 
 def _confirmed_labels(given: Path | None, inputs: Iterable[Path]) -> frozenset[tuple[str, str]]:
@@ -246,15 +271,32 @@ class _Analysis:
         from classify_client.report.write import Pictures, write_report
 
         context, results = self._context, self.results
-        evidence = Evidence(self._digests, context.manifest, context.scores, self._nearest, context.confirmed)
+        nearest = self._nearest if context.finds_similar else {}
+        evidence = Evidence(self._digests, context.manifest, context.scores, nearest, context.confirmed)
         review = update_review(results, evidence, self._model.train_counts_before)
         if self._embeddings is not None:
             self._embeddings.write(context.folder)
         if self._seen and (accuracies := self._seen.summary()):
             results.summary |= accuracies
             write_summary(context.folder, results.summary)
-        pictures = Pictures(self._thumbnails, self._heatmaps)
+        pictures = Pictures(self._thumbnails, self._heatmaps, self._similar())
         write_report(results, review, pictures, self._comparator.result())
+
+    def _similar(self) -> "dict[str, list[SimilarImage]]":
+        """Of each miss that has a thumbnail: the most similar training images."""
+        # Late, as above.
+        from classify_serving.review_page.page import SimilarImage
+        from classify_serving.review_page.thumbnails import stored_uri
+
+        train = self._train_embeddings
+        if train is None or not train.paths:
+            return {}
+        pictures = train.thumbnails or [b""] * len(train.paths)
+        return {
+            path: [SimilarImage(stored_uri(pictures[at]), train.paths[at], train.labels[at]) for at in nearest.places]
+            for path in self._thumbnails
+            if (nearest := self._nearest.get(path))
+        }
 
 
 def _draw_heatmaps(

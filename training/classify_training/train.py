@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ from classify_serving.contract.model import SCHEMA_VERSION, ModelMetadata
 from classify_serving.contract.text import error_reason
 from classify_serving.contract.versions import newest_version
 from classify_serving.exchange.label_scores import LABEL_SCORES_FILE
+from classify_serving.exchange.train_embeddings import RUN_FILE
 from classify_serving.exchange.train_manifest import TRAIN_MANIFEST_FILE
 from classify_serving.files import locked
 from classify_training import interrupts
@@ -151,7 +153,7 @@ def train(
             facts = RunFacts(
                 plan=plan, config=config, state=state, evaluation=evaluation, baseline=baseline, remarks=remarks
             )
-            path, metadata = _publish(final, facts, run, about, start, _extras(plan, config, features))
+            path, metadata = _publish(final, facts, run, about, start, _extras(plan, config, features, run))
             trained = Trained(path, run.folder, metadata, evaluation, remarks, baseline)
             on_published(trained)
             run.finish()
@@ -281,12 +283,15 @@ def _publish(
     return path, metadata
 
 
-def _extras(plan: Plan, config: TrainConfig, features: FrozenFeatures) -> dict[str, bytes]:
-    """Files that a version has besides the model: what it was trained on, and what may be wrong with these labels."""
+def _extras(plan: Plan, config: TrainConfig, features: FrozenFeatures, run: Run) -> dict[str, bytes]:
+    """Files that a version has besides the model: what it was trained on, what may be wrong there, and its run."""
     # A time budget is for the training.
     wants_scores = not config.fit.time_budget
     scores = training_scores(features, plan, config.data.seed, config.quiet) if wants_scores else None
-    return {TRAIN_MANIFEST_FILE: train_manifest(plan)} | ({LABEL_SCORES_FILE: scores} if scores else {})
+    # The same from every version's folder; relative, so that models and runs can be moved together.
+    way = os.path.relpath(run.folder.resolve(), config.output.resolve() / "1")
+    extras = {TRAIN_MANIFEST_FILE: train_manifest(plan), RUN_FILE: way.encode("utf-8", "surrogateescape")}
+    return extras | ({LABEL_SCORES_FILE: scores} if scores else {})
 
 
 @contextlib.contextmanager

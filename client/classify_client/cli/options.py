@@ -177,7 +177,7 @@ _ANALYSIS: Final = [
         type=_PATH,
         metavar="FILE",
         help="Embeddings of the training images: a run's folder, or train_embeddings.npz. Finds near-duplicates and"
-        " outliers among the misses.",
+        " outliers among the misses, and shows the most similar training images of each.",
     ),
     click.option(
         "--confirmed",

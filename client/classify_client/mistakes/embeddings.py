@@ -4,6 +4,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from classify_serving.contract.text import printable
 from classify_serving.exchange.embeddings import COLUMNS, IMAGES, VECTORS
 from classify_serving.exchange.train_embeddings import TrainEmbeddings
 from classify_serving.files import replacing
+
+SHOWN: Final = 3
+"""Training images to compare a miss with."""
 
 
 @dataclass
@@ -55,17 +59,21 @@ def _line(item: Item) -> tuple[str, ...]:
 def nearest_in_training(
     batch: Sequence[OpenedImage], vectors: NDArray[np.float32], train: TrainEmbeddings
 ) -> dict[str, Nearest]:
-    """The most similar training image of each of N images, by path; never the image itself.
+    """The most similar training images of each of N images, by path; never the image itself.
 
     Args:
         batch: N images.
         vectors: their embeddings, float32 [N,512].
         train: embeddings of the training images.
     """
-    neighbours = train.nearest(vectors, [image.digest for image in batch])
+    neighbours = train.nearest(vectors, [image.digest for image in batch], SHOWN)
     return {
         image.item.row.path: Nearest(
-            label, similarity >= train.near_duplicate_similarity, similarity < train.outlier_similarity
+            train.labels[found[0][1]],
+            found[0][0] >= train.near_duplicate_similarity,
+            found[0][0] < train.outlier_similarity,
+            [place for _, place in found],
         )
-        for image, (similarity, label) in zip(batch, neighbours, strict=True)
+        for image, found in zip(batch, neighbours, strict=True)
+        if found
     }

@@ -1,7 +1,7 @@
 """Issue types of misses: they say what is probably wrong, and so what to do."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -52,11 +52,13 @@ class Nearest:
         label: its label.
         is_near_duplicate: whether the two count as near-duplicates.
         is_outlier: whether even this image is not similar.
+        places: numbers of the most similar images in the embeddings, its own first.
     """
 
     label: str
     is_near_duplicate: bool
     is_outlier: bool
+    places: Sequence[int] = ()
 
 
 def class_thresholds(results: Results) -> dict[str, float]:

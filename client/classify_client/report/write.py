@@ -1,7 +1,7 @@
 """Write `report.html`."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -26,18 +26,19 @@ from classify_client.report.view import (
 from classify_client.results.reader import UNCERTAIN_BELOW, Results
 from classify_serving.exchange.issue_types import ISSUE_TYPES
 from classify_serving.files import replacing
-from classify_serving.review_page.page import PageRow, page_data
+from classify_serving.review_page.page import PageRow, SimilarImage, page_data
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Thumbnails and heat maps as data URIs, by path, in the order of their importance."""
+    """Thumbnails and heat maps as data URIs, and similar training images, by path, in the order of their importance."""
 
     thumbnails: Mapping[str, str] = field(default_factory=dict)
     heatmaps: Mapping[str, str] = field(default_factory=dict)
+    similar: Mapping[str, Sequence[SimilarImage]] = field(default_factory=dict)
 
     def within(self, most_bytes: int) -> "Pictures":
-        """The first thumbnails, and then the first heat maps, up to a total size."""
+        """The first thumbnails, then the first heat maps, then the first similar images, up to a total size."""
         room = most_bytes
         kept: tuple[dict[str, str], dict[str, str]] = ({}, {})
         for uris, own in zip((self.thumbnails, self.heatmaps), kept, strict=True):
@@ -45,7 +46,12 @@ class Pictures:
                 room -= len(uri)
                 if room >= 0:
                     own[path] = uri
-        return Pictures(*kept)
+        similar = {}
+        for path, images in self.similar.items():
+            room -= sum(len(image.picture) for image in images)
+            if room >= 0:
+                similar[path] = images
+        return Pictures(*kept, similar)
 
 
 def write_report(
@@ -108,12 +114,12 @@ def make_view(
         "predictions": results.predictions.most_common(),
         "settings": list(_settings(results)),
         # JSON that cannot end its element.
-        "review_data": Markup(page_data(_page_rows(review, cards, limits), review.labels)),
+        "review_data": Markup(page_data(_page_rows(review, cards, pictures, limits), review.labels)),
     }
     return view | {"sections": list(_sections(view))}
 
 
-def _page_rows(review: Review, cards: Mapping[str, Card], limits: Limits) -> Iterator[PageRow]:
+def _page_rows(review: Review, cards: Mapping[str, Card], pictures: Pictures, limits: Limits) -> Iterator[PageRow]:
     """The images to decide about; most of what is shown of them, the page has already."""
     for row in review.rows[: limits.pictures + limits.listed]:
         card = cards.get(row.path)
@@ -125,6 +131,7 @@ def _page_rows(review: Review, cards: Mapping[str, Card], limits: Limits) -> Ite
             card=f"miss-{card.rank}",
             href=card.href,
             top=card.row.top,
+            nearest=pictures.similar.get(row.path, ()),
             same=[path for _, path in card.same if path != row.path],
         )
 

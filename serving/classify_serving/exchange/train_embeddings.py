@@ -1,7 +1,8 @@
-"""Embeddings of the training images, to find the training image that is most similar to another image."""
+"""Embeddings of the training images, to find the training images that are most similar to another image."""
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -11,12 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classify_serving.contract.text import error_reason
+from classify_serving.contract.versions import version_folders
 from classify_serving.files import replacing
 
 TRAIN_EMBEDDINGS_FILE: Final = "train_embeddings.npz"
 """In the folder of a training run."""
 _FILES: Final = (TRAIN_EMBEDDINGS_FILE, "index.npz")
 """The current name, and the name in release 0.1."""
+RUN_FILE: Final = "assets.extra/run.txt"
+"""In a version's folder: path of the training run's folder, relative to the version's."""
 
 _NEAR_DUPLICATE_QUANTILE: Final = 0.95
 _OUTLIER_QUANTILE: Final = 0.01
@@ -39,6 +43,8 @@ class TrainEmbeddings:
         labels: label of each of the N images.
         near_duplicate_similarity: cosine similarity at or above which two images count as near-duplicates.
         outlier_similarity: an image is an outlier if its cosine similarity to the nearest training image is below this.
+        paths: path of each of the N images, relative to the dataset; none in files of release 0.1.
+        thumbnails: each of the N images as a small JPEG file; none if there are too many images.
     """
 
     vectors: NDArray[np.float32]
@@ -46,16 +52,21 @@ class TrainEmbeddings:
     labels: Sequence[str]
     near_duplicate_similarity: float
     outlier_similarity: float
+    paths: Sequence[str] = ()
+    thumbnails: Sequence[bytes] = ()
 
-    def nearest(self, vectors: NDArray[np.float32], digests: Sequence[str]) -> list[tuple[float, str]]:
-        """Find the most similar training image for each of M images; an image with the same content does not count.
+    def nearest(
+        self, vectors: NDArray[np.float32], digests: Sequence[str], count: int = 1
+    ) -> list[list[tuple[float, int]]]:
+        """Find the most similar training images for each of M images; an image with the same content does not count.
 
         Args:
             vectors: float32 [M,D]; need not be normalised.
             digests: SHA-256 of each of the M images, hexadecimal digits.
+            count: how many to find.
 
         Returns:
-            For each of the M images: cosine similarity and label of the nearest training image.
+            For each of the M images: cosine similarity and number of up to `count` training images, the nearest first.
         """
         own, found = self._places, []
         for start in range(0, len(vectors), _CHUNK):
@@ -63,8 +74,9 @@ class TrainEmbeddings:
             for row, digest in zip(similarities, digests[start : start + _CHUNK], strict=True):
                 if digest in own:
                     row[own[digest]] = -np.inf
-                best = int(row.argmax())
-                found.append((float(row[best]), self.labels[best]))
+                best = np.argpartition(-row, min(count, len(row) - 1))[:count]
+                best = best[np.argsort(-row[best], kind="stable")]
+                found.append([(float(row[place]), int(place)) for place in best if np.isfinite(row[place])])
         return found
 
     @cached_property
@@ -86,9 +98,9 @@ def make_train_embeddings(
     sample = np.random.default_rng(0).permutation(len(vectors))[:_SAMPLE]
     nearest = embeddings.nearest(vectors[sample], [digests[place] for place in sample])
     outlier, near_duplicate = np.quantile(
-        [similarity for similarity, _ in nearest], (_OUTLIER_QUANTILE, _NEAR_DUPLICATE_QUANTILE)
+        [found[0][0] for found in nearest], (_OUTLIER_QUANTILE, _NEAR_DUPLICATE_QUANTILE)
     )
-    return TrainEmbeddings(embeddings.vectors, digests, labels, float(near_duplicate), float(outlier))
+    return replace(embeddings, near_duplicate_similarity=float(near_duplicate), outlier_similarity=float(outlier))
 
 
 def normalise(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -104,15 +116,40 @@ def write_train_embeddings(path: Path, embeddings: TrainEmbeddings) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    labels = [label.encode("utf-8", "backslashreplace").decode() for label in embeddings.labels]
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
             vectors=embeddings.vectors.astype(np.float16),
             digests=np.array(embeddings.digests, np.str_),
-            labels=np.array(labels, np.str_),
+            labels=_texts(embeddings.labels),
+            paths=_texts(embeddings.paths),
+            thumbnails=np.frombuffer(b"".join(embeddings.thumbnails), np.uint8),
+            thumbnail_sizes=np.array([len(each) for each in embeddings.thumbnails], np.int64),
             limits=np.array([embeddings.near_duplicate_similarity, embeddings.outlier_similarity]),
         )
+
+
+def _texts(texts: Sequence[str]) -> NDArray[np.str_]:
+    return np.array([text.encode("utf-8", "backslashreplace").decode() for text in texts], np.str_)
+
+
+def find_train_embeddings(folder: Path, version: int) -> Path | None:
+    """Find the embeddings that the training of a version has left in its run's folder; None if there are none now.
+
+    Args:
+        folder: a version's folder, or a model's folder.
+        version: the version, in a model's folder.
+    """
+    versions = (path for path in version_folders(folder) if int(path.name) == version)
+    for place in (folder, *versions):
+        try:
+            run = (place / RUN_FILE).read_text(encoding="utf-8").strip()
+            path = Path(os.path.normpath(place.resolve() / run)) / TRAIN_EMBEDDINGS_FILE
+            if run and path.is_file():
+                return path
+        except (OSError, ValueError):
+            continue
+    return None
 
 
 def read_train_embeddings(path: Path) -> TrainEmbeddings:
@@ -130,18 +167,28 @@ def read_train_embeddings(path: Path) -> TrainEmbeddings:
         # Opened here, because NumPy does not close a file that it cannot read.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             near_duplicate, outlier = stored["limits"].tolist()
+            has_pictures = "thumbnails" in stored
             embeddings = TrainEmbeddings(
                 stored["vectors"].astype(np.float32),
                 stored["digests"].tolist(),
                 stored["labels"].tolist(),
                 near_duplicate,
                 outlier,
+                stored["paths"].tolist() if has_pictures else (),
+                _split(stored["thumbnails"], stored["thumbnail_sizes"]) if has_pictures else (),
             )
     except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
         reason = error_reason(error) if isinstance(error, OSError) else "it does not contain train embeddings"
         raise TrainEmbeddingsError(
             f"cannot read {path} ({reason}): give the {TRAIN_EMBEDDINGS_FILE} of a training run"
         ) from error
-    if not len(embeddings.vectors) == len(embeddings.digests) == len(embeddings.labels):
+    optional = {len(embeddings.paths), len(embeddings.thumbnails)} - {0}
+    if {len(embeddings.digests), len(embeddings.labels), *optional} != {len(embeddings.vectors)}:
         raise TrainEmbeddingsError(f"{path} is incomplete: give the {TRAIN_EMBEDDINGS_FILE} of another training run")
     return embeddings
+
+
+def _split(content: NDArray[np.uint8], sizes: NDArray[np.int64]) -> list[bytes]:
+    """The files in a concatenation of them."""
+    ends = np.cumsum(sizes)
+    return [content[end - size : end].tobytes() for end, size in zip(ends, sizes, strict=True)]

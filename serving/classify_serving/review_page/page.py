@@ -25,7 +25,7 @@ Top = Sequence[tuple[str, float]]
 
 @dataclass(frozen=True)
 class SimilarImage:
-    """An image to compare with: data URI of its thumbnail, its path and its label."""
+    """An image to compare with: data URI of its thumbnail, its path and its label; the thumbnail may be missing."""
 
     picture: str
     path: str
@@ -43,7 +43,7 @@ class PageRow:
         heat: data URI of its heat map; empty if there is none.
         href: address of the image itself, relative to the page or absolute; empty if not known.
         top: the most probable classes with their probabilities, 0-1.
-        nearest: similar images of the predicted class.
+        nearest: the most similar images of the dataset, all of them or those of the predicted class.
         same: paths of the copies of this picture under other labels.
     """
 

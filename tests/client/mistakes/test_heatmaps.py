@@ -1,5 +1,6 @@
 """Heat maps (--gradcam), embeddings (--embed), and the comparison with training images (--train-embeddings)."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from classify_client.mistakes.heatmaps import overlay
 from classify_serving.exchange.embeddings import EmbeddingsError, read_embeddings
 from classify_serving.exchange.review import read_review
 from classify_serving.exchange.train_embeddings import TrainEmbeddings, write_train_embeddings
+from classify_serving.review_page.thumbnails import stored_thumbnail
 from classify_serving.server.models.registry import Models
 from classify_serving.server.servable import load_servable
 from classify_serving.server.server import ModelServer
@@ -134,3 +136,19 @@ def test_misses_are_near_duplicates_or_outliers_of_the_training_images(corners: 
         rows = read_review(corners.output / "review.csv")
         assert [(row.issue_type, row.proposed) for row in rows] == [(issue_type, proposed)] * 2
     assert corners.run("--train-embeddings", str(tmp_path / "absent.npz")).exit_code == 2
+
+
+def test_a_card_shows_the_most_similar_training_images(corners: Client, tmp_path: Path) -> None:
+    train_embeddings = TrainEmbeddings(
+        np.eye(2, 512, dtype=np.float32), ["0" * 64, "1" * 64], ["lit", "dark"], 2, -2,
+        ["lit/0.png", "dark/1.png"], [stored_thumbnail(Image.new("RGB", (32, 32))), b""],
+    )  # fmt: skip
+    write_train_embeddings(tmp_path / "train_embeddings.npz", train_embeddings)
+    assert corners.run("--train-embeddings", str(tmp_path)).exit_code == 0
+    page = (corners.output / "report.html").read_text()
+    _, _, rest = page.partition('id="review-data">')
+    rows = json.loads(rest.partition("</script>")[0])["rows"]
+    assert [{(image["path"], image["label"]) for image in row["nearest"]} for row in rows] == [
+        {("lit/0.png", "lit"), ("dark/1.png", "dark")}
+    ] * 2
+    assert {image["picture"][:15] for image in rows[0]["nearest"]} == {"data:image/jpeg", ""}

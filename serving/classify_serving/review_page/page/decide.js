@@ -213,11 +213,15 @@
     byId("decide-path").textContent = row.file || row.path;
     byId("decide-card").setAttribute("aria-label", `Image ${current + 1} of ${total}: ${row.path}, labelled ${row.label}${row.predicted ? `, looks like ${row.predicted}` : ""}. ${actionText(row.action)}`);
     const near = row.nearest ?? [];
-    byId("decide-near").replaceChildren(...(near.length ? [element("p", {textContent: `Most similar images labelled ${near[0].label}`})] : []),
+    const isOneLabel = new Set(near.map(each => each.label)).size === 1;
+    const nearTitle = isOneLabel ? `Most similar images labelled ${near[0].label}` : "Most similar images in the dataset";
+    byId("decide-near").replaceChildren(...(near.length ? [element("p", {textContent: nearTitle})] : []),
       ...near.map(each => {
+        const caption = element("figcaption", {title: each.path}, ...(isOneLabel ? [] : [element("b", {textContent: each.label}), " "]), each.path);
+        if (!each.picture) return element("figure", {}, caption);
         const image = element("img", {alt: `${each.path}, labelled ${each.label}`, onload: () => mark(image)});
         image.src = each.picture;
-        return element("figure", {}, image, element("figcaption", {textContent: each.path}));
+        return element("figure", {}, image, caption);
       }));
   };
   const STRIP = 21;
