@@ -6,7 +6,7 @@ and new runs; of several such files, it is about the one with its path.
 """
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -108,18 +108,66 @@ def read_review(path: Path) -> list[ReviewRow]:
     Raises:
         ReviewError: the file is missing or is not a review.
     """
+    return read_table(path).rows
+
+
+@dataclass(frozen=True)
+class ReviewTable:
+    """A review as it is in its file, with the columns of its user and the separator of a spreadsheet.
+
+    Attributes:
+        delimiter: the separator.
+        lines: the cells of each line, the header first.
+        rows: what the lines below the header mean.
+    """
+
+    delimiter: str
+    lines: Sequence[Sequence[str]]
+    rows: list[ReviewRow]
+
+    def with_actions(self, actions: Mapping[int, str]) -> "ReviewTable":
+        """The same table with other actions.
+
+        Args:
+            actions: number of a row, from 0 -> its action.
+        """
+        place = self.lines[0].index("action")
+        lines, rows = list(self.lines), list(self.rows)
+        for number, action in actions.items():
+            line = [*lines[number + 1], *[""] * (place + 1 - len(lines[number + 1]))]
+            line[place] = escape_formula(action)
+            lines[number + 1], rows[number] = line, replace(rows[number], action=action)
+        return ReviewTable(self.delimiter, lines, rows)
+
+    def write(self, path: Path) -> None:
+        """Write the table, replacing an existing file atomically; a link to a file stays one.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        with (
+            replacing(path.resolve()) as temporary,
+            temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+        ):
+            csv.writer(file, delimiter=self.delimiter).writerows(self.lines)
+
+
+def read_table(path: Path) -> ReviewTable:
+    """Read a review with all that is in its file; else as `read_review`."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             head = file.readline()
             file.seek(0)
-            reader = csv.DictReader(file, delimiter=max(",;\t", key=head.count), restval="")
-            if not set(reader.fieldnames or ()) >= _REQUIRED:
-                raise ReviewError(f"{path} is not a review: use the {REVIEW} that classify-client wrote")
-            return [_row(line) for line in reader]
+            delimiter = max(",;\t", key=head.count)
+            lines = [line for line in csv.reader(file, delimiter=delimiter) if line]
     except OSError as error:
         raise ReviewError(f"cannot read {path}: {error_reason(error)}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise ReviewError(f"{path} is not a review ({error}): save it as CSV in UTF-8") from error
+    if not lines or not set(lines[0]) >= _REQUIRED:
+        raise ReviewError(f"{path} is not a review: use the {REVIEW} that classify-client wrote")
+    header = lines[0]
+    return ReviewTable(delimiter, lines, [_row(dict(zip(header, line, strict=False))) for line in lines[1:]])
 
 
 def _row(line: Mapping[str, str]) -> ReviewRow:

@@ -1,20 +1,33 @@
 """Serving a review page until the user stops it; the command `review` of the client and of the training."""
 
 import contextlib
+import os
+import re
 import threading
 import webbrowser
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import click
+import msgspec
 
 from classify_serving.contract.text import error_reason
 from classify_serving.exchange.review import REVIEW, ReviewError
+from classify_serving.files import replacing
 from classify_serving.review_page.apply_command import apply_review, dataset_of
 from classify_serving.review_page.review_file import ReviewFile
 from classify_serving.review_page.server import ReviewServer
 
 PAGE: Final = "report.html"
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{32}")
+_ADDRESS: Final = ".review-address.json"
+"""In the folder of the review, readable by its owner only: where its page was served last."""
+
+
+class _Address(msgspec.Struct):
+    port: int
+    token: str
 
 
 def serve_review(folder: Path, dataset: Path | None, port: int, opens_browser: bool) -> None:
@@ -27,8 +40,10 @@ def serve_review(folder: Path, dataset: Path | None, port: int, opens_browser: b
         opens_browser: whether to open the page in a browser.
 
     Raises:
-        ReviewError: the folder has no review or no page, or the port cannot be used.
+        ReviewError: the folder has no review or no page, the dataset does not exist, or the port cannot be used.
     """
+    if dataset is not None and not dataset.is_dir():
+        raise ReviewError(f"no dataset folder {dataset}: correct --dataset")
     review = ReviewFile(folder / REVIEW)
     try:
         page = (folder / PAGE).read_bytes()
@@ -39,15 +54,45 @@ def serve_review(folder: Path, dataset: Path | None, port: int, opens_browser: b
     target = dataset or dataset_of(review.rows)
     # Another program may change the working folder's meaning; the review is named as it was given.
     path = review.path.resolve()
+    last = _read_address(folder)
+
+    def listen(port: int) -> ReviewServer:
+        return ReviewServer(page, review, lambda is_dry_run: apply_review(path, target, is_dry_run), port, last.token)
+
     try:
-        server = ReviewServer(page, review, lambda is_dry_run: apply_review(path, target, is_dry_run), port)
+        server = _listen_where_last(listen, last.port) if not port else listen(port)
     except OSError as error:
         raise ReviewError(f"cannot listen on port {port} ({error_reason(error)}): choose another --port") from error
-    with server:
+    with server, contextlib.suppress(KeyboardInterrupt):
+        _write_address(folder, _Address(server.server_port, server.token))
         click.echo(f"Decide here: {server.url}")
         click.echo("Decisions are written to review.csv at once. Stop with Ctrl-C.")
         if opens_browser:
             threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
-        with contextlib.suppress(KeyboardInterrupt):
-            server.serve_forever()
+        server.serve_forever()
     click.echo(f"Stopped. Decisions are in {folder / REVIEW}.")
+
+
+def _listen_where_last(listen: Callable[[int], ReviewServer], port: int) -> ReviewServer:
+    """Serve at the last address if it is free, so that windows that are still open go on."""
+    with contextlib.suppress(OSError):
+        return listen(port)
+    return listen(0)
+
+
+def _read_address(folder: Path) -> _Address:
+    with contextlib.suppress(OSError, msgspec.DecodeError):
+        found = msgspec.json.decode((folder / _ADDRESS).read_bytes(), type=_Address)
+        if 0 <= found.port < 65536 and _TOKEN.fullmatch(found.token):
+            return found
+    return _Address(0, "")
+
+
+def _write_address(folder: Path, address: _Address) -> None:
+    """Note the address; without it, a server that is started anew has another one."""
+    path = folder / _ADDRESS
+    with contextlib.suppress(OSError), replacing(path) as temporary:
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(msgspec.json.encode(address))

@@ -2,12 +2,11 @@
 
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from classify_serving.contract.text import error_reason
-from classify_serving.exchange.review import ReviewError, ReviewRow, parse_action, read_review, write_review
+from classify_serving.exchange.review import ReviewError, ReviewRow, ReviewTable, parse_action, read_table
 from classify_serving.files import locked
 
 Key = tuple[str, str, str]
@@ -28,7 +27,8 @@ class ReviewFile:
         self.path = path
         self._lock = threading.Lock()
         self._stamp: tuple[int, int, int] | None = None
-        self._rows: dict[Key, ReviewRow] = {}
+        self._table: ReviewTable
+        self._places: dict[Key, list[int]] = {}
         self._version = self._whole_version = 0
         self._changes: list[tuple[int, Key, str]] = []
         self._reread()
@@ -42,7 +42,15 @@ class ReviewFile:
         """
         with self._lock:
             self._reread()
-            return list(self._rows.values())
+            return self._all_rows()
+
+    def files_of(self, sha256: str) -> list[Path]:
+        """Where an image of the review was when it was judged; none if the review does not list it.
+
+        Raises:
+            ReviewError: the file was replaced by something else.
+        """
+        return [Path(row.file) for row in self.rows if row.sha256 == sha256 and row.file]
 
     def since(self, version: int) -> dict[str, Any]:
         """What has changed since a version: `version`, and `rows` (all of them) or `changes` (key and action of each).
@@ -68,10 +76,12 @@ class ReviewFile:
             try:
                 with locked(self.path.parent):
                     self._reread()
-                    refused = [key for key, action in wanted.items() if key not in self._rows or not _is_valid(action)]
+                    refused = [
+                        key for key, action in wanted.items() if key not in self._places or not _is_valid(action)
+                    ]
                     changed = {
                         key: action for key, action in wanted.items()
-                        if key not in refused and self._rows[key].action != action
+                        if key not in refused and self._row(key).action != action
                     }  # fmt: skip
                     if changed:
                         self._write(changed)
@@ -82,16 +92,17 @@ class ReviewFile:
             return {**self._since(version), "refused": refused}
 
     def _write(self, changed: Mapping[Key, str]) -> None:
-        rows = {key: replace(row, action=changed.get(key, row.action)) for key, row in self._rows.items()}
-        write_review(self.path, rows.values())
-        self._rows, self._stamp = rows, self._stamp_now()
+        actions = {place: action for key, action in changed.items() for place in self._places[key]}
+        table = self._table.with_actions(actions)
+        table.write(self.path)
+        self._table, self._stamp = table, self._stamp_now()
         for key, action in changed.items():
             self._version += 1
             self._changes.append((self._version, key, action))
 
     def _since(self, version: int) -> dict[str, Any]:
         if version < self._whole_version:
-            return {"version": self._version, "rows": list(self._rows.values())}
+            return {"version": self._version, "rows": self._all_rows()}
         changes = [(key, action) for number, key, action in self._changes if number > version]
         return {"version": self._version, "changes": changes}
 
@@ -99,10 +110,20 @@ class ReviewFile:
         stamp = self._stamp_now()
         if stamp == self._stamp:
             return
-        self._rows = {(row.sha256, row.label, row.path): row for row in read_review(self.path)}
+        self._table = read_table(self.path)
+        self._places = {}
+        for place, row in enumerate(self._table.rows):
+            self._places.setdefault((row.sha256, row.label, row.path), []).append(place)
         self._stamp = stamp
         self._version += 1
         self._whole_version, self._changes = self._version, []
+
+    def _row(self, key: Key) -> ReviewRow:
+        return self._table.rows[self._places[key][-1]]
+
+    def _all_rows(self) -> list[ReviewRow]:
+        """One row for each key; of several lines of the file with the same one, the last."""
+        return [self._row(key) for key in self._places]
 
     def _stamp_now(self) -> tuple[int, int, int]:
         try:

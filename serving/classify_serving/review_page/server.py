@@ -22,7 +22,7 @@ import msgspec
 from PIL import Image
 
 from classify_serving.contract.images import ImageError, decode_thumbnail
-from classify_serving.exchange.review import ReviewError, ReviewRow
+from classify_serving.exchange.review import ReviewError
 from classify_serving.review_page.apply_command import ApplyError
 from classify_serving.review_page.page import rows_as_json
 from classify_serving.review_page.review_file import Key, ReviewFile
@@ -70,17 +70,19 @@ class ReviewServer(ThreadingHTTPServer):
         review: its decisions.
         apply: carries them out.
         port: to listen on; 0 for a free one.
+        token: the secret; empty for a new one.
 
     Raises:
         OSError: the port is in use.
     """
 
     daemon_threads = True
+    request_queue_size = 128
 
-    def __init__(self, page: bytes, review: ReviewFile, apply: Apply, port: int = 0) -> None:
+    def __init__(self, page: bytes, review: ReviewFile, apply: Apply, port: int = 0, token: str = "") -> None:
         super().__init__(("127.0.0.1", port), _Handler)
         self.page, self.review, self.apply = served_page(page), review, apply
-        self.token = secrets.token_urlsafe(24)
+        self.token = token or secrets.token_urlsafe(24)
 
     @property
     def url(self) -> str:
@@ -118,12 +120,14 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """The page, its decisions, or an image."""
         path, query = self._path()
-        if path == "":
+        if path == "" and not urlsplit(self.path).path.endswith("/"):
+            self._redirect(f"/{self.server.token}/")
+        elif path == "":
             self._send(HTTPStatus.OK, self.server.page, "text/html; charset=utf-8")
         elif path == "decisions":
             self._answer(lambda: _as_json(self.server.review.since(_number(query.get("since", ["-1"])[0]))))
         elif path is not None and path.startswith("image/"):
-            self._send_image(_number(path.removeprefix("image/")))
+            self._send_image(path.removeprefix("image/"))
         else:
             self._refuse()
 
@@ -176,16 +180,21 @@ class _Handler(BaseHTTPRequestHandler):
             status, content = HTTPStatus.BAD_REQUEST, {"error": str(error)}
         self._send(status, json.dumps(content).encode(), "application/json")
 
-    def _send_image(self, number: int) -> None:
-        try:
-            rows = self.server.review.rows
-            found = image_of(rows[number]) if 0 <= number < len(rows) else None
-        except ReviewError:
-            found = None
+    def _send_image(self, sha256: str) -> None:
+        found = None
+        with suppress(ReviewError):
+            files = self.server.review.files_of(sha256)
+            found = next(filter(None, (image_of(path, sha256) for path in files)), None)
         if found is None:
             self._refuse()
         else:
             self._send(HTTPStatus.OK, *found)
+
+    def _redirect(self, path: str) -> None:
+        self.send_response(HTTPStatus.MOVED_PERMANENTLY)
+        for name, value in {**_HEADERS, "Location": path, "Content-Length": "0"}.items():
+            self.send_header(name, value)
+        self.end_headers()
 
     def _refuse(self) -> None:
         self._send(HTTPStatus.NOT_FOUND, b"not here", "text/plain")
@@ -198,12 +207,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
 
-def image_of(row: ReviewRow) -> tuple[bytes, str] | None:
-    """Content and type of a row's image, if its file still has the content that was classified."""
-    path = Path(row.file)
+def image_of(path: Path, sha256: str) -> tuple[bytes, str] | None:
+    """Content and type of an image, if its file still has the content that was judged."""
     with suppress(OSError, ValueError, ImageError):
         content = path.read_bytes() if path.is_file() else b""
-        if hashlib.sha256(content).hexdigest() != row.sha256:
+        if hashlib.sha256(content).hexdigest() != sha256:
             return None
         # Whatever it is called: only what can be decoded as an image is sent.
         pixels = decode_thumbnail(io.BytesIO(content), _LONGEST_SIDE)

@@ -168,7 +168,8 @@ def wait_for_actions(page: Any, server: ReviewServer, *actions: str) -> None:
 
 def test_the_server_writes_decisions_and_applies_them_after_a_look(browser: Any, served: ReviewServer) -> None:
     wait(browser, lambda _: text(browser, "count").startswith("0 of 3"))
-    wait(browser, lambda _: "image/0" in browser.execute_script("return document.querySelector('.frame img').src"))
+    image = f"image/{served.review.rows[0].sha256}"
+    wait(browser, lambda _: image in browser.execute_script("return document.querySelector('.frame img').src"))
     press(browser, "k", "1")
     wait_for_actions(browser, served, "keep", "relabel:white", "", "")
     wait(browser, lambda _: text(browser, "saved") == "Saved in review.csv")

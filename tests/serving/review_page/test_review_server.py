@@ -2,6 +2,9 @@
 
 import http.client
 import json
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -121,6 +124,28 @@ def test_what_is_no_action_is_refused_and_nothing_is_written(server: ReviewServe
     assert actions(server) == ["", "", ""]
 
 
+def test_a_decision_changes_one_cell_of_the_file(server: ReviewServer, rows: list[ReviewRow]) -> None:
+    path = server.review.path
+    # As a spreadsheet saves it, with a column of its user, one line twice, and one that is too short.
+    short = f"note;sha256;label;action\r\n;{rows[1].sha256};{rows[1].label}\r\n"
+    line = f"'=ask Ann;{rows[0].sha256};{rows[0].label};\r\n"
+    path.write_text(short + 2 * line, newline="")
+    first, second = replace(rows[0], path=""), replace(rows[1], path="")
+    window = Window(server)
+    assert window.decide(first, "delete")[0] == window.decide(second, "relabel:=x")[0] == 200
+    decided = line.replace(";\r", ";delete\r")
+    expected = short.replace(f"{second.label}\r", f"{second.label};relabel:=x\r") + 2 * decided
+    assert path.read_bytes().decode() == expected
+
+
+def test_a_link_to_a_review_stays_one(server: ReviewServer, rows: list[ReviewRow], tmp_path: Path) -> None:
+    server.review.path.rename(tmp_path / "elsewhere.csv")
+    server.review.path.symlink_to(tmp_path / "elsewhere.csv")
+    assert Window(server).decide(rows[0], "keep")[0] == 200
+    assert server.review.path.is_symlink()
+    assert [row.action for row in read_review(tmp_path / "elsewhere.csv")] == ["keep", "", ""]
+
+
 def test_while_another_command_writes_to_the_folder_decisions_wait(server: ReviewServer, rows: list[ReviewRow]) -> None:
     window = Window(server)
     with locked(server.review.path.parent):
@@ -132,12 +157,12 @@ def test_while_another_command_writes_to_the_folder_decisions_wait(server: Revie
 
 def test_only_the_images_of_the_review_are_sent(server: ReviewServer, rows: list[ReviewRow], tmp_path: Path) -> None:
     window = Window(server)
-    assert window.ask("image/0") == (200, Path(rows[0].file).read_bytes())
+    assert window.ask(f"image/{rows[0].sha256}") == (200, Path(rows[0].file).read_bytes())
     for path in (
-        "image/3",
-        "image/-1",
-        "image/--1",
-        "image/x",
+        f"image/{'0' * 64}",
+        "image/0",
+        "image/",
+        f"image/{rows[0].path}",
         "image/../../review.csv",
         "../../etc/passwd",
         "review.csv",
@@ -149,14 +174,15 @@ def test_only_the_images_of_the_review_are_sent(server: ReviewServer, rows: list
     Image.new("RGB", (9, 9)).save(rows[1].file)
     rows[2] = replace(rows[2], file=str(secret), sha256=sha256_of(secret))
     write_review(server.review.path, rows)
-    assert [window.ask(f"image/{number}")[0] for number in range(3)] == [200, 404, 404]
+    assert [window.ask(f"image/{row.sha256}")[0] for row in rows] == [200, 404, 404]
 
 
 def test_a_format_that_browsers_do_not_show_is_converted(server: ReviewServer, rows: list[ReviewRow]) -> None:
     file = Path(rows[0].file).with_suffix(".tiff")
     Image.new("RGB", (9, 9), (7, 7, 7)).save(file)
-    write_review(server.review.path, [make_row(file, file.parents[1])])
-    status, content = Window(server).ask("image/0")
+    row = make_row(file, file.parents[1])
+    write_review(server.review.path, [row])
+    status, content = Window(server).ask(f"image/{row.sha256}")
     assert (status, content[:4]) == (200, b"\x89PNG")
 
 
@@ -167,10 +193,33 @@ def test_without_the_secret_or_under_another_name_nothing_is_sent(server: Review
     # A form on another site can send a request, but not of this type.
     form = {"Content-Type": "text/plain"}
     assert window.ask("decisions", {"version": 0, "decisions": []}, **form)[0] == 404
+    assert window.ask("", token="wrong/../")[0] == 404
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
+    connection.request("GET", f"/{server.token}")
+    assert connection.getresponse().headers["Location"] == f"/{server.token}/"
+    connection.close()
     status, page = window.ask("")
     assert status == 200
     assert b"data-served" in page
     assert b"connect-src 'self'" in page
+
+
+def test_a_server_that_is_started_anew_has_the_same_address(rows: list[ReviewRow], tmp_path: Path) -> None:
+    folder = write_review_folder(tmp_path / "audited", rows)
+    command = [sys.executable, "-m", "classify_client", "review", str(folder), "--no-open"]
+    lines = []
+    for _ in range(2):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            lines.append(process.stdout.readline())
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0
+    assert lines[0].startswith("Decide here: http://127.0.0.1:")
+    assert lines[0] == lines[1]
+    assert (folder / ".review-address.json").stat().st_mode & 0o077 == 0
+    result = subprocess.run([*command, "--dataset", str(tmp_path / "nowhere")], capture_output=True, text=True)
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert "nowhere: correct --dataset" in result.stderr
 
 
 @given(st.text(), st.text())

@@ -133,6 +133,28 @@ def test_of_equal_files_in_one_label_a_row_is_about_the_one_with_its_path(data: 
     assert names(data) == {"dog/2.png"}
 
 
+def test_equal_files_without_a_row_follow_one_that_is_relabelled(data: Path) -> None:
+    (data / "dog/2.png").unlink()
+    for name in ("cat/2.png", "cat/3.png"):
+        copy(data / "cat/1.png", data / name)
+    rows = [row(data, "cat/2.png", "relabel:dog")]
+    result = apply(data, rows)
+    assert names(data) == {"dog/2.png"}
+    assert result.stdout.count("(dog/2.png is the same image)") == 2
+    assert "nothing to do" in apply(data, rows).stdout
+    assert invoke(data, "--undo").exit_code == 0
+    assert names(data) == {"cat/1.png", "cat/2.png", "cat/3.png"}
+    # One that has a row, and is not decided, stays.
+    apply(data, [*rows, row(data, "cat/3.png", "")])
+    assert names(data) == {"cat/3.png", "dog/2.png"}
+
+
+def test_a_decided_image_that_stays_under_another_label_too_is_named(data: Path) -> None:
+    kept = apply(data, [row(data, "cat/1.png", "keep")])
+    assert "note     dog/2.png stays, the same image as cat/1.png with another label" in kept.stdout
+    assert "note" not in apply(data, [row(data, "cat/1.png", "keep"), row(data, "dog/2.png", "delete")]).stdout
+
+
 def test_two_rows_of_one_file_with_different_actions_are_refused(data: Path) -> None:
     rows = [
         replace(row(data, "cat/1.png", action), path=path, file="")

@@ -101,6 +101,11 @@ def _print_plan(plan: "CorrectionPlan") -> None:
     for row, path in plan.other_label:
         label = f"not in the dataset as {terminal_text(row.label)}, but as {terminal_text(path)}"
         click.echo(f"skipped  {terminal_text(row.path)}: {label}, which stays as it is")
+    for path, other in plan.conflicts.items():
+        click.echo(
+            f"note     {terminal_text(other)} stays, the same image as {terminal_text(path)} with another label: a"
+            " training leaves out both, so decide about it too"
+        )
     parts = [_count(plan.changes)] if plan.changes else ["nothing to do"]
     parts += [f"{plan.unchanged} need no change"] if plan.unchanged else []
     parts += [f"{plan.undecided} undecided"] if plan.undecided else []

@@ -73,7 +73,8 @@ class DatasetCopies:
         """Find the files that each row is about: those with its content and label.
 
         If one of them has the path of the row, it is the only one. A row with another path, as after classifying
-        copies of the images elsewhere, is about all files that are not those of other rows.
+        copies of the images elsewhere, is about all files that are not those of other rows. Files without a row follow
+        one that is relabelled: left behind, they would have the wrong label, and the picture two labels.
         """
         groups: dict[tuple[str, str], list[Decision]] = defaultdict(list)
         for decision in decisions:
@@ -97,6 +98,10 @@ class DatasetCopies:
                 found[decision.line] = Match((), is_moved=True)
             else:
                 found[decision.line] = Match(others)
+        are_left = all(own[decision.line] or found[decision.line].is_moved for decision in group)
+        relabelled = next((each for each in group if own[each.line] and each.is_relabelled), None)
+        if relabelled and are_left:
+            found[relabelled.line] = Match((*own[relabelled.line], *others))
         return found
 
     def _moved_from(self, digest: str, label: str) -> Sequence[ImageCopy]:

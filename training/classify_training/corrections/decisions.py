@@ -37,6 +37,11 @@ class Decision:
         assert self.action
         return None if self.action.verb == "delete" else folder_label(self.action.label) or self.label
 
+    @property
+    def is_relabelled(self) -> bool:
+        """Whether the image stays in the dataset under another label."""
+        return self.action is not None and self.wanted not in (None, self.label)
+
 
 def read_decisions(review: Path, accept: Collection[str]) -> list[Decision]:
     """Read all rows of a review, with the actions to carry out.

@@ -50,6 +50,7 @@ class CorrectionPlan:
         undecided: number of rows without an action.
         not_in_dataset: rows that relabel an image outside of the dataset; the option `add` would add it.
         other_label: rows whose image is in the dataset only under other labels, and the path of one such file.
+        conflicts: path of each file whose label is decided -> path of the same image that stays under another label.
     """
 
     changes: list[Change] = field(default_factory=list)
@@ -58,6 +59,7 @@ class CorrectionPlan:
     undecided: int = 0
     not_in_dataset: list[ReviewRow] = field(default_factory=list)
     other_label: list[tuple[ReviewRow, str]] = field(default_factory=list)
+    conflicts: dict[str, str] = field(default_factory=dict)
 
     @property
     def changes_files(self) -> bool:
@@ -151,6 +153,7 @@ class _Planner:
         for copy in match.copies:
             if self._decided[copy] is decision:
                 self._plan_copy(copy, digest, label)
+                self._note_conflict(copy, digest, label)
         if not match.copies and not (label is not None and self._kept(digest, label)):
             self._plan_without_copy(decision, match)
         if label is not None and (digest, label) not in self._confirmed:
@@ -176,6 +179,11 @@ class _Planner:
             self.corrections.duplicates[copy.path] = kept
         elif label is not None:
             self._arriving[digest, label] = free
+
+    def _note_conflict(self, copy: ImageCopy, digest: str, label: str | None) -> None:
+        staying = (other for other in self._copies.of(digest) if other.label != label and self._is_staying(other))
+        if label is not None and (other := next(staying, None)):
+            self.corrections.conflicts[copy.path] = other.path
 
     def _kept(self, digest: str, label: str) -> str:
         """The path of a copy that stays in or has come to a label; empty if there is none."""

@@ -65,7 +65,7 @@
     } catch (error) {
       const reason = error instanceof TypeError ? "the server does not answer" : error.message;
       say(`Not saved (${reason}); it is kept here and sent again`, true);
-      // A server that was started anew has another address.
+      // The server may not come back.
       byId("decide-download").hidden = false;
       setTimeout(send, 3000);
     }
@@ -82,7 +82,7 @@
     }
     if (result.rows || result.changes?.length) { fillFilters(); filter(true); }
   };
-  const setRows = fresh => { rows = fresh.map((row, place) => ({...details.get(keyOf(row)), ...row, place})); };
+  const setRows = fresh => { rows = fresh.map(row => ({...details.get(keyOf(row)), ...row})); };
   const poll = async () => {
     if (!document.hidden) {
       try {
@@ -169,7 +169,7 @@
     const small = thumbnailOf(row);
     const text = `${row.path}, labelled ${row.label}`;
     const image = element("img", {alt: text, onload: () => mark(image)});
-    const full = served ? `image/${row.place}` : row.href;
+    const full = served ? `image/${row.sha256}` : row.href;
     if (small) image.src = small; else frame.append(element("p", {className: "missing", textContent: row.reason || row.path}));
     if (small) frame.append(image);
     if (full && row.issue_type !== "unreadable") {
@@ -231,7 +231,7 @@
     byId("decide-strip").replaceChildren(...shown.slice(first, first + width).map((row, offset) => {
       const place = first + offset;
       const button = element("button", {type: "button", title: row.path, onclick: () => { current = place; closePicker(); draw(); byId("decide-card").focus({preventScroll: true}); }});
-      const source = thumbnailOf(row) || (served && row.issue_type !== "unreadable" ? `image/${row.place}` : "");
+      const source = thumbnailOf(row) || (served && row.issue_type !== "unreadable" ? `image/${row.sha256}` : "");
       if (source) { const image = element("img", {alt: "", onload: () => mark(image)}); image.src = source; button.append(image); }
       if (isDecided(row)) button.append(element("span", {className: "mark", textContent: labelOf(row.action) ? "→" : row.action === "delete" ? "×" : "✓"}));
       button.setAttribute("aria-label", `Image ${place + 1}: ${row.path}. ${actionText(row.action)}`);
@@ -370,7 +370,6 @@
       setTimeout(poll, 4000);
     } else {
       byId("decide-how").textContent = "Decisions are kept in this browser until you download them as review.csv.";
-      rows.forEach((row, place) => { row.place = place; });
     }
     if (!rows.length) return;
     root.hidden = false;
