@@ -212,7 +212,7 @@ class _Analysis:
                 yield item
 
     def open_misses(self) -> None:
-        """Open each miss once: hash, thumbnail, embedding, nearest training image, heat map."""
+        """Open each miss once: hash, thumbnail, embedding, nearest training images, heat map; hash broken files."""
         # Late: no answer should wait for the import of modules that only the report needs.
         from classify_client.report.view import pictured
         from classify_serving.review_page.thumbnails import small, thumbnail
@@ -229,11 +229,15 @@ class _Analysis:
         )
         folder = HeatmapFolder(context.folder, misses)
         model = self._model if self._embed or explain else None
-        wanted = frozenset(drawn)
+        failed = [item for item in self.results.unreadable if item.row.true_label]
+        wanted = frozenset((*drawn, *(item.row.path for item in failed)))
         reader = ImageReader(model, bool(explain), thumbnail, wanted, misses_only=True)
         thumbnails: dict[str, str] = {}
         heatmaps: dict[str, str] = {}
-        for batch in open_images((*misses, *self.results.uncertain), reader):
+        for batch in open_images((*misses, *self.results.uncertain, *failed), reader):
+            # Others failed for another reason, such as a server that did not answer.
+            broken = [image for image in batch if not image.item.row.is_answered and not image.thumbnail]
+            self._digests |= {image.item.row.path: image.digest for image in broken}
             thumbnails |= {image.item.row.path: image.thumbnail for image in batch if image.thumbnail}
             opened = [image for image in batch if image.item.row.is_miss]
             self._digests |= {image.item.row.path: image.digest for image in opened}

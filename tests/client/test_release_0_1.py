@@ -44,7 +44,8 @@ def test_an_old_run_is_resumed_and_its_review_decisions_are_kept(old_run: Client
     assert old_run.model.images == 0
     assert answered(old_run.output / "predictions.csv") == expected
     rows = {row.path: (row.issue_type, row.action) for row in read_review(old_run.output / "review.csv")}
-    assert rows == {"black/2.png": ("confirmed", "keep"), "dark grey/2.png": ("confusion", "")}
+    broken = {"black/broken.png": ("unreadable", "")}
+    assert rows == {"black/2.png": ("confirmed", "keep"), "dark grey/2.png": ("confusion", ""), **broken}
     assert "issue_type" in (old_run.output / "review.csv").read_text().splitlines()[0]
 
 

@@ -75,7 +75,7 @@ class Evidence:
     """What is known about the misses besides the predictions.
 
     Attributes:
-        digests: SHA-256 of each miss, by path; a miss without one has gone.
+        digests: SHA-256 of each miss and of each broken file with a label, by path; one without it has gone.
         manifest: what the model was trained on, if known.
         scores: what models that were not fitted to the image think of its label, as far as known.
         nearest: the most similar training image of each miss, by path, as far as known.

@@ -1,4 +1,4 @@
-"""`review.csv`: each miss with a proposed action, for a person to decide and `classify-train apply` to carry out."""
+"""`review.csv`: misses and broken files, for a person to decide about and `classify-train apply` to carry it out."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +9,7 @@ from classify_client.mistakes.issues import Evidence, LabelIssue, find_issues, m
 from classify_client.results.reader import Item, Results
 from classify_serving.contract.text import printable
 from classify_serving.exchange import earlier_review as earlier_reviews
-from classify_serving.exchange.issue_types import DUPLICATE, WRONG_LABEL
+from classify_serving.exchange.issue_types import DUPLICATE, UNREADABLE, WRONG_LABEL
 from classify_serving.exchange.review import REVIEW, ReviewError, ReviewRow, write_review
 
 
@@ -70,14 +70,15 @@ def make_review(
     earlier: Sequence[ReviewRow],
     folders: Collection[str],
 ) -> list[ReviewRow]:
-    """The misses to look at, doubted labels first; confirmed ones only if they have a decision.
+    """The misses to look at, doubted labels first, and broken files; confirmed ones only if they have a decision.
 
     Decisions of the earlier review are kept, also for images that are no misses now, as long as these exist unchanged.
     Arguments as of `update_review`; a miss that has gone is left out.
     """
     digests, manifest = evidence.digests, evidence.manifest
     items = [item for item in most_suspicious_first(results.misses, issues) if item.row.path in digests]
-    new = (_row(item, issues[item.row.path], digests[item.row.path], folders) for item in items)
+    new = [_row(item, issues[item.row.path], digests[item.row.path], folders) for item in items]
+    new += [_broken(item, digests[item.row.path]) for item in results.unreadable if item.row.path in digests]
     rows = earlier_reviews.keep_decisions(new, earlier)
     if manifest:
         rows = [replace(row, seen=str(manifest.is_seen(row.sha256)).lower()) for row in rows]
@@ -93,6 +94,17 @@ def _row(item: Item, issue: LabelIssue, digest: str, folders: Collection[str]) -
         issue_type=issue.type,
         reason=issue.reason,
         proposed=_proposal(item.row.predicted, issue, folders),
+        sha256=digest,
+        file=printable(str(item.file.absolute())),
+    )
+
+
+def _broken(item: Item, digest: str) -> ReviewRow:
+    return ReviewRow(
+        path=item.row.path,
+        label=item.row.true_label,
+        issue_type=UNREADABLE,
+        reason=item.row.error,
         sha256=digest,
         file=printable(str(item.file.absolute())),
     )

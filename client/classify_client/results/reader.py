@@ -55,7 +55,7 @@ class Results:
         misses: the images with a wrong prediction, in their order.
         uncertain: the `MAX_UNCERTAIN` least certain of the other answers below `UNCERTAIN_BELOW`, least certain first.
         uncertain_count: number of all of those.
-        unreadable: the first `MAX_UNREADABLE` rows that failed.
+        unreadable: the first `MAX_UNREADABLE` images that failed.
         reliability: how often answers of similar probability are right.
         labelled: for each true class, the number of its images and the sum of their probabilities for this class.
         predictions: how often each class was predicted.
@@ -66,7 +66,7 @@ class Results:
     misses: list[Item] = field(default_factory=list)
     uncertain: list[Item] = field(default_factory=list)
     uncertain_count: int = 0
-    unreadable: list[Row] = field(default_factory=list)
+    unreadable: list[Item] = field(default_factory=list)
     reliability: Reliability = field(default_factory=Reliability)
     labelled: dict[str, tuple[int, float]] = field(default_factory=dict)
     predictions: Counter[str] = field(default_factory=Counter)
@@ -76,7 +76,7 @@ class Results:
         row = item.row
         if not row.is_answered:
             if len(self.unreadable) < MAX_UNREADABLE:
-                self.unreadable.append(row)
+                self.unreadable.append(item)
             return
         self.predictions[row.predicted] += 1
         if row.is_labelled:

@@ -105,6 +105,17 @@ def test_a_picture_under_two_labels_is_a_duplicate_without_a_proposal(client: Cl
     ]
 
 
+def test_a_broken_file_is_listed_as_long_as_its_folder_has_a_label(client: Client) -> None:
+    for name in ("dark grey/broken.png", "nowhere/broken.png"):
+        (client.images / name).parent.mkdir(exist_ok=True)
+        (client.images / name).write_text("no image")
+    client.run("--max-failures", "2")
+    (row,) = [row for row in read_review(client.output / "review.csv") if row.issue_type == "unreadable"]
+    assert (row.path, row.label, row.predicted, row.proposed) == ("dark grey/broken.png", "dark grey", "", "")
+    assert row.sha256 == sha256_of(client.images / row.path)
+    assert "image" in row.reason
+
+
 def test_each_copy_of_a_picture_keeps_its_own_decision(client: Client) -> None:
     for name in ("3", "4"):
         shutil.copy(client.images / "black/2.png", client.images / f"black/{name}.png")

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
+from review_support import make_row
 
 from classify_serving.exchange.label_scores import read_label_scores
 from classify_serving.exchange.review import ReviewRow, read_review, write_review
@@ -163,6 +164,11 @@ def test_what_cannot_be_audited_ends_in_one_sentence(data: Path, tmp_path: Path)
     assert result.exit_code == 1
     assert "is not a review" in result.stderr
     assert (output / "review.csv").read_text() == "something else"
+    write_review(output / "review.csv", [replace(make_row(only / "red/3.png", only), action="keep")])
+    result = audit(data, output)
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert f"has decisions about the images in {only}: choose another --output" in result.stderr
+    (output / "review.csv").write_text("something else")
     for command in (["review", str(tmp_path / "nothing")], ["review", str(output)]):
         result = CliRunner().invoke(main, command)
         assert (result.exit_code, result.stderr.count("\n")) == (2, 1)

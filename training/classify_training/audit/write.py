@@ -10,17 +10,17 @@ from markupsafe import Markup
 from PIL import Image
 
 from classify_serving.contract.images import ImageError
-from classify_serving.contract.text import error_reason, printable
+from classify_serving.contract.text import printable
 from classify_serving.exchange.earlier_review import earlier_review, keep_decisions
 from classify_serving.exchange.issue_types import ISSUE_TYPES
-from classify_serving.exchange.review import REVIEW, ReviewError, ReviewRow, write_review
-from classify_serving.files import locked, replace_file, sha256_if_readable
+from classify_serving.exchange.review import REVIEW, ReviewRow, write_review
+from classify_serving.files import replace_file, sha256_if_readable
 from classify_serving.review_page.page import PageRow, SimilarImage, page_data, page_part, page_script, security_policy
 from classify_serving.review_page.thumbnails import small, thumbnail
 from classify_training.audit.audit import Audit
 from classify_training.audit.findings import Finding
+from classify_training.audit.output_folder import opened
 from classify_training.audit.similar_images import SimilarImages
-from classify_training.errors import RunError
 from classify_training.html_pages import page_templates
 from classify_training.progress import track
 
@@ -47,22 +47,11 @@ def write_audit(audit: Audit, folder: Path, quiet: bool = False) -> Path:
         RunError: the folder cannot be written, another command writes to it, or its review cannot be read.
         Interrupted: a signal arrived.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder):
-            rows = keep_decisions((_row(audit, finding) for finding in audit.findings), earlier_review(folder))
-            page = _render(audit, list(_page_rows(audit, rows, quiet)))
-            write_review(folder / REVIEW, rows)
-            replace_file(folder / AUDIT_PAGE, page.encode())
-    except BlockingIOError as error:
-        raise RunError(f"another command is writing to {folder}: wait, or choose another --output") from error
-    except ReviewError as error:
-        raise RunError(str(error)) from error
-    except OSError as error:
-        raise RunError(
-            f"cannot write {error.filename or folder} ({error_reason(error)}): free disk space, check permissions, or"
-            " choose another --output"
-        ) from error
+    with opened(folder):
+        rows = keep_decisions((_row(audit, finding) for finding in audit.findings), earlier_review(folder))
+        page = _render(audit, list(_page_rows(audit, rows, quiet)))
+        write_review(folder / REVIEW, rows)
+        replace_file(folder / AUDIT_PAGE, page.encode())
     return folder / AUDIT_PAGE
 
 

@@ -39,6 +39,9 @@ def audit(dataset: Path, output: Path, quiet: bool, **options: Any) -> None:
     """
     if output.resolve().is_relative_to(dataset.resolve()):
         raise click.UsageError(f"{output} is inside of the dataset, where it would be taken for a label: give --output")
+    from classify_training.audit.output_folder import check_output_folder
+
+    check_output_folder(output, dataset)
     log_to_stderr(quiet)
     from classify_serving.tensorflow_import import import_tensorflow
 
