@@ -12,7 +12,7 @@ PARTS := --editable ./serving[embedded] --editable ./training --editable ./clien
 PYPROJECTS := serving/pyproject.toml training/pyproject.toml client/pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage fuzz test-containers lint layers hooks format train-export install wire bench bench-train bench-mistakes bench-audit bench-serve bench-client bench-interruptions clean
+.PHONY: help demo test coverage fuzz test-containers lint layers hooks format train-export install wire bench bench-train bench-mistakes bench-audit bench-deciding bench-serve bench-client bench-interruptions clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 16
@@ -70,6 +70,9 @@ bench-audit: $(VENV)/.developing  ## how many wrong labels an audit finds: ARGS=
 
 bench-mistakes: $(VENV)/.installed  ## how many wrong labels the review finds, and what fixing them gains
 	$(BIN)/python bench/mistakes.py $(ARGS)
+
+bench-deciding: $(VENV)/.developing  ## keys and time that 50 decisions need, in a browser: ARGS="DATASET --weights PATH"
+	$(BIN)/python bench/deciding.py $(ARGS)
 
 bench-serve: $(VENV)/.installed  ## throughput and latency of the local server
 	$(BIN)/python bench/serving.py
