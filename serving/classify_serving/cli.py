@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from classify_serving import __version__
+from classify_serving.termination import sigterm_interrupts
 
 if TYPE_CHECKING:
     from classify_serving.server.run import RunningServer, ServeConfig
@@ -91,8 +92,9 @@ def main(model: Path | None, **options: Any) -> None:
     try:
         if model:
             find_version(model)
-        _require_tensorflow()
-        _run(model, options)
+        with sigterm_interrupts():
+            _require_tensorflow()
+            _run(model, options)
     except ServableError as error:
         _fail(str(error), EXIT_NO_MODEL)
     except KeyboardInterrupt:

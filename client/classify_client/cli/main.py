@@ -21,6 +21,7 @@ from classify_client.cli.review import review_command
 from classify_client.errors import ClassifyError, InputError
 from classify_client.terminal.log_handler import log_to_stderr
 from classify_serving.contract.text import terminal_text
+from classify_serving.termination import sigterm_interrupts
 
 if TYPE_CHECKING:
     from classify_client.config import RunConfig
@@ -84,9 +85,9 @@ def main(max_failures: int, fail_under: float | None, as_json: bool, dry_run: bo
         if dry_run:
             _list_images(_selection(options), options["output"])
             return
-        from classify_client.run import run
+        with sigterm_interrupts(), log_to_stderr():
+            from classify_client.run import run
 
-        with log_to_stderr():
             outcome = run(_config(options))
     except ClassifyError as error:
         click.echo(f"Error: {terminal_text(str(error))}", err=True)

@@ -18,6 +18,7 @@ from classify_serving.files import replacing
 from classify_serving.review_page.apply_command import apply_review, dataset_of
 from classify_serving.review_page.review_file import ReviewFile
 from classify_serving.review_page.server import ReviewServer
+from classify_serving.termination import sigterm_interrupts
 
 PAGE: Final = "report.html"
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{32}")
@@ -63,7 +64,7 @@ def serve_review(folder: Path, dataset: Path | None, port: int, opens_browser: b
         server = _listen_where_last(listen, last.port) if not port else listen(port)
     except OSError as error:
         raise ReviewError(f"cannot listen on port {port} ({error_reason(error)}): choose another --port") from error
-    with server, contextlib.suppress(KeyboardInterrupt):
+    with server, contextlib.suppress(KeyboardInterrupt), sigterm_interrupts():
         _write_address(folder, _Address(server.server_port, server.token))
         click.echo(f"Decide here: {server.url}")
         click.echo("Decisions are written to review.csv at once. Stop with Ctrl-C.")

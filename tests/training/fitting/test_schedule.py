@@ -54,6 +54,18 @@ def test_the_rate_falls_once_the_loss_does_not() -> None:
     assert reason == "the validation loss did not fall for 3 epochs"
 
 
+def test_a_lucky_epoch_does_not_end_a_phase_in_which_the_loss_still_falls() -> None:
+    falling = [2.0, 1.8, 1.6, 0.6, 1.4, 1.3, 1.2, 1.1, 1.0, 0.9, 0.8]
+    rates, _ = Steps(patience=3).run(lambda epoch: falling[epoch - 1] if epoch <= len(falling) else 0.8)
+    # The loss is lowest from epoch 11 on; three epochs later the rate begins to fall.
+    assert rates[:14] == pytest.approx([0.5, *[1.0] * 13])
+    assert rates[14] < 1
+    # Where the loss rises, nothing is waited for.
+    rates, _ = Steps(patience=3).run(lambda epoch: abs(epoch - 4) + 1.0)
+    assert rates[:7] == pytest.approx([0.5, *[1.0] * 6])
+    assert rates[7] < 1
+
+
 def test_a_phase_that_only_makes_it_worse_tries_a_low_rate_and_ends() -> None:
     rates, _ = Steps(patience=3).run(lambda epoch: 10.0)
     assert rates == pytest.approx([0.5, 1, 1, 0.075, 0.025])

@@ -122,13 +122,10 @@ class _Trainer:
             state = self._epoch(following)
         if len(self._targets):
             self._checkpoint.restore_best(state, self._pipeline.model)
-            _log.info(
-                "%s: kept epoch %d of %d; it ended because %s",
-                self._phase.name,
-                state.best_epoch,
-                state.epoch,
-                following,
-            )
+            kept = f"epoch {state.best_epoch} of {state.epoch}" if state.best_epoch else "the weights before it"
+            decayed = state.decay.epochs if state.decay else 0
+            then = f"; the learning rate then fell to 0 over {decayed} epochs" if decayed else ""
+            _log.info("%s: kept %s; it ended because %s%s", self._phase.name, kept, following, then)
         return replace(state, ended=(*state.ended, following))
 
     def _begin(self, state: State) -> State:

@@ -1,6 +1,7 @@
 """Learning rates within a phase, and when a phase has learnt what it can."""
 
 import math
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -96,16 +97,16 @@ def next_step(config: FitConfig, phase: Phase, state: State, has_validation: boo
     """What follows an epoch: another one, after the returned state, or the end of the phase, for the returned reason.
 
     With the schedule `plateau`, the rate is constant until the validation loss has not fallen for `patience` epochs,
-    and then decays to 0 from the best weights on, over a quarter as many epochs as there were, and 2 at least. Most of
-    what a phase gains late it gains in this decay (Hu et al., "MiniCPM", 2024, call it warmup-stable-decay). Its
-    advantage over a cosine is that the number of epochs need not be known before.
+    see `_last_fall`, and then decays to 0 from the best weights on, over a quarter as many epochs as there were, and 2
+    at least. Most of what a phase gains late it gains in this decay (Hu et al., "MiniCPM", 2024, call it
+    warmup-stable-decay). Its advantage over a cosine is that the number of epochs need not be known before.
     """
     if clock.is_over():
         used = "the time budget was used up" if clock.is_all else "its share of the time budget was used up"
         if not state.epoch:
             return f"{used} before its first epoch: a longer --time-budget may help"
         return used + _still_falling(state, has_validation, "a longer --time-budget")
-    has_stalled = has_validation and state.epoch - state.best_epoch >= config.patience
+    has_stalled = has_validation and state.epoch - _last_fall(config, state) >= config.patience
     stalled = f"the validation loss did not fall for {config.patience} epochs"
     reached = f"{_option(phase)} was reached" + _still_falling(state, has_validation, f"more {_option(phase)}")
     if config.schedule != "plateau":
@@ -126,6 +127,23 @@ def next_step(config: FitConfig, phase: Phase, state: State, has_validation: boo
     # If no epoch was better than the start, the rate was too high for these weights.
     share = 1.0 if state.best_epoch or not has_validation else _LOW_SHARE
     return replace(state, decay=Decay(start=state.epoch, epochs=length, share=share, reason=reason))
+
+
+def _last_fall(config: FitConfig, state: State) -> int:
+    """Number of the epoch after which the validation loss has not fallen; 0 if no epoch was better than the start.
+
+    Few validation images make their loss jump. One lucky epoch must not end a phase in which the loss still falls: so
+    the median of three epochs in a row counts as well.
+    """
+    if not state.best_epoch or config.schedule != "plateau":
+        return state.best_epoch
+    own = state.history[len(state.history) - state.epoch :]
+    last, lowest = 0, math.inf
+    for place in range(1, len(own) - 1):
+        smoothed = statistics.median(epoch.val_loss_calibrated or 0.0 for epoch in own[place - 1 : place + 2])
+        if smoothed < (1 - _NOTICEABLE_FALL) * lowest:
+            last, lowest = place + 1, smoothed
+    return max(state.best_epoch, last)
 
 
 def _still_falling(state: State, has_validation: bool, remedy: str) -> str:

@@ -44,10 +44,12 @@
     } catch { return false; }
   };
   const waiting = new Map();
+  const PAUSE = 3000;
   let isSending = false;
   const send = async () => {
     if (isSending || !waiting.size) return;
     isSending = true;
+    let pause = 0;
     const batch = [...waiting.entries()];
     try {
       const answer = await fetch("decisions", {
@@ -67,10 +69,10 @@
       say(`Not saved (${reason}); it is kept here and sent again`, true);
       // The server may not come back.
       byId("decide-download").hidden = false;
-      setTimeout(send, 3000);
+      pause = PAUSE;
     }
-    isSending = false;
-    if (waiting.size) setTimeout(send, 0);
+    // New decisions join those that wait for the next attempt.
+    setTimeout(() => { isSending = false; send(); }, waiting.size ? pause : 0);
   };
   // Decisions of other windows, and rows that appeared since.
   const take = result => {
@@ -125,7 +127,7 @@
   // ---- filters
   const pairOf = row => row.predicted ? `${row.label} → ${row.predicted}` : "";
   const SUSPICIOUS = "suspicious";
-  const isSuspicious = row => !["confusion", "confirmed"].includes(row.issue_type);
+  const isSuspicious = row => !["confusion", "confirmed", "unreadable"].includes(row.issue_type);
   const counted = values => { const counts = new Map(); for (const value of values) counts.set(value, (counts.get(value) ?? 0) + 1); return counts; };
   const fillFilters = () => {
     const issue = byId("decide-issue"), pair = byId("decide-pair");
@@ -134,7 +136,7 @@
     const suspicious = rows.filter(isSuspicious).length;
     const issues = counted(rows.map(row => row.issue_type));
     issue.replaceChildren(
-      ...(suspicious ? [new Option(`probably wrong (${number(suspicious)})`, SUSPICIOUS)] : []),
+      ...(suspicious ? [new Option(`to look at first (${number(suspicious)})`, SUSPICIOUS)] : []),
       new Option(`all (${number(rows.length)})`, ""),
       ...Object.entries(data.issues).filter(([type]) => issues.has(type)).map(([type, name]) => new Option(`${name} (${number(issues.get(type))})`, type)),
     );
