@@ -160,7 +160,9 @@ def _decode(
         raise ImageError(path, reason) from None
     except Exception as error:
         # For broken files, Pillow's parsers raise nearly any exception: struct.error, KeyError, SyntaxError ...
-        raise ImageError(path, error_reason(error)) from error
+        is_of_system = isinstance(error, OSError) and error.strerror
+        reason = error_reason(error)
+        raise ImageError(path, reason if is_of_system else f"broken file ({reason})") from error
 
 
 def _name_of(source: str | PathLike[str] | BinaryIO) -> str:

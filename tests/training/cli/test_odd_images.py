@@ -68,7 +68,7 @@ def test_odd_images_are_named_or_silent(odd_dataset: Path, tmp_path: Path) -> No
     broken = odd_dataset / "broken"
     reasons = {
         "400-megapixels.png": "too many pixels (more than 178,956,970): scale it down",
-        "data.tif": "decoder error -2",
+        "data.tif": "broken file (decoder error -2)",
         "exif-only.jpg": "not an image, or in a format that cannot be read",
         "samples.tif": "not an image, or in a format that cannot be read",
     }

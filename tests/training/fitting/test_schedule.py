@@ -66,6 +66,13 @@ def test_a_lucky_epoch_does_not_end_a_phase_in_which_the_loss_still_falls() -> N
     assert rates[7] < 1
 
 
+def test_random_weights_get_more_patience() -> None:
+    rates, reason = Steps(patience=3, weights="random").run(lambda epoch: abs(epoch - 4) + 1.0)
+    assert rates[:10] == pytest.approx([0.5, *[1.0] * 9])
+    assert rates[10] < 1
+    assert reason == "the validation loss did not fall for 6 epochs"
+
+
 def test_a_phase_that_only_makes_it_worse_tries_a_low_rate_and_ends() -> None:
     rates, _ = Steps(patience=3).run(lambda epoch: 10.0)
     assert rates == pytest.approx([0.5, 1, 1, 0.075, 0.025])

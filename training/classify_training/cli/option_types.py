@@ -3,11 +3,13 @@
 import math
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
+from classify_serving.contract.text import error_reason
 from classify_training.config import check_weights
 from classify_training.errors import WeightsError
 
@@ -51,10 +53,20 @@ def new_file(ctx: click.Context, option: click.Parameter, path: Path) -> Path:
 
 
 def writable_folder(ctx: click.Context, option: click.Parameter, folder: Path) -> Path:
-    """Refuse a folder that cannot be written to, before the training and not after it."""
+    """Refuse a folder that cannot be made or written to, before the training and not after it."""
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise click.BadParameter(f"{nearest} is not a folder that can be written to: choose another")
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        # Permissions do not tell all: some file systems take no new folders, or no such names.
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.BadParameter(f"{folder} cannot be made ({error_reason(error)}): choose another") from error
+    finally:
+        with suppress(OSError):
+            for path in made:
+                path.rmdir()
     return folder
 
 

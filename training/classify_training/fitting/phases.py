@@ -6,7 +6,7 @@ from typing import Final
 from classify_training.config import AUTO, FitConfig
 from classify_training.model.backbone import Backbone
 
-_RANDOM: Final = "random"
+RANDOM: Final = "random"
 _EARLIER_SHARE: Final = 0.2
 _NEEDED_GAIN: Final = 0.05
 
@@ -59,7 +59,7 @@ def plan_phases(config: FitConfig, network: Backbone, transfer: Transferability)
         transfer: how well the network suits the images before it is trained.
     """
     head = head_phase(config)
-    if config.weights == _RANDOM:
+    if config.weights == RANDOM:
         planned = [_fine_tuning("all", config)]
     elif config.unfreeze != AUTO:
         planned = [head, *([_fine_tuning(config.unfreeze, config)] if config.unfreeze != "none" else [])]

@@ -9,7 +9,7 @@ from typing import Final
 
 from classify_training.config import FitConfig
 from classify_training.fitting.checkpoint import Decay, State
-from classify_training.fitting.phases import Phase
+from classify_training.fitting.phases import RANDOM, Phase
 
 _COSINE_WARM_UP: Final = 0.1
 _DECAY_SHARE: Final = 0.25
@@ -18,6 +18,8 @@ _LOW_SHARE: Final = 0.1
 _DECAY_TIME: Final = 0.4
 _EPOCHS_WITHOUT_VALIDATION: Final = 15
 _NOTICEABLE_FALL: Final = 0.005
+_RANDOM_PATIENCE: Final = 2
+"""From random weights, all that a network knows is learnt here, and the loss jumps more and falls for longer."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,9 @@ def next_step(config: FitConfig, phase: Phase, state: State, has_validation: boo
         if not state.epoch:
             return f"{used} before its first epoch: a longer --time-budget may help"
         return used + _still_falling(state, has_validation, "a longer --time-budget")
-    has_stalled = has_validation and state.epoch - _last_fall(config, state) >= config.patience
-    stalled = f"the validation loss did not fall for {config.patience} epochs"
+    patience = config.patience * (_RANDOM_PATIENCE if config.weights == RANDOM else 1)
+    has_stalled = has_validation and state.epoch - _last_fall(config, state) >= patience
+    stalled = f"the validation loss did not fall for {patience} epochs"
     reached = f"{_option(phase)} was reached" + _still_falling(state, has_validation, f"more {_option(phase)}")
     if config.schedule != "plateau":
         return stalled if has_stalled else reached if state.epoch >= phase.epochs else state

@@ -122,6 +122,7 @@
     if (place >= 0) current = place; else { byId("decide-issue").value = ""; byId("decide-pair").value = ""; filter(); current = Math.max(0, shown.indexOf(last.row)); }
     draw("Undone");
   };
+  const onCard = action => () => { action(); if (byId("decide-picker").hidden) byId("decide-card").focus({preventScroll: true}); };
   const step = by => { current = Math.min(shown.length - 1, Math.max(0, current + by)); closePicker(); draw(); };
 
   // ---- filters
@@ -211,7 +212,10 @@
     }));
     byId("decide-keep").setAttribute("aria-pressed", row.action === "keep");
     byId("decide-delete").setAttribute("aria-pressed", row.action === "delete");
-    byId("decide-state").textContent = isDecided(row) ? actionText(row.action) : row.proposed ? `Proposed: ${actionText(row.proposed).toLowerCase()} (Enter)` : "";
+    const isOffered = !isDecided(row) && row.proposed;
+    byId("decide-state").replaceChildren(...(isOffered
+      ? [element("button", {type: "button", onclick: onCard(() => decide(row, row.proposed))}, `Proposed: ${actionText(row.proposed)} `, element("kbd", {textContent: "Enter"}))]
+      : [isDecided(row) ? actionText(row.action) : ""]));
     byId("decide-path").textContent = row.file || row.path;
     byId("decide-card").setAttribute("aria-label", `Image ${current + 1} of ${total}: ${row.path}, labelled ${row.label}${row.predicted ? `, looks like ${row.predicted}` : ""}. ${actionText(row.action)}`);
     const near = row.nearest ?? [];
@@ -293,7 +297,6 @@
     event.preventDefault();
   };
   root.addEventListener("keydown", onKey);
-  const onCard = action => () => { action(); if (picker.hidden) byId("decide-card").focus({preventScroll: true}); };
   byId("decide-keep").addEventListener("click", onCard(() => decide(shown[current], "keep")));
   byId("decide-delete").addEventListener("click", onCard(() => decide(shown[current], "delete")));
   byId("decide-undo").addEventListener("click", onCard(undo));

@@ -12,9 +12,13 @@
   let width = 0, height = 0, hovered = -1, scheduled = false, lasso = null;
 
   const isShown = point => !hidden.has(point.c) && (!onlyMisses.checked || point.m);
-  const base = () => Math.min(width, height) - 48;
+  // On a narrow screen, the buttons have a margin of their own.
+  const buttons = document.querySelector(".zoom");
+  const margin = () => width < 640 ? buttons.offsetWidth + 10 : 0;
+  const middle = () => (width - margin()) / 2;
+  const base = () => Math.min(width - margin(), height) - 48;
   const toScreen = point => [
-    width / 2 + view.x + (point.x - .5) * base() * view.scale,
+    middle() + view.x + (point.x - .5) * base() * view.scale,
     height / 2 + view.y + (.5 - point.y) * base() * view.scale,
   ];
   // Thumbnails once there is room for them between the points.
@@ -87,7 +91,7 @@
   const zoom = (factor, x = width / 2, y = height / 2) => {
     const next = Math.min(400, Math.max(.5, view.scale * factor));
     const ratio = next / view.scale;
-    view.x = x - width / 2 - (x - width / 2 - view.x) * ratio;
+    view.x = x - middle() - (x - middle() - view.x) * ratio;
     view.y = y - height / 2 - (y - height / 2 - view.y) * ratio;
     view.scale = next;
     redraw();
