@@ -5,6 +5,7 @@ do not depend on labels, are computed once. Printed as Markdown; docs/benchmarks
 """
 
 import statistics
+import subprocess
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ class Outcome:
     Attributes:
         planted: number N of labels that were made wrong.
         first, second: how many of them are among the first N and the first 2 N images.
+        peer: the same two counts for the order that cleanlab gives the same probabilities; None if it was not asked.
         marked: number of labels that are called likely wrong.
         right: how many of these were made wrong.
         is_weak: whether the audit calls itself too weak.
@@ -36,6 +38,7 @@ class Outcome:
     planted: int
     first: int
     second: int
+    peer: tuple[int, int] | None
     marked: int
     right: int
     is_weak: bool
@@ -48,8 +51,17 @@ class Outcome:
 @click.option("--image-size", type=click.IntRange(32), default=32)
 @click.option("--flip/--no-flip", default=True)
 @click.option("--seeds", type=click.IntRange(1), default=8)
+@click.option("--cleanlab", help="A Python interpreter that has cleanlab, to compare with its order.")
 @click.option("--share", "shares", multiple=True, type=float, default=(0.0, 0.05, 0.1, 0.2))
-def main(dataset: Path, weights: str, image_size: int, flip: bool, seeds: int, shares: tuple[float, ...]) -> None:
+def main(
+    dataset: Path,
+    weights: str,
+    image_size: int,
+    flip: bool,
+    seeds: int,
+    cleanlab: str | None,
+    shares: tuple[float, ...],
+) -> None:
     """Plant mistakes and count how many come first."""
     import_tensorflow()
     from classify_training.audit.audit import AuditConfig, audit, weakness
@@ -60,8 +72,10 @@ def main(dataset: Path, weights: str, image_size: int, flip: bool, seeds: int, s
         found = audit(AuditConfig(data=data, weights=weights, flip=flip, precision="auto", quiet=True))
     images = found.images
     print(f"{len(images.labels)} images, {images.classes} labels; one audit: {time.monotonic() - start:.0f} s\n")
-    print("| wrong | in the first N | in the first 2 N | fewest in 2 N | likely wrong | of these wrong | weak | s |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "| wrong | in the first N | in the first 2 N | fewest | cleanlab | likely wrong | of these wrong | weak | s |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     for share in shares:
         outcomes = []
         for seed in range(1, (seeds if share else 1) + 1):
@@ -69,7 +83,9 @@ def main(dataset: Path, weights: str, image_size: int, flip: bool, seeds: int, s
             wrong, scores = _judge_planted(images, share, seed)
             test = self_test(images=replace(images, labels=scores.labels), scores=scores, seed=seed)
             is_weak = bool(weakness(len(images.labels), scores.accuracy, test))
-            outcomes.append(_outcome(wrong, scores, is_weak, time.monotonic() - begun))
+            seconds = time.monotonic() - begun
+            peer = _order_by_cleanlab(cleanlab, scores) if cleanlab else None
+            outcomes.append(_outcome(wrong, scores, peer, is_weak, seconds))
         _print_row(share, outcomes)
 
 
@@ -83,12 +99,43 @@ def _judge_planted(images: ImageSet, share: float, seed: int) -> tuple[NDArray[n
     return wrong, score_labels(with_wrong_labels(images, places, rng), seed)
 
 
-def _outcome(wrong: NDArray[np.bool_], scores: LabelScores, is_weak: bool, seconds: float) -> Outcome:
+def _order_by_cleanlab(python: str, scores: LabelScores) -> NDArray[np.int64]:
+    """The order of suspicion by `self_confidence`, which is the default of cleanlab and its better one here."""
+    with tempfile.TemporaryDirectory() as folder:
+        given, answer = Path(folder) / "given.npz", Path(folder) / "order.npy"
+        np.savez(given, labels=scores.labels, probabilities=scores.probabilities)
+        subprocess.run([python, "-c", _CLEANLAB, str(given), str(answer)], check=True)
+        order: NDArray[np.int64] = np.load(answer)
+        return order
+
+
+_CLEANLAB = """
+import sys, numpy as np
+from cleanlab.rank import get_label_quality_scores
+given = np.load(sys.argv[1])
+known = given["labels"] >= 0
+quality = np.full(len(known), np.inf)
+probabilities = given["probabilities"][known]
+probabilities /= probabilities.sum(axis=1, keepdims=True)
+quality[known] = get_label_quality_scores(given["labels"][known], probabilities, method="self_confidence")
+np.save(sys.argv[2], np.argsort(quality, kind="stable"))
+"""
+
+
+def _outcome(
+    wrong: NDArray[np.bool_], scores: LabelScores, peer: NDArray[np.int64] | None, is_weak: bool, seconds: float
+) -> Outcome:
     order, count, marked = np.argsort(-scores.doubts, kind="stable"), int(wrong.sum()), scores.is_likely_wrong
+
+    def found(order: NDArray[np.int64]) -> tuple[int, int]:
+        return int(wrong[order[:count]].sum()), int(wrong[order[: 2 * count]].sum())
+
+    first, second = found(order)
     return Outcome(
         planted=count,
-        first=int(wrong[order[:count]].sum()),
-        second=int(wrong[order[: 2 * count]].sum()),
+        first=first,
+        second=second,
+        peer=None if peer is None else found(peer),
         marked=int(marked.sum()),
         right=int((marked & wrong).sum()),
         is_weak=is_weak,
@@ -98,11 +145,13 @@ def _outcome(wrong: NDArray[np.bool_], scores: LabelScores, is_weak: bool, secon
 
 def _print_row(share: float, outcomes: list[Outcome]) -> None:
     planted = max(1, outcomes[0].planted)
+    peers = [each.peer for each in outcomes if each.peer]
     cells = [
         f"{share:.0%}, N = {outcomes[0].planted}",
         f"{statistics.mean(each.first for each in outcomes) / planted:.0%}",
         f"{statistics.mean(each.second for each in outcomes) / planted:.0%}",
         f"{min(each.second for each in outcomes)}",
+        " / ".join(f"{statistics.mean(found) / planted:.0%}" for found in zip(*peers, strict=True)) or "-",
         f"{statistics.mean(each.marked for each in outcomes):.0f}",
         f"{sum(each.right for each in outcomes) / max(1, sum(each.marked for each in outcomes)):.0%}",
         f"{sum(each.is_weak for each in outcomes)} of {len(outcomes)}",
