@@ -119,8 +119,7 @@ class FitConfig:
             decays to 0 over the largest number of epochs, `constant` keeps the peak rate.
         output_init: initial weights of the output layer; with zeros, the first gradients come from no random guess.
         label_smoothing: fraction of the target probability that is spread over all classes (Szegedy et al., 2016).
-        patience: epochs without a lower validation loss after which it counts as no longer falling; from random weights
-            twice as many.
+        patience: epochs without a lower validation loss after which it counts as no longer falling.
         cached_augmentations: augmentations of each image for which the features of frozen layers are computed once
             and cached; 0 computes the features again in every epoch.
         feature_cache_gb: largest size of these cached features on disk, in GiB.

@@ -5,14 +5,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from classify_training.config import FitConfig
-from classify_training.fitting.checkpoint import Epoch, State
+from classify_training.fitting.checkpoint import Decay, Epoch, State
 from classify_training.fitting.phases import Phase
-from classify_training.fitting.schedule import Clock, learning_rate, next_step
+from classify_training.fitting.schedule import Clock, is_settled, learning_rate, next_step
 
 
 class Steps:
@@ -66,11 +67,24 @@ def test_a_lucky_epoch_does_not_end_a_phase_in_which_the_loss_still_falls() -> N
     assert rates[7] < 1
 
 
-def test_random_weights_get_more_patience() -> None:
-    rates, reason = Steps(patience=3, weights="random").run(lambda epoch: abs(epoch - 4) + 1.0)
-    assert rates[:10] == pytest.approx([0.5, *[1.0] * 9])
-    assert rates[10] < 1
-    assert reason == "the validation loss did not fall for 6 epochs"
+def test_from_random_weights_the_rate_falls_for_as_long_as_it_was_high() -> None:
+    rates, _ = Steps(patience=3, weights="random").run(lambda epoch: abs(epoch - 4) + 1.0)
+    assert rates == pytest.approx([0.5, *[1.0] * 6, *(np.arange(6.5, 0, -1) / 7)])
+
+
+@pytest.mark.parametrize(("last", "settled"), [(0.55, True), (0.75, False)])
+def test_the_end_of_a_decay_is_as_good_as_a_lucky_epoch(last: float, settled: bool) -> None:
+    losses = [2.0, 1.5, 0.9, 0.7, 0.8, 0.5, 0.65, 0.8, 0.7, 0.6, last]
+    history = tuple(
+        Epoch(phase="", epoch=number, loss=1, accuracy=0, val_loss_calibrated=loss, seconds=1)
+        for number, loss in enumerate(losses, start=1)
+    )
+    decay = Decay(start=9, epochs=2, share=1, reason="")
+    state = State(epoch=11, best_epoch=6, best_loss=0.5, start_loss=2.3, decay=decay, history=history)
+    assert is_settled(state) == settled
+    # Not before its end, and not where the phase made it worse.
+    assert not is_settled(replace(state, epoch=10, history=history[:-1]))
+    assert not is_settled(replace(state, start_loss=0.5))
 
 
 def test_a_phase_that_only_makes_it_worse_tries_a_low_rate_and_ends() -> None:

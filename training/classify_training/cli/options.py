@@ -228,8 +228,7 @@ _FIT_OPTIONS: Final = [
         "--patience",
         type=click.IntRange(1),
         default=_FIT.patience,
-        help="Epochs without a lower calibrated validation loss after which a phase has learnt what it can; twice as"
-        " many from random weights.",
+        help="Epochs without a lower calibrated validation loss after which a phase has learnt what it can.",
     ),
     option(
         "--cached-augmentations",

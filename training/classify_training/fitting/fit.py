@@ -20,7 +20,7 @@ from classify_training.fitting.calibration import fit_temperature, negative_log_
 from classify_training.fitting.checkpoint import Checkpoint, Epoch, State
 from classify_training.fitting.input_pipeline import build_pipeline
 from classify_training.fitting.phases import Phase, phase_share
-from classify_training.fitting.schedule import Clock, TimeLimit, learning_rate, next_step
+from classify_training.fitting.schedule import Clock, TimeLimit, is_settled, learning_rate, next_step
 from classify_training.model.classifier import Classifier, reseed_dropout, set_trainable
 from classify_training.progress import add_images, progress_bar, track
 
@@ -178,7 +178,9 @@ class _Trainer:
             seconds=time.monotonic() - start,
         )
         state = replace(state, epoch=done.epoch, history=(*state.history, done))
-        if done.val_loss_calibrated is None or state.best_loss is None or done.val_loss_calibrated < state.best_loss:
+        loss, lowest = done.val_loss_calibrated, state.best_loss
+        is_lowest = loss is None or lowest is None or loss < lowest
+        if is_lowest or is_settled(state):
             state = replace(state, best_epoch=done.epoch, best_loss=done.val_loss_calibrated)
         self._checkpoint.save(state, self._pipeline.model)
         _log.info("%s", _line(done))

@@ -1,5 +1,6 @@
 """Learning rates within a phase, and when a phase has learnt what it can."""
 
+import itertools
 import math
 import statistics
 import time
@@ -18,8 +19,10 @@ _LOW_SHARE: Final = 0.1
 _DECAY_TIME: Final = 0.4
 _EPOCHS_WITHOUT_VALIDATION: Final = 15
 _NOTICEABLE_FALL: Final = 0.005
-_RANDOM_PATIENCE: Final = 2
-"""From random weights, all that a network knows is learnt here, and the loss jumps more and falls for longer."""
+_NOISE_EPOCHS: Final = 9
+_SHORTEST_NOISE: Final = 4
+_RANDOM_DECAY_SHARE: Final = 1.0
+"""From random weights, the loss jumps as long as the rate is high, and most is learnt while it falls."""
 
 
 @dataclass(frozen=True)
@@ -99,25 +102,26 @@ def next_step(config: FitConfig, phase: Phase, state: State, has_validation: boo
     """What follows an epoch: another one, after the returned state, or the end of the phase, for the returned reason.
 
     With the schedule `plateau`, the rate is constant until the validation loss has not fallen for `patience` epochs,
-    see `_last_fall`, and then decays to 0 from the best weights on, over a quarter as many epochs as there were, and 2
-    at least. Most of what a phase gains late it gains in this decay (Hu et al., "MiniCPM", 2024, call it
-    warmup-stable-decay). Its advantage over a cosine is that the number of epochs need not be known before.
+    see `_last_fall`, and then decays to 0 from the best weights on, over a quarter as many epochs as there were (from
+    random weights: as many), and 2 at least. Most of what a phase gains late it gains in this decay (Hu et al.,
+    "MiniCPM", 2024, call it warmup-stable-decay). Its advantage over a cosine is that the number of epochs need not be
+    known before.
     """
     if clock.is_over():
         used = "the time budget was used up" if clock.is_all else "its share of the time budget was used up"
         if not state.epoch:
             return f"{used} before its first epoch: a longer --time-budget may help"
         return used + _still_falling(state, has_validation, "a longer --time-budget")
-    patience = config.patience * (_RANDOM_PATIENCE if config.weights == RANDOM else 1)
-    has_stalled = has_validation and state.epoch - _last_fall(config, state) >= patience
-    stalled = f"the validation loss did not fall for {patience} epochs"
+    has_stalled = has_validation and state.epoch - _last_fall(config, state) >= config.patience
+    stalled = f"the validation loss did not fall for {config.patience} epochs"
     reached = f"{_option(phase)} was reached" + _still_falling(state, has_validation, f"more {_option(phase)}")
     if config.schedule != "plateau":
         return stalled if has_stalled else reached if state.epoch >= phase.epochs else state
     if state.decay:
         return state.decay.reason if state.epoch >= state.decay.start + state.decay.epochs else state
     most = phase.epochs if has_validation else min(phase.epochs, _EPOCHS_WITHOUT_VALIDATION)
-    length = max(_SHORTEST_DECAY, round(_DECAY_SHARE * state.epoch))
+    decay_share = _RANDOM_DECAY_SHARE if config.weights == RANDOM else _DECAY_SHARE
+    length = max(_SHORTEST_DECAY, round(decay_share * state.epoch))
     if has_stalled:
         reason = stalled
     elif state.epoch + min(length, most // 2) >= most:
@@ -147,6 +151,25 @@ def _last_fall(config: FitConfig, state: State) -> int:
         if smoothed < (1 - _NOTICEABLE_FALL) * lowest:
             last, lowest = place + 1, smoothed
     return max(state.best_epoch, last)
+
+
+def is_settled(state: State) -> bool:
+    """Whether the last epoch ends a decay with a validation loss that its noise cannot tell from the lowest one.
+
+    With few validation images the lowest of many losses is partly luck, and the weights after the decay, which the
+    jumps of a high rate no longer reach, are the better choice. The noise is how much the loss changed from one epoch
+    to the next before the decay, in the median.
+    """
+    decay = state.decay
+    if not decay or not state.best_epoch or state.epoch != decay.start + decay.epochs:
+        return False
+    own = [epoch.val_loss_calibrated for epoch in state.history[len(state.history) - state.epoch :]]
+    losses = [loss for loss in own if loss is not None]
+    before = losses[max(0, decay.start - _NOISE_EPOCHS) : decay.start]
+    if len(losses) < len(own) or len(before) < _SHORTEST_NOISE or losses[-1] >= (state.start_loss or math.inf):
+        return False
+    noise = statistics.median(abs(later - earlier) for earlier, later in itertools.pairwise(before))
+    return losses[-1] <= (state.best_loss or 0.0) + noise
 
 
 def _still_falling(state: State, has_validation: bool, remedy: str) -> str:
