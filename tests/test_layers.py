@@ -52,7 +52,7 @@ LAYERS: Final = {
         "cli",
         "server review_page",
         "exchange",
-        "contract files renamed_option tensorflow_import",
+        "contract files renamed_option tensorflow_import termination",
     ),
 }
 """Rooms from top to bottom; rooms in one line do not import each other. A new room is put into its place here."""

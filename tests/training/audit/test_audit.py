@@ -84,7 +84,7 @@ def test_an_audit_finds_every_kind_of_mistake_and_changes_nothing(data: Path, tm
     assert found["red/larger.png"].issue_type == found["blue/1.png"].issue_type == "duplicate"
     assert "very similar to 1.png, which is labelled blue" in found["red/larger.png"].reason
     assert found["red/broken.png"].issue_type == "unreadable"
-    assert [row.issue_type for row in found.values()].index("wrong-label") == 4
+    assert [row.issue_type for row in found.values()][:3] == ["duplicate", "duplicate", "wrong-label"]
     page = (tmp_path / "audited/report.html").read_text()
     rows = json.loads(re.search(r'id="review-data">(.*?)</script>', page)[1])["rows"]  # type: ignore[index]
     wrong = next(row for row in rows if row["path"] == "red/really green.png")

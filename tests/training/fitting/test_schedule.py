@@ -68,8 +68,9 @@ def test_a_lucky_epoch_does_not_end_a_phase_in_which_the_loss_still_falls() -> N
 
 
 def test_from_random_weights_the_rate_falls_for_as_long_as_it_was_high() -> None:
-    rates, _ = Steps(patience=3, weights="random").run(lambda epoch: abs(epoch - 4) + 1.0)
-    assert rates == pytest.approx([0.5, *[1.0] * 6, *(np.arange(6.5, 0, -1) / 7)])
+    rates, reason = Steps(patience=4, weights="random").run(lambda epoch: abs(epoch - 4) + 1.0)
+    assert rates == pytest.approx([0.5, *[1.0] * 5, *(np.arange(5.5, 0, -1) / 6)])
+    assert reason == "the validation loss did not fall for 2 epochs"
 
 
 @pytest.mark.parametrize(("last", "settled"), [(0.55, True), (0.75, False)])

@@ -82,7 +82,7 @@ def find_issues(judged: JudgedDataset, confirmed: Collection[tuple[str, str]] = 
         judged: the dataset and what models think of it.
         confirmed: (SHA-256, label) that a person has confirmed.
     """
-    findings = sorted(_of_readable(judged), key=_rank)
+    findings = sorted(_copies(judged), key=_rank) + sorted(_others(judged), key=_rank)
     findings += [_unreadable(file, str(error)) for file, error in judged.dataset.corrupt]
     return [
         replace(each, issue=CONFIRMED, is_proposed=False) if (each.digest, each.file.label) in confirmed else each
@@ -90,17 +90,22 @@ def find_issues(judged: JudgedDataset, confirmed: Collection[tuple[str, str]] = 
     ]
 
 
-def _rank(finding: Finding) -> tuple[bool, float]:
-    return finding.issue != DUPLICATE, -finding.doubt
+def _rank(finding: Finding) -> float:
+    return -finding.doubt
 
 
-def _of_readable(judged: JudgedDataset) -> Iterator[Finding]:
+def _copies(judged: JudgedDataset) -> Iterator[Finding]:
+    """The same picture under several labels: one of them is wrong."""
     places = {example.digest: place for place, example in enumerate(judged.dataset.examples)}
     for group in judged.dataset.conflicts:
         for example in group:
             others = sorted({other.file.label for other in group} - {example.file.label})
             reason = f"the same picture is in the dataset as {', '.join(others)} too"
             yield replace(_judge(judged, places[example.digest], example), issue=DUPLICATE, reason=reason)
+
+
+def _others(judged: JudgedDataset) -> Iterator[Finding]:
+    """Of many near-duplicates, one may have a wrong label: they count as much as their own label is doubted."""
     near = _near_duplicates_elsewhere(judged.dataset)
     for place, example in enumerate(judged.dataset.examples):
         if judged.scores.labels[place] == UNKNOWN:

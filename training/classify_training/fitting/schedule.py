@@ -22,7 +22,9 @@ _NOTICEABLE_FALL: Final = 0.005
 _NOISE_EPOCHS: Final = 9
 _SHORTEST_NOISE: Final = 4
 _RANDOM_DECAY_SHARE: Final = 1.0
-"""From random weights, the loss jumps as long as the rate is high, and most is learnt while it falls."""
+_RANDOM_PATIENCE: Final = 0.5
+"""From random weights, the loss jumps as long as the rate is high, and most is learnt while it falls: that begins
+earlier, and takes longer."""
 
 
 @dataclass(frozen=True)
@@ -112,15 +114,17 @@ def next_step(config: FitConfig, phase: Phase, state: State, has_validation: boo
         if not state.epoch:
             return f"{used} before its first epoch: a longer --time-budget may help"
         return used + _still_falling(state, has_validation, "a longer --time-budget")
-    has_stalled = has_validation and state.epoch - _last_fall(config, state) >= config.patience
-    stalled = f"the validation loss did not fall for {config.patience} epochs"
+    is_random = config.weights == RANDOM and config.schedule == "plateau"
+    patience = math.ceil(config.patience * (_RANDOM_PATIENCE if is_random else 1))
+    has_stalled = has_validation and state.epoch - _last_fall(config, state) >= patience
+    stalled = f"the validation loss did not fall for {patience} epoch{'s' if patience > 1 else ''}"
     reached = f"{_option(phase)} was reached" + _still_falling(state, has_validation, f"more {_option(phase)}")
     if config.schedule != "plateau":
         return stalled if has_stalled else reached if state.epoch >= phase.epochs else state
     if state.decay:
         return state.decay.reason if state.epoch >= state.decay.start + state.decay.epochs else state
     most = phase.epochs if has_validation else min(phase.epochs, _EPOCHS_WITHOUT_VALIDATION)
-    decay_share = _RANDOM_DECAY_SHARE if config.weights == RANDOM else _DECAY_SHARE
+    decay_share = _RANDOM_DECAY_SHARE if is_random else _DECAY_SHARE
     length = max(_SHORTEST_DECAY, round(decay_share * state.epoch))
     if has_stalled:
         reason = stalled
