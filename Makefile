@@ -66,13 +66,13 @@ bench-train: $(VENV)/.installed  ## compare recipes, balancing and erasing on DA
 	$(BIN)/python bench/training.py "$(DATA)" --weights "$(WEIGHTS)" $(ARGS)
 
 bench-audit: $(VENV)/.developing  ## how many wrong labels an audit finds: ARGS="DATASET --weights PATH"
-	$(BIN)/python bench/audits.py $(ARGS)
+	$(BIN)/python bench/wrong_labels/audits.py $(ARGS)
 
 bench-mistakes: $(VENV)/.installed  ## how many wrong labels the review finds, and what fixing them gains
-	$(BIN)/python bench/mistakes.py $(ARGS)
+	$(BIN)/python bench/wrong_labels/mistakes.py $(ARGS)
 
 bench-deciding: $(VENV)/.developing  ## keys and time that 50 decisions need, in a browser: ARGS="DATASET --weights PATH"
-	$(BIN)/python bench/deciding.py $(ARGS)
+	$(BIN)/python bench/wrong_labels/deciding.py $(ARGS)
 
 bench-serve: $(VENV)/.installed  ## throughput and latency of the local server
 	$(BIN)/python bench/serving.py

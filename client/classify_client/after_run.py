@@ -61,8 +61,8 @@ class AnalysisContext:
         options: of the analysis.
         manifest: the images that the model was trained on; None if not known.
         scores: what models that were not fitted to these images think of their labels; empty if not known.
-        train_embeddings: their embeddings; None if not known.
-        finds_similar: whether a very similar training image, or none, makes an issue; else they are only shown.
+        train_embeddings: their embeddings, if they were given: a very similar training image, or none, makes an issue.
+        found_embeddings: file of their embeddings, if only found: similar images are shown. Read if there are misses.
         confirmed: (SHA-256, label) that a person has confirmed.
         quiet: no progress.
     """
@@ -73,7 +73,7 @@ class AnalysisContext:
     manifest: TrainManifest | None
     scores: Mapping[tuple[str, str], LabelScore]
     train_embeddings: TrainEmbeddings | None
-    finds_similar: bool
+    found_embeddings: Path | None
     confirmed: frozenset[tuple[str, str]]
     quiet: bool
 
@@ -97,8 +97,8 @@ class AnalysisContext:
                 options=options,
                 manifest=read_train_manifest(manifest) if manifest else None,
                 scores=_label_scores(manifest),
-                train_embeddings=_train_embeddings(config, metadata.model_version),
-                finds_similar=options.train_embeddings is not None,
+                train_embeddings=read_train_embeddings(options.train_embeddings) if options.train_embeddings else None,
+                found_embeddings=_found_embeddings(config, metadata.model_version),
                 confirmed=_confirmed_labels(options.confirmed, map(Path, config.selection.inputs)),
                 quiet=config.quiet,
             )
@@ -112,18 +112,10 @@ def _label_scores(manifest: Path | None) -> Mapping[tuple[str, str], LabelScore]
     return read_label_scores(file) if file else {}
 
 
-def _train_embeddings(config: RunConfig, version: int) -> TrainEmbeddings | None:
-    """Those that are given, or those of the run that trained the local server's model, as long as it is there."""
-    if given := config.analysis.train_embeddings:
-        return read_train_embeddings(given)
+def _found_embeddings(config: RunConfig, version: int) -> Path | None:
+    """Those of the run that trained the local server's model, as long as it is there and no others are given."""
     server = config.server.local_server
-    if server is None or (found := find_train_embeddings(server, version)) is None:
-        return None
-    try:
-        return read_train_embeddings(found)
-    except TrainEmbeddingsError as error:
-        log.warning("No similar training images are shown: %s", error)
-        return None
+    return find_train_embeddings(server, version) if server and not config.analysis.train_embeddings else None
 
 
 def _confirmed_labels(given: Path | None, inputs: Iterable[Path]) -> frozenset[tuple[str, str]]:
@@ -175,7 +167,7 @@ class _Analysis:
         self._seen = SeenImages(context.manifest) if context.manifest else None
         self._embeddings = Embeddings() if options.embed and model_client else None
         self._train_embeddings = context.train_embeddings
-        wants_vectors = options.embed or context.train_embeddings is not None
+        wants_vectors = bool(options.embed or context.train_embeddings or context.found_embeddings)
         self._embed = ModelQuery(
             model_client if wants_vectors else None,
             self._model,
@@ -218,6 +210,11 @@ class _Analysis:
         from classify_serving.review_page.thumbnails import small, thumbnail
 
         misses, context = self.results.misses, self._context
+        if misses and context.found_embeddings:
+            try:
+                self._train_embeddings = read_train_embeddings(context.found_embeddings)
+            except TrainEmbeddingsError as error:
+                log.warning("No similar training images are shown: %s", error)
         drawn = [item.row.path for item in pictured(self.results)]
         copies = sum(item.copy is not None for item in misses)
         explain = ModelQuery(
@@ -275,7 +272,7 @@ class _Analysis:
         from classify_client.report.write import Pictures, write_report
 
         context, results = self._context, self.results
-        nearest = self._nearest if context.finds_similar else {}
+        nearest = self._nearest if context.train_embeddings else {}
         evidence = Evidence(self._digests, context.manifest, context.scores, nearest, context.confirmed)
         review = update_review(results, evidence, self._model.train_counts_before)
         if self._embeddings is not None:

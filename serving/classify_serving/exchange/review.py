@@ -6,8 +6,9 @@ and new runs; of several such files, it is about the one with its path.
 """
 
 import csv
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -145,11 +146,7 @@ class ReviewTable:
         Raises:
             OSError: the file cannot be written.
         """
-        with (
-            replacing(path.resolve()) as temporary,
-            temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
-        ):
-            csv.writer(file, delimiter=self.delimiter).writerows(self.lines)
+        _write_lines(path.resolve(), self.lines, self.delimiter)
 
 
 def read_table(path: Path) -> ReviewTable:
@@ -182,13 +179,16 @@ def write_review(path: Path, rows: Iterable[ReviewRow]) -> None:
     Raises:
         OSError: the file cannot be written.
     """
+    cells = ([escape_formula(cell) for cell in astuple(row)] for row in rows)
+    _write_lines(path, itertools.chain([_COLUMNS], cells), ",")
+
+
+def _write_lines(path: Path, lines: Iterable[Sequence[str]], delimiter: str) -> None:
     with (
         replacing(path) as temporary,
         temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
     ):
-        table = csv.DictWriter(file, _COLUMNS)
-        table.writeheader()
-        table.writerows({name: escape_formula(cell) for name, cell in asdict(row).items()} for row in rows)
+        csv.writer(file, delimiter=delimiter).writerows(lines)
 
 
 def read_confirmed(path: Path) -> frozenset[tuple[str, str]]:

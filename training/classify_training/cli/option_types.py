@@ -64,8 +64,8 @@ def writable_folder(ctx: click.Context, option: click.Parameter, folder: Path) -
     except OSError as error:
         raise click.BadParameter(f"{folder} cannot be made ({error_reason(error)}): choose another") from error
     finally:
-        with suppress(OSError):
-            for path in made:
+        for path in made:
+            with suppress(OSError):
                 path.rmdir()
     return folder
 

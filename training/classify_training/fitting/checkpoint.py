@@ -92,6 +92,11 @@ class State:
     history: tuple[Epoch, ...] = ()
 
     @property
+    def phase_history(self) -> tuple[Epoch, ...]:
+        """The epochs of the current phase."""
+        return self.history[len(self.history) - self.epoch :]
+
+    @property
     def kept(self) -> Epoch | None:
         """The epoch whose weights are the best ones so far; None if no epoch was better than the start."""
         if self.best_epoch:

@@ -148,7 +148,7 @@ def _last_fall(config: FitConfig, state: State) -> int:
     """
     if not state.best_epoch or config.schedule != "plateau":
         return state.best_epoch
-    own = state.history[len(state.history) - state.epoch :]
+    own = state.phase_history
     last, lowest = 0, math.inf
     for place in range(1, len(own) - 1):
         smoothed = statistics.median(epoch.val_loss_calibrated or 0.0 for epoch in own[place - 1 : place + 2])
@@ -167,10 +167,9 @@ def is_settled(state: State) -> bool:
     decay = state.decay
     if not decay or not state.best_epoch or state.epoch != decay.start + decay.epochs:
         return False
-    own = [epoch.val_loss_calibrated for epoch in state.history[len(state.history) - state.epoch :]]
-    losses = [loss for loss in own if loss is not None]
+    losses = [epoch.val_loss_calibrated for epoch in state.phase_history if epoch.val_loss_calibrated is not None]
     before = losses[max(0, decay.start - _NOISE_EPOCHS) : decay.start]
-    if len(losses) < len(own) or len(before) < _SHORTEST_NOISE or losses[-1] >= (state.start_loss or math.inf):
+    if len(losses) < state.epoch or len(before) < _SHORTEST_NOISE or losses[-1] >= (state.start_loss or math.inf):
         return False
     noise = statistics.median(abs(later - earlier) for earlier, later in itertools.pairwise(before))
     return losses[-1] <= (state.best_loss or 0.0) + noise

@@ -5,11 +5,9 @@ page as a person would who knows the truth: the key of the true class in the lis
 its server alone; a person looks at each image for as long as it takes.
 """
 
-import random
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -17,15 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+from noisy_dataset import TRAIN, network_options, plant, run
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.keys import Keys
 
-from classify_serving.contract.folders import walk_images
 from classify_serving.exchange.review import read_review
-from classify_serving.files import sha256_of
 
-TRAIN = str(Path(sys.executable).with_name("classify-train"))
 _LONGEST = 60.0
 
 
@@ -42,33 +38,20 @@ def main(dataset: Path, weights: str, image_size: int, flip: bool, share: float,
         folder = Path(temporary)
         noisy, audited = folder / "noisy", folder / "audited"
         shutil.copytree(dataset, noisy)
-        true_labels = _plant(noisy, share)
-        options = ["--weights", weights, "--image-size", str(image_size), "--flip" if flip else "--no-flip"]
-        subprocess.run([TRAIN, "audit", str(noisy), "-o", str(audited), "--quiet", *options], check=True)
+        planted = plant(noisy, share, 1)
+        run(TRAIN, "audit", noisy, "-o", audited, "--quiet", *network_options(weights, image_size, flip))
         with subprocess.Popen(
             [TRAIN, "review", str(audited), "--no-open"], stdout=subprocess.PIPE, text=True
         ) as server:
             assert server.stdout is not None
             address = server.stdout.readline().split()[-1]
             try:
-                _decide(address, audited / "review.csv", true_labels, cards, folder / "profile")
+                _decide(address, audited / "review.csv", planted, cards, folder / "profile")
             finally:
                 server.terminate()
 
 
-def _plant(labelled: Path, share: float) -> Mapping[str, str]:
-    """Move a share of the files into another label's folder; gives SHA-256 -> true label of all files."""
-    chance = random.Random(1)
-    labels = sorted(path for path in labelled.iterdir() if path.is_dir())
-    files = list(walk_images(labelled))
-    true_labels = {sha256_of(path): path.parent.name for path in files}
-    for path in chance.sample(files, round(share * len(files))):
-        target = chance.choice([label for label in labels if label != path.parent])
-        path.rename(target / f"moved-{path.parent.name}-{path.name}")
-    return true_labels
-
-
-def _decide(address: str, review: Path, true_labels: Mapping[str, str], cards: int, profile: Path) -> None:
+def _decide(address: str, review: Path, planted: Mapping[str, str], cards: int, profile: Path) -> None:
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or ""
     for argument in ("--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"):
@@ -83,11 +66,11 @@ def _decide(address: str, review: Path, true_labels: Mapping[str, str], cards: i
             path = _shown(browser)
             row = next(row for row in rows.values() if path in (row.file, row.path))
             start = time.monotonic()
-            keys.append(_press(browser, row.label, true_labels[row.sha256]))
+            keys.append(_press(browser, row.label, planted.get(row.sha256, row.label)))
             _wait_until_saved(review, row.path)
             seconds.append(time.monotonic() - start)
         wrong = [row for row in read_review(review) if row.action.startswith("relabel:")]
-        right = sum(row.action == f"relabel:{true_labels[row.sha256]}" for row in wrong)
+        right = sum(row.action == f"relabel:{planted.get(row.sha256)}" for row in wrong)
         print(f"{len(keys)} images decided, {len(wrong)} of them relabelled, {right} of these to the true label")
         print(f"key presses an image: {statistics.mean(keys):.2f}, with one: {keys.count(1)} of {len(keys)}")
         print(f"from the key to the decision in review.csv: median {1000 * statistics.median(seconds):.0f} ms,")

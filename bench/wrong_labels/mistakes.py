@@ -11,7 +11,6 @@ import json
 import random
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,15 +19,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
+from noisy_dataset import CLIENT, TRAIN, network_options, plant, run
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from classify_serving.contract.folders import walk_images
 from classify_serving.exchange.review import ReviewRow, read_review, write_review
 from classify_serving.files import sha256_of
-
-TRAIN = str(Path(sys.executable).with_name("classify-train"))
-CLIENT = str(Path(sys.executable).with_name("classify-client"))
 
 HELD_OUT_DIGITS = 800
 
@@ -75,7 +72,7 @@ class Bench:
         """Train on a dataset, and classify the held-out images."""
         start, model = time.monotonic(), self._model(name)
         how = (*self.audit_options, *self.options, "--seed", str(seed))
-        _run(TRAIN, "train", dataset, "--output", model, "--runs", self.folder / "runs", "--quiet", *how)
+        run(TRAIN, "train", dataset, "--output", model, "--runs", self.folder / "runs", "--quiet", *how)
         output = self.classify(self.held_out, name)
         summary = json.loads((output / "summary.json").read_text())
         took = time.monotonic() - start
@@ -86,7 +83,7 @@ class Bench:
     def classify(self, images: Path, name: str) -> Path:
         """Classify a folder of images with a model; gives the results."""
         output = Path(tempfile.mkdtemp(dir=self.folder)) / "classified"
-        _run(CLIENT, images, "--local-server", self._model(name), "--output", output, "--quiet")
+        run(CLIENT, images, "--local-server", self._model(name), "--output", output, "--quiet")
         return output
 
     def _model(self, name: str) -> Path:
@@ -97,9 +94,9 @@ class Bench:
         name = f"{share:.0%} seed {seed}".replace(" ", "-").replace("%", "")
         noisy = self.folder / f"noisy-{name}"
         shutil.copytree(self.dataset, noisy)
-        planted = _plant(noisy, share, seed)
+        planted = plant(noisy, share, seed)
         audited = self.folder / f"audited-{name}"
-        _run(TRAIN, "audit", noisy, "--output", audited, "--quiet", *self.audit_options)
+        run(TRAIN, "audit", noisy, "--output", audited, "--quiet", *self.audit_options)
         rows = read_review(audited / "review.csv")
         of_noisy = self.accuracy(noisy, f"noisy-{name}", seed)
         misses = _surest_misses(self.classify(noisy, f"noisy-{name}"))
@@ -120,25 +117,6 @@ def _found(paths: Sequence[str], planted: set[str]) -> tuple[int, int]:
     return len(planted & set(paths[:count])), len(planted & set(paths[: 2 * count]))
 
 
-def _run(*command: str | Path) -> None:
-    """Run a command; it must succeed."""
-    subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
-
-
-def _plant(labelled: Path, share: float, seed: int) -> Mapping[str, str]:
-    """Move a share of the files into another label's folder; gives SHA-256 -> true label of those."""
-    chance = random.Random(seed)
-    labels = sorted(path for path in labelled.iterdir() if path.is_dir())
-    files = list(walk_images(labelled))
-    planted = {}
-    for path in chance.sample(files, round(share * len(files))):
-        target = chance.choice([label for label in labels if label != path.parent])
-        digest = sha256_of(path)
-        planted[digest] = path.parent.name
-        path.rename(target / f"{digest[:12]}{path.suffix}")
-    return planted
-
-
 def _surest_misses(results: Path) -> list[str]:
     """Paths of the misses in a folder of results, in the order of the probability of the predicted class."""
     with (results / "predictions.csv").open(newline="", encoding="utf-8") as file:
@@ -152,7 +130,7 @@ def _correct(dataset: Path, rows: Sequence[ReviewRow], planted: Mapping[str, str
     shutil.copytree(dataset, corrected)
     decisions = corrected.with_suffix(".csv")
     write_review(decisions, [replace(row, action=_decision(row, planted), file="") for row in rows])
-    _run(TRAIN, "apply", decisions, "--dataset", corrected, "--yes", "--quiet")
+    run(TRAIN, "apply", decisions, "--dataset", corrected, "--yes", "--quiet")
     return corrected
 
 
@@ -198,8 +176,7 @@ def main(
         folder = Path(temporary)
         if dataset is None or held_out is None:
             dataset, held_out = _digits(folder)
-        audit_options = ("--weights", weights, "--image-size", str(image_size), "--flip" if flip else "--no-flip")
-        bench = Bench(folder, dataset, held_out, audit_options, options)
+        bench = Bench(folder, dataset, held_out, network_options(weights, image_size, flip), options)
         outcomes: dict[float, list[Outcome]] = {share: [] for share in shares}
         for seed in range(1, seeds + 1):
             clean = bench.accuracy(dataset, f"clean-seed-{seed}", seed)
