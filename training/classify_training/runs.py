@@ -28,7 +28,7 @@ from classify_training.evaluation.preview import write_preview
 from classify_training.evaluation.train_embeddings import save_train_embeddings
 from classify_training.fitting.checkpoint import Checkpoint, Epoch
 from classify_training.model.classifier import Classifier
-from classify_training.run_page.write import RUN_PAGE, RunFacts, write_run_page
+from classify_training.run_page.write import RunFacts, write_run_page
 from classify_training.settings import parse_settings, settings_json
 
 CONFIG: Final = "config.json"
@@ -83,7 +83,7 @@ class Run:
             draw_curves(history, self.folder / "curves.png")
 
     def write_page(self, facts: RunFacts, model: str, seconds: float) -> None:
-        """Write `augmented.png` and `report.html`.
+        """Write `augmented.png`, `report.html` and `review.csv`.
 
         Args:
             facts: about the training.
@@ -92,11 +92,12 @@ class Run:
 
         Raises:
             RunError: the files cannot be written.
+            Interrupted: a signal arrived.
         """
         config, augmented = facts.config, self.folder / "augmented.png"
         write_preview(facts.plan, config.augment, _PREVIEW_IMAGES, _PREVIEW_REPEATS, config.data.seed, augmented)
         figures = {"curves": self.folder / "curves.png", "augmented": augmented}
-        write_run_page(facts, model, seconds, figures, self.folder / RUN_PAGE)
+        write_run_page(facts, model, seconds, figures, self.folder)
 
     def write_evaluation(self, evaluation: Evaluation, plan: Plan, about: Mapping[str, Any]) -> None:
         """Write `metrics.json`, `confusion.png` and copies of the misclassified test images.

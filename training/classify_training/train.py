@@ -5,7 +5,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,11 +20,12 @@ from classify_serving.contract.model import SCHEMA_VERSION, ModelMetadata
 from classify_serving.contract.text import error_reason
 from classify_serving.contract.versions import newest_version
 from classify_serving.exchange.label_scores import LABEL_SCORES_FILE
+from classify_serving.exchange.review import CONFIRMED, ReviewError, read_confirmed
 from classify_serving.exchange.train_embeddings import RUN_FILE
 from classify_serving.exchange.train_manifest import TRAIN_MANIFEST_FILE
 from classify_serving.files import locked
 from classify_training import interrupts
-from classify_training.audit.training_scores import training_scores
+from classify_training.audit.training_labels import TrainingLabels, judge_training_labels
 from classify_training.config import AUTO, TrainConfig
 from classify_training.data.plan import Plan
 from classify_training.errors import ExportError
@@ -150,10 +151,20 @@ def train(
                 "baseline": _about_baseline(baseline, evaluation),
                 "remarks": [asdict(remark) for remark in remarks],
             }
+            # A time budget is for the training.
+            wants_scores = not config.fit.time_budget
+            labels = judge_training_labels(features, plan, config.data.seed, config.quiet) if wants_scores else None
             facts = RunFacts(
-                plan=plan, config=config, state=state, evaluation=evaluation, baseline=baseline, remarks=remarks
+                plan=plan,
+                config=config,
+                state=state,
+                evaluation=evaluation,
+                baseline=baseline,
+                remarks=remarks,
+                labels=labels,
+                confirmed=_confirmed(plan),
             )
-            path, metadata = _publish(final, facts, run, about, start, _extras(plan, config, features, run))
+            path, metadata = _publish(final, facts, run, about, start, _extras(plan, config, labels, run))
             trained = Trained(path, run.folder, metadata, evaluation, remarks, baseline)
             on_published(trained)
             run.finish()
@@ -283,15 +294,21 @@ def _publish(
     return path, metadata
 
 
-def _extras(plan: Plan, config: TrainConfig, features: FrozenFeatures, run: Run) -> dict[str, bytes]:
+def _extras(plan: Plan, config: TrainConfig, labels: TrainingLabels | None, run: Run) -> dict[str, bytes]:
     """Files that a version has besides the model: what it was trained on, what may be wrong there, and its run."""
-    # A time budget is for the training.
-    wants_scores = not config.fit.time_budget
-    scores = training_scores(features, plan, config.data.seed, config.quiet) if wants_scores else None
     # The same from every version's folder; relative, so that models and runs can be moved together.
     way = os.path.relpath(run.folder.resolve(), config.output.resolve() / "1")
     extras = {TRAIN_MANIFEST_FILE: train_manifest(plan), RUN_FILE: way.encode("utf-8", "surrogateescape")}
-    return extras | ({LABEL_SCORES_FILE: scores} if scores else {})
+    return extras | ({LABEL_SCORES_FILE: labels.csv()} if labels else {})
+
+
+def _confirmed(plan: Plan) -> Collection[tuple[str, str]]:
+    """The labels of the dataset that a person has confirmed."""
+    try:
+        return read_confirmed(plan.dataset.root / CONFIRMED)
+    except ReviewError as error:
+        _log.warning("%s", error)
+        return frozenset()
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ def serve_review(folder: Path, dataset: Path | None, port: int, opens_browser: b
     """Serve the page of a folder that has a review, until Ctrl-C.
 
     Args:
-        folder: output folder of the client, or of an audit.
+        folder: output folder of the client or of an audit, or folder of a training run.
         dataset: what to apply decisions to; None for the folder that the images of the review are in.
         port: to listen on; 0 for a free one.
         opens_browser: whether to open the page in a browser.
@@ -49,9 +49,11 @@ def serve_review(folder: Path, dataset: Path | None, port: int, opens_browser: b
     try:
         page = (folder / PAGE).read_bytes()
     except OSError as error:
-        raise ReviewError(f"cannot read {folder / PAGE} ({error_reason(error)}): classify or audit again") from error
+        raise ReviewError(
+            f"cannot read {folder / PAGE} ({error_reason(error)}): classify, audit or train again"
+        ) from error
     if b'id="review-data"' not in page:
-        raise ReviewError(f"{folder / PAGE} was written by an older release: classify or audit again")
+        raise ReviewError(f"{folder / PAGE} was written by an older release: classify, audit or train again")
     target = dataset or dataset_of(review.rows)
     # Another program may change the working folder's meaning; the review is named as it was given.
     path = review.path.resolve()

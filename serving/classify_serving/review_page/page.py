@@ -1,8 +1,8 @@
 """The part of a page in which a person decides about images: HTML, style, script, and the images as data.
 
-`classify-client` puts it into the report of a run, and `classify-train audit` into the page of an audit. Opened as a
-file, the page keeps decisions in the browser until they are downloaded as `review.csv`; sent by `server.py`, it has
-every decision written at once.
+`classify-client` puts it into its report, and `classify-train` into the page of an audit or of a training run. Opened
+as a file, the page keeps decisions in the browser until they are downloaded as `review.csv`; sent by `server.py`, it
+has every decision written at once.
 """
 
 import hashlib

@@ -11,46 +11,18 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 import numpy as np
-import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 from review_support import make_row
+from training_support import write_noisy
 
 from classify_serving.exchange.label_scores import read_label_scores
 from classify_serving.exchange.review import ReviewRow, read_review, write_review
 from classify_serving.exchange.train_manifest import TRAIN_MANIFEST_FILE
 from classify_serving.files import locked, sha256_of
 from classify_training.cli.main import main
-
-COLOURS: Final = {"blue": (30, 60, 200), "green": (30, 180, 60), "red": (200, 40, 40), "rare": (200, 190, 30)}
-
-
-def write_noisy(path: Path, colour: tuple[int, int, int], seed: int) -> Path:
-    """An image of about one colour; no two are near-duplicates."""
-    rng = np.random.default_rng(seed)
-    coarse = rng.integers(-60, 60, (8, 8, 1)).repeat(5, 0).repeat(5, 1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.clip(np.array(colour) + coarse, 0, 255).astype(np.uint8)).save(path)
-    return path
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """Three colours and a rare fourth one, with two mistakes, a picture twice, a near-duplicate and a broken file."""
-    root = tmp_path / "data"
-    for place, (label, colour) in enumerate(COLOURS.items()):
-        for number in range(6 if label == "rare" else 24):
-            write_noisy(root / label / f"{number}.png", colour, 100 * place + number)
-    write_noisy(root / "red/really green.png", COLOURS["green"], 901)
-    # Both classes are merged into one in a training; only an audit can tell them apart.
-    write_noisy(root / "rare/really red.png", COLOURS["red"], 902)
-    shutil.copy(root / "blue/0.png", root / "green/also blue.png")
-    Image.open(root / "blue/1.png").resize((80, 80)).save(root / "red/larger.png")
-    (root / "red/broken.png").write_text("no image")
-    return root
 
 
 def audit(data: Path, output: Path, *options: str) -> Result:

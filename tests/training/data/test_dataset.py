@@ -53,7 +53,7 @@ def test_what_would_be_missed_is_told(tmp_path: Path, caplog: pytest.LogCaptureF
     (tmp_path / "dog").mkdir()
     assert len(scan(tmp_path)) == 1
     assert {record.message for record in caplog.records} == {
-        f"no images in {tmp_path / 'dog'}",
+        f"left out, no images in {tmp_path / 'dog'}",
         f"left out, not in the folder of a label: {tmp_path / 'loose.png'}",
     }
 

@@ -63,7 +63,7 @@ def facts(dataset: Path, tmp_path: Path) -> RunFacts:
 
 
 def page_of(facts: RunFacts, folder: Path) -> Page:
-    write_run_page(facts, "pets 3", 90.0, {"curves": folder / "missing.png"}, folder / "report.html")
+    write_run_page(facts, "pets 3", 90.0, {"curves": folder / "missing.png"}, folder)
     return Page((folder / "report.html").read_text(encoding="utf-8"))
 
 

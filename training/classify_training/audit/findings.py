@@ -1,7 +1,7 @@
 """What may be wrong with the images of a dataset, the most suspicious first."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -31,10 +31,10 @@ class Finding:
     Attributes:
         file: path and label.
         digest: SHA-256 of its content, 64 hexadecimal digits.
-        place: its number among the judged images; None if it cannot be read.
+        place: its number among the examples of the dataset; None if it is none of them.
         issue: type of the issue, one of `ISSUE_TYPES`.
         reason: why, in a few words.
-        suggested: the label that is most probable, apart from its own.
+        suggested: the label that is most probable, apart from its own; empty if nothing has judged it.
         top: the most probable labels with their probabilities, 0-1; its own label is among them.
         doubt: ln of how many times the suggested label is as probable as its own.
         is_proposed: whether moving it to the suggested label is the likely remedy.
@@ -52,7 +52,7 @@ class Finding:
 
     @property
     def probability(self) -> float | None:
-        """Probability of the suggested label, 0-1; None if it cannot be read."""
+        """Probability of the suggested label, 0-1; None if nothing has judged it."""
         return dict(self.top)[self.suggested] if self.top else None
 
 
@@ -82,26 +82,54 @@ def find_issues(judged: JudgedDataset, confirmed: Collection[tuple[str, str]] = 
         judged: the dataset and what models think of it.
         confirmed: (SHA-256, label) that a person has confirmed.
     """
-    findings = sorted(_copies(judged), key=_rank) + sorted(_others(judged), key=_rank)
-    findings += [_unreadable(file, str(error)) for file, error in judged.dataset.corrupt]
-    return [
-        replace(each, issue=CONFIRMED, is_proposed=False) if (each.digest, each.file.label) in confirmed else each
-        for each in findings
-    ]
+    found = sorted(_copies(judged.dataset, judged), key=_rank) + sorted(_others(judged), key=_rank)
+    return _suppress_confirmed([*found, *_unreadable(judged.dataset)], confirmed)
+
+
+def find_issues_of_run(
+    dataset: Dataset,
+    judged: JudgedDataset | None,
+    misses: Iterable[Finding],
+    confirmed: Collection[tuple[str, str]] = frozenset(),
+) -> list[Finding]:
+    """What may be wrong with the images of a training, the most suspicious first.
+
+    Args:
+        dataset: what was trained on, with its copies under other labels and unreadable files.
+        judged: the same dataset and what out-of-fold models think of its labels; None if these were not asked. Where
+            they only doubt a label, nothing is said: the trained model knows more than they do.
+        misses: test images that the trained model takes for another class.
+        confirmed: (SHA-256, label) that a person has confirmed.
+    """
+    others = sorted(_others(judged), key=_rank) if judged else []
+    found = [*_copies(dataset, None), *(each for each in others if each.issue != CONFUSION)]
+    listed = {each.place for each in found}
+    found += sorted((each for each in misses if each.place not in listed), key=_rank)
+    return _suppress_confirmed([*found, *_unreadable(dataset)], confirmed)
 
 
 def _rank(finding: Finding) -> float:
     return -finding.doubt
 
 
-def _copies(judged: JudgedDataset) -> Iterator[Finding]:
+def _suppress_confirmed(findings: Iterable[Finding], confirmed: Collection[tuple[str, str]]) -> list[Finding]:
+    return [
+        replace(each, issue=CONFIRMED, is_proposed=False) if (each.digest, each.file.label) in confirmed else each
+        for each in findings
+    ]
+
+
+def _copies(dataset: Dataset, judged: JudgedDataset | None) -> Iterator[Finding]:
     """The same picture under several labels: one of them is wrong."""
-    places = {example.digest: place for place, example in enumerate(judged.dataset.examples)}
-    for group in judged.dataset.conflicts:
+    places = {example.digest: place for place, example in enumerate(judged.dataset.examples)} if judged else {}
+    for group in dataset.conflicts:
         for example in group:
             others = sorted({other.file.label for other in group} - {example.file.label})
             reason = f"the same picture is in the dataset as {', '.join(others)} too"
-            yield replace(_judge(judged, places[example.digest], example), issue=DUPLICATE, reason=reason)
+            if judged:
+                yield replace(_judge(judged, places[example.digest], example), issue=DUPLICATE, reason=reason)
+            else:
+                yield Finding(file=example.file, digest=example.digest, issue=DUPLICATE, reason=reason)
 
 
 def _others(judged: JudgedDataset) -> Iterator[Finding]:
@@ -160,5 +188,6 @@ def _near_duplicates_elsewhere(dataset: Dataset) -> dict[int, ImageFile]:
     return found
 
 
-def _unreadable(file: ImageFile, reason: str) -> Finding:
-    return Finding(file=file, digest="", issue=UNREADABLE, reason=printable(reason))
+def _unreadable(dataset: Dataset) -> Iterator[Finding]:
+    for file, error in dataset.corrupt:
+        yield Finding(file=file, digest="", issue=UNREADABLE, reason=printable(str(error)))

@@ -153,8 +153,9 @@ def train(output: Path, runs: Path, resume: bool, if_none: bool, dry_run: bool, 
     """Train a model on DATASET and export it as the next version of OUTPUT.
 
     The version is a folder OUTPUT/1, OUTPUT/2, ... with a SavedModel, which TensorFlow Serving and classify-serve load
-    as soon as it appears. RUNS gets a folder with the configuration, curves, metrics, confusion matrix and the
-    misclassified test images. The same command resumes a training that was killed.
+    as soon as it appears. RUNS gets a folder with the configuration, curves, metrics, confusion matrix, the
+    misclassified test images, and a page on which to decide about doubtful images. The same command resumes a training
+    that was killed.
     """
     started = time.monotonic()
     if if_none and (version := newest_version(output)):
@@ -209,6 +210,7 @@ def _report(trained: "Trained") -> None:
         if not remark.is_detail:
             click.echo(f"Warning: {remark.text}" if remark.is_warning else remark.text, err=remark.is_warning)
     click.echo(f"The page of this training: {trained.run / RUN_PAGE}")
+    click.echo(f"Decide about doubtful images:  classify-train review {quote(str(trained.run))}")
     click.echo(f"Exported {trained.metadata.model_name} version {trained.metadata.model_version} to {trained.path}")
     click.echo(f"Serve it:  classify-serve {quote(str(trained.path.parent))}")
 

@@ -1,4 +1,4 @@
-"""classify-train review: decide about the images of an audit in a browser."""
+"""classify-train review: decide about the images of an audit or of a training run in a browser."""
 
 from pathlib import Path
 
@@ -13,14 +13,19 @@ from classify_training.errors import CorrectionError
 
 @click.command()
 @click.argument("folder", type=FOLDER, default=Path("audited"))
-@option("--dataset", type=FOLDER, default=None, help="Dataset to apply decisions to, if not the one that was audited.")
+@option(
+    "--dataset",
+    type=FOLDER,
+    default=None,
+    help="Dataset to apply decisions to, if not the one that was audited or trained on.",
+)
 @option("--port", type=click.IntRange(0, 65535), default=0, show_default="a free one", help="Port on 127.0.0.1.")
 @option("--open/--no-open", "opens", default=True, help="Open the page in a browser.")
 def review(folder: Path, dataset: Path | None, port: int, opens: bool) -> None:
-    """Decide about the images in FOLDER, the output folder of an audit (default: audited).
+    """Decide about the images in FOLDER: the output folder of an audit (default: audited), or a run, runs/<run>.
 
-    Serves the page of the audit on this machine only. Each decision is written to review.csv at once, and the page can
-    show what the decisions would change in the dataset, and change it.
+    Serves the page of the audit or run on this machine only. Each decision is written to review.csv at once, and the
+    page can show what the decisions would change in the dataset, and change it.
     """
     try:
         serve_review(folder, dataset, port, opens)

@@ -104,7 +104,7 @@ def scan(root: Path) -> list[ImageFile]:
         raise DatasetError(f"no images in {root}: put them in one folder for each label, {root}/<label>/*.jpg")
     for folder, files in images.items():
         if not files:
-            _log.warning("no images in %s", terminal_text(str(folder)))
+            _log.warning("left out, no images in %s", terminal_text(str(folder)))
     return [file for files in images.values() for file in files]
 
 

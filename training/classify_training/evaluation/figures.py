@@ -53,26 +53,18 @@ def _curves(axes: Axes, name: str, train: Sequence[float], val: Sequence[float |
     if any(value is not None for value in val):
         axes.plot(epochs, np.array(val, float), color=_ORANGE, marker="o", markersize=3, label="validation")
     axes.set_xlabel("epoch")
-    axes.set_title(name)
+    axes.set_title(name, pad=28)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
 
 
 def _mark_phases(axes: Axes, names: Sequence[str]) -> None:
-    for position, name in enumerate(names):
-        if position == 0 or name != names[position - 1]:
-            axes.axvline(position + 0.5, color="grey", linewidth=0.8, linestyle=":")
-            axes.text(
-                position + 0.6,
-                0.97,
-                name,
-                transform=axes.get_xaxis_transform(),
-                color="grey",
-                fontsize=8,
-                rotation=90,
-                va="top",
-                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
-            )
+    starts = [place for place, name in enumerate(names) if place == 0 or name != names[place - 1]]
+    for number, place in enumerate(starts):
+        axes.axvline(place + 0.5, color="grey", linewidth=0.8, linestyle=":")
+        # Above the axes, where it covers no curve, and in turns in two lines, because phases may be short.
+        height = 1.01 + 0.05 * (number % 2)
+        axes.text(place + 0.5, height, names[place], transform=axes.get_xaxis_transform(), color="dimgrey", fontsize=8)
 
 
 def draw_confusion(matrix: NDArray[np.int64], class_names: Sequence[str], title: str, path: Path) -> None:

@@ -1,20 +1,26 @@
-"""The page of a run, `report.html`: what a training was given, how it went, and what the model gets wrong."""
+"""The page of a run, `report.html`: what a training was given, how it went, and what the model gets wrong.
 
-import io
+Beside it lies `review.csv`, with the images to decide about.
+"""
+
 from base64 import b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 from markupsafe import Markup
-from PIL import Image
-from scipy.special import softmax
 
-from classify_serving.contract.images import ImageError, decode_thumbnail
 from classify_serving.contract.text import error_reason, printable
+from classify_serving.exchange.earlier_review import keep_decisions
+from classify_serving.exchange.review import REVIEW, ReviewRow, write_review
 from classify_serving.files import replace_file
+from classify_serving.review_page.page import page_data, page_part, page_script, security_policy
+from classify_training.audit.findings import Finding, find_issues_of_run
+from classify_training.audit.misses import find_misses
+from classify_training.audit.review_rows import Pictures, page_rows, review_rows
+from classify_training.audit.training_labels import TrainingLabels
 from classify_training.config import AugmentConfig, DataConfig, FitConfig, TrainConfig
 from classify_training.data.plan import Plan
 from classify_training.data.plan_rows import PLAN_COLUMNS, TEXT_COLUMNS, plan_rows
@@ -28,7 +34,6 @@ from classify_training.html_pages import page_templates
 RUN_PAGE: Final = "report.html"
 
 MOST_MISSES: Final = 60
-_SIDE: Final = 144
 _PACKAGE: Final = "classify_training.run_page"
 
 
@@ -43,6 +48,8 @@ class RunFacts:
         evaluation: of the model on the test split.
         baseline: what a linear classifier reaches on the network before training.
         remarks: what to know about the training.
+        labels: what out-of-fold models think of the labels; None if these were not asked.
+        confirmed: (SHA-256, label) that a person has confirmed.
     """
 
     plan: Plan
@@ -51,48 +58,60 @@ class RunFacts:
     evaluation: Evaluation
     baseline: Baseline
     remarks: Sequence[Remark]
+    labels: TrainingLabels | None = None
+    confirmed: Collection[tuple[str, str]] = frozenset()
+
+    @cached_property
+    def misses(self) -> list[Finding]:
+        """The misclassified test images, the surest first."""
+        return find_misses(self.evaluation, self.plan)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Miss:
-    """A misclassified test image; `picture` is a data URI."""
-
-    picture: str
-    true: str
-    predicted: str
-    probability: float
-    path: str
-
-
-def write_run_page(facts: RunFacts, model: str, seconds: float, figures: Mapping[str, Path], path: Path) -> None:
-    """Write the page as one file of HTML that needs no other file and no network.
+def write_run_page(facts: RunFacts, model: str, seconds: float, figures: Mapping[str, Path], folder: Path) -> None:
+    """Write `review.csv`, and the page as one file of HTML that needs no other file and no network.
 
     Args:
         facts: about the run.
         model: name and version of the model, such as `pets 3`.
         seconds: duration of the training.
         figures: name -> PNG file: `curves` and `augmented`; files that do not exist are left out.
-        path: file to write.
+        folder: of the run.
 
     Raises:
-        RunError: the file cannot be written.
+        RunError: a file cannot be written.
+        Interrupted: a signal arrived.
     """
-    page = _render(facts, model, seconds, figures)
+    judged = facts.labels.judged if facts.labels else None
+    findings = find_issues_of_run(facts.plan.dataset, judged, facts.misses, facts.confirmed)
+    rows = keep_decisions(review_rows(facts.plan.dataset, findings), [])
+    page = _render(facts, model, seconds, figures, findings, rows)
     try:
-        replace_file(path, page.encode())
+        write_review(folder / REVIEW, rows)
+        replace_file(folder / RUN_PAGE, page.encode())
     except OSError as error:
         raise RunError(
-            f"cannot write {path} ({error_reason(error)}): free disk space, check permissions, or choose other --runs"
+            f"cannot write {error.filename or folder} ({error_reason(error)}): free disk space, check permissions, or"
+            " choose other --runs"
         ) from error
 
 
-def _render(facts: RunFacts, model: str, seconds: float, figures: Mapping[str, Path]) -> str:
-    """The page as HTML; all values are escaped, and it has no script."""
+def _render(
+    facts: RunFacts,
+    model: str,
+    seconds: float,
+    figures: Mapping[str, Path],
+    findings: Sequence[Finding],
+    rows: Sequence[ReviewRow],
+) -> str:
+    """The page as HTML; all values are escaped."""
     environment = page_templates(_PACKAGE)
     environment.filters["percent"] = lambda share: f"{share:.1%}"
-    misses, count = _misses(facts)
-    *rows, total = plan_rows(facts.plan)
+    plan, misses, script = facts.plan, facts.misses[:MOST_MISSES], page_script()
+    *counts, total = plan_rows(plan)
     report = facts.evaluation.report()
+    cards = {miss.place: f"miss-{number}" for number, miss in enumerate(misses) if miss.place is not None}
+    similar = facts.labels.similar if facts.labels else None
+    page = page_rows(plan.dataset, findings, rows, similar, facts.config.quiet, cards)
     return environment.get_template("report.html.j2").render(
         model=model,
         minutes=f"{seconds / 60:.1f}",
@@ -102,17 +121,22 @@ def _render(facts: RunFacts, model: str, seconds: float, figures: Mapping[str, P
         remarks=facts.remarks,
         phases=list(_phases(facts.state)),
         confusion=list(_confusion(facts.evaluation)),
-        train_counts=facts.plan.class_counts(facts.plan.indices("train")),
-        misses=misses,
-        miss_count=count,
+        train_counts=plan.class_counts(plan.indices("train")),
+        misses=list(_cards(plan, misses)),
+        miss_count=len(facts.misses),
         columns=PLAN_COLUMNS,
         text_columns=TEXT_COLUMNS,
-        rows=rows,
+        rows=counts,
         total=total,
         settings=list(_settings(facts.config)),
         figures={name: _png(file) for name, file in figures.items() if file.is_file()},
-        # Our own file, without any text from the run.
-        style=Markup((Path(__file__).parent / "page" / "report.css").read_text(encoding="utf-8")),
+        policy=Markup(security_policy(script)),
+        # Our own files, without any text from the run; the data cannot end their element.
+        style=Markup((Path(__file__).parent / "page" / "report.css").read_text(encoding="utf-8"))
+        + Markup(page_part("decide.css")),
+        script=Markup(script),
+        section=Markup(page_part("decide.html")),
+        data=Markup(page_data(page, plan.dataset.found)),
     )
 
 
@@ -142,37 +166,18 @@ def _confusion(evaluation: Evaluation) -> Iterator[tuple[str, list[tuple[int, fl
         yield name, [(int(count), float(count) / whole) for count in row]
 
 
-def _misses(facts: RunFacts) -> tuple[list[_Miss], int]:
-    """The test misses that the model is surest of, and the number of all."""
-    evaluation, plan = facts.evaluation, facts.plan
-    wrong = np.flatnonzero(evaluation.predicted != evaluation.targets)
-    probabilities = softmax(evaluation.logits[wrong].astype(np.float64) / evaluation.temperature, axis=1)
-    surest = np.argsort(-probabilities.max(axis=1), kind="stable")[:MOST_MISSES] if len(wrong) else wrong
-    found = []
-    for place in surest.tolist():
-        index = int(evaluation.indices[wrong[place]])
-        file = plan.dataset.examples[index].file.path
-        found.append(
-            _Miss(
-                picture=_thumbnail(plan, index, file),
-                true=plan.class_names[evaluation.targets[wrong[place]]],
-                predicted=plan.class_names[evaluation.predicted[wrong[place]]],
-                probability=float(probabilities[place].max()),
-                path=plan.dataset.relative_path(file),
-            )
-        )
-    return found, len(wrong)
-
-
-def _thumbnail(plan: Plan, index: int, file: Path) -> str:
-    try:
-        pixels = decode_thumbnail(file, _SIDE)
-    except ImageError:
-        # It was deleted during the training: what the model saw is still there.
-        pixels = plan.dataset.pixels(np.array([index]))[0]
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + b64encode(stream.getvalue()).decode()
+def _cards(plan: Plan, misses: Sequence[Finding]) -> Iterator[dict[str, Any]]:
+    """Test misses as the page shows them."""
+    pictures = Pictures(plan.dataset)
+    for miss in misses:
+        assert miss.place is not None
+        yield {
+            "picture": pictures.of(miss.place, miss.file.path),
+            "true": plan.class_names[plan.targets[miss.place]],
+            "predicted": miss.suggested,
+            "probability": miss.probability,
+            "path": plan.dataset.relative_path(miss.file.path),
+        }
 
 
 def _settings(config: TrainConfig) -> Iterator[tuple[str, str, bool]]:
