@@ -380,6 +380,7 @@
     root.hidden = false;
     fillFilters();
     filter();
+    if (served && !location.hash) root.scrollIntoView();
     if (served || document.documentElement.hasAttribute("data-decide-first")) byId("decide-card").focus({preventScroll: true});
   };
   start();
