@@ -12,7 +12,7 @@ _FOLDER = click.Path(path_type=Path)
 
 @click.command(context_settings={"auto_envvar_prefix": "CLASSIFY_REVIEW", "show_default": True})
 @click.argument("folder", type=_FOLDER, default=Path("classified"))
-@click.option("--dataset", type=_FOLDER, default=None, help="Dataset to apply decisions to, if not the classified one.")
+@click.option("--dataset", type=_FOLDER, default=None, help="Folder that the images are in now.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, show_default="a free one", help="Port on 127.0.0.1.")
 @click.option("--open/--no-open", "opens", default=True, help="Open the page in a browser.")
 def review_command(folder: Path, dataset: Path | None, port: int, opens: bool) -> None:

@@ -36,7 +36,7 @@ def serve_review(folder: Path, dataset: Path | None, port: int, opens_browser: b
 
     Args:
         folder: output folder of the client or of an audit, or folder of a training run.
-        dataset: what to apply decisions to; None for the folder that the images of the review are in.
+        dataset: what to apply decisions to, and where the images are; None for the folder that they were judged in.
         port: to listen on; 0 for a free one.
         opens_browser: whether to open the page in a browser.
 
@@ -45,7 +45,7 @@ def serve_review(folder: Path, dataset: Path | None, port: int, opens_browser: b
     """
     if dataset is not None and not dataset.is_dir():
         raise ReviewError(f"no dataset folder {dataset}: correct --dataset")
-    review = ReviewFile(folder / REVIEW)
+    review = ReviewFile(folder / REVIEW, dataset)
     try:
         page = (folder / PAGE).read_bytes()
     except OSError as error:
@@ -55,6 +55,10 @@ def serve_review(folder: Path, dataset: Path | None, port: int, opens_browser: b
     if b'id="review-data"' not in page:
         raise ReviewError(f"{folder / PAGE} was written by an older release: classify, audit or train again")
     target = dataset or dataset_of(review.rows)
+    if target and not target.is_dir():
+        # Such as the folder that a container has seen.
+        click.echo(f"The images were in {target}, which is not here: give their folder with --dataset.", err=True)
+        target = None
     # Another program may change the working folder's meaning; the review is named as it was given.
     path = review.path.resolve()
     last = _read_address(folder)

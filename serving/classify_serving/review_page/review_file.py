@@ -18,13 +18,15 @@ class ReviewFile:
 
     Args:
         path: the file.
+        dataset: where the images are now; None if they are where they were when they were judged.
 
     Raises:
         ReviewError: it cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, dataset: Path | None = None) -> None:
         self.path = path
+        self._dataset = dataset
         self._lock = threading.Lock()
         self._stamp: tuple[int, int, int] | None = None
         self._table: ReviewTable
@@ -45,12 +47,14 @@ class ReviewFile:
             return self._all_rows()
 
     def files_of(self, sha256: str) -> list[Path]:
-        """Where an image of the review was when it was judged; none if the review does not list it.
+        """Where an image of the review may be; nowhere if the review does not list it.
 
         Raises:
             ReviewError: the file was replaced by something else.
         """
-        return [Path(row.file) for row in self.rows if row.sha256 == sha256 and row.file]
+        rows = [row for row in self.rows if row.sha256 == sha256]
+        now = [self._dataset / row.path for row in rows if row.path] if self._dataset else []
+        return now + [Path(row.file) for row in rows if row.file]
 
     def since(self, version: int) -> dict[str, Any]:
         """What has changed since a version: `version`, and `rows` (all of them) or `changes` (key and action of each).

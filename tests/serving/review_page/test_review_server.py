@@ -20,7 +20,7 @@ from classify_serving.exchange.review import ReviewRow, read_review, write_revie
 from classify_serving.files import locked, sha256_of
 from classify_serving.review_page.page import PageRow, page_data
 from classify_serving.review_page.review_file import ReviewFile
-from classify_serving.review_page.server import ReviewServer
+from classify_serving.review_page.server import ReviewServer, image_of
 
 
 @pytest.fixture
@@ -220,6 +220,27 @@ def test_a_server_that_is_started_anew_has_the_same_address(rows: list[ReviewRow
     result = subprocess.run([*command, "--dataset", str(tmp_path / "nowhere")], capture_output=True, text=True)
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
     assert "nowhere: correct --dataset" in result.stderr
+
+
+def test_images_that_a_container_has_judged_are_found_in_the_dataset_that_is_named(
+    rows: list[ReviewRow], files: list[Path], tmp_path: Path
+) -> None:
+    there = [replace(row, file=f"/in-the-container/{row.path}") for row in rows]
+    folder = write_review_folder(tmp_path / "audited", rows)
+    write_review(folder / "review.csv", [*there, replace(there[0], path="../outside.png", sha256="0" * 64)])
+    (tmp_path / "outside.png").write_text("private")
+    review = ReviewFile(folder / "review.csv", tmp_path / "data")
+    for row, file in zip(rows, files, strict=True):
+        assert image_of(review.files_of(row.sha256)[0], row.sha256) == (file.read_bytes(), "image/png")
+    assert not any(image_of(path, "0" * 64) for path in review.files_of("0" * 64))
+    write_review(folder / "review.csv", there)
+    command = [sys.executable, "-m", "classify_client", "review", str(folder), "--no-open"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("Decide here: http://127.0.0.1:")
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+    assert said == "The images were in /in-the-container, which is not here: give their folder with --dataset.\n"
 
 
 @given(st.text(), st.text())

@@ -17,7 +17,7 @@ from classify_training.errors import CorrectionError
     "--dataset",
     type=FOLDER,
     default=None,
-    help="Dataset to apply decisions to, if not the one that was audited or trained on.",
+    help="Folder that the images are in now, and that decisions change; default: where they were.",
 )
 @option("--port", type=click.IntRange(0, 65535), default=0, show_default="a free one", help="Port on 127.0.0.1.")
 @option("--open/--no-open", "opens", default=True, help="Open the page in a browser.")
