@@ -17,14 +17,14 @@ def phases_of(transfer: Transferability | None = None, **options: Any) -> list[s
 
 
 def test_phases_follow_the_options_and_what_the_frozen_network_is_good_for() -> None:
-    assert phases_of() == ["none", "block5", "all"]
-    assert phases_of(Transferability("block5")) == ["none", "block5", "all"]
-    assert phases_of(Transferability("block3")) == ["all"]
+    assert phases_of() == ["none", "block5", "block3"]
+    assert phases_of(Transferability("block5")) == ["none", "block5", "block3"]
+    assert phases_of(Transferability("block3")) == ["block3"]
     assert phases_of(Transferability("block3"), epochs=0) == ["none"]
     assert phases_of(Transferability("block5", is_solved=True)) == ["none"]
     assert phases_of(unfreeze="none") == ["none"]
     assert phases_of(Transferability("block3"), unfreeze="block4") == ["none", "block4"]
-    assert phases_of(Transferability("block5", is_solved=True), head_epochs=0) == ["block5", "all"]
+    assert phases_of(Transferability("block5", is_solved=True), head_epochs=0) == ["block5", "block3"]
     assert phases_of(weights="random") == ["all"]
     assert phases_of(head_epochs=0, unfreeze="all") == ["all"]
     *_, last = plan_phases(FitConfig(), VGG16, Transferability("block5"))
@@ -32,25 +32,25 @@ def test_phases_follow_the_options_and_what_the_frozen_network_is_good_for() -> 
 
 
 class Costs(EpochCosts):
-    """A second for an epoch of the head, 10 of block5, 40 of all layers; features are computed in 5 seconds."""
+    """A second for an epoch of the head, 10 from block5, 40 from block3; features are computed in 5 seconds."""
 
     def __init__(self) -> None:
         pass
 
     def epoch(self, unfreeze: str) -> float:
-        return {"none": 1.0, "block5": 10.0, "all": 40.0}[unfreeze]
+        return {"none": 1.0, "block5": 10.0, "block3": 40.0}[unfreeze]
 
     def first_epochs(self, unfreeze: str) -> float:
-        return {"none": 5 + 5.0, "block5": 5 + 40.0, "all": 160.0}[unfreeze]
+        return {"none": 5 + 5.0, "block5": 5 + 40.0, "block3": 160.0}[unfreeze]
 
 
 @pytest.mark.parametrize(
     ("time_left", "stage", "kept"),
     [
-        (1000, "block5", ["none", "block5", "all"]),
+        (1000, "block5", ["none", "block5", "block3"]),
         (200, "block5", ["none", "block5"]),
         (50, "block5", ["none"]),
-        (161, "block3", ["all"]),
+        (161, "block3", ["block3"]),
         (159, "block3", ["none"]),
     ],
 )

@@ -18,7 +18,7 @@ _USUAL_EPOCHS: Final = (6, 20)
 """After so many epochs most phases end by themselves."""
 
 _FEWEST_EPOCHS: Final = 3
-"""In fewer epochs all layers learn hardly more than the head alone (docs/benchmarks.md)."""
+"""In fewer epochs many layers learn hardly more than the head alone (docs/benchmarks.md)."""
 
 _FEWEST_HEAD_EPOCHS: Final = 5
 """In fewer epochs not even the head learns to tell the classes apart."""
@@ -75,7 +75,7 @@ class EpochCosts:
 
 
 def affordable(phases: Sequence[Phase], config: FitConfig, costs: EpochCosts, time_left: float) -> tuple[Phase, ...]:
-    """Leave out later phases for which a time budget has no room; train the head alone if there is none for all layers.
+    """Leave out later phases for which a time budget has no room; train the head alone if there is none for others.
 
     Args:
         phases: what is planned.
@@ -88,7 +88,8 @@ def affordable(phases: Sequence[Phase], config: FitConfig, costs: EpochCosts, ti
     kept = list(phases)
     while len(kept) > 1 and sum(costs.first_epochs(phase.unfreeze) for phase in kept) > time_left:
         kept.pop()
-    if config.head_epochs and kept and kept[0].unfreeze == "all" and costs.first_epochs("all") > time_left:
+    first = kept[0].unfreeze if kept else "none"
+    if config.head_epochs and first != "none" and costs.first_epochs(first) > time_left:
         return (head_phase(config),)
     return tuple(kept)
 

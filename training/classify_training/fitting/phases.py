@@ -1,4 +1,4 @@
-"""The phases of a training: first the head on a frozen network, then fine-tuning from a stage on, then all layers."""
+"""The phases of a training: first the head on a frozen network, then fine-tuning from a late stage on, then deeper."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -47,11 +47,11 @@ class Transferability:
 def plan_phases(config: FitConfig, network: Backbone, transfer: Transferability) -> tuple[Phase, ...]:
     """Plan the phases; random weights are not worth freezing, so all layers are then trained at once.
 
-    With `--unfreeze auto`, all layers are fine-tuned at once, unless the features of the last stage alone predict best:
-    then the network describes these images well already (Yosinski et al., "How transferable are features in deep neural
-    networks?", 2014), and after the head only the last stage is fine-tuned, and all layers only if that pays. If the
-    frozen features leave nearly nothing to gain, only the head is trained. Each phase is kept only if it lowers the
-    validation loss.
+    With `--unfreeze auto`, all stages but the first ones, which are of use for any image, are fine-tuned at once
+    (`Backbone.fine_tuned_from`), unless the features of the last stage alone predict best: then the network describes
+    these images well already (Yosinski et al., "How transferable are features in deep neural networks?", 2014), and
+    after the head only the last stage is fine-tuned, and the others only if that pays. If the frozen features leave
+    nearly nothing to gain, only the head is trained. Each phase is kept only if it lowers the validation loss.
 
     Args:
         config: the options.
@@ -68,10 +68,10 @@ def plan_phases(config: FitConfig, network: Backbone, transfer: Transferability)
     else:
         last = network.stages[-1].name
         if transfer.best_stage in (None, last):
-            planned = [head, _fine_tuning(last, config), _fine_tuning("all", config, _NEEDED_GAIN)]
+            planned = [head, _fine_tuning(last, config), _fine_tuning(network.fine_tuned_from, config, _NEEDED_GAIN)]
         else:
             # A head for features that do not suit the images is no better start than a random one.
-            planned = [_fine_tuning("all", config) if config.epochs else head]
+            planned = [_fine_tuning(network.fine_tuned_from, config) if config.epochs else head]
     return tuple(phase for phase in planned if phase.epochs)
 
 

@@ -42,6 +42,8 @@ class Backbone:
         preprocess: float32 [N,S,S,3] RGB in 0-255 -> the network's input; takes arrays and tensors.
         stages: from the image to the features.
         minimum_size: smallest side of an image in pixels.
+        fine_tuned_from: name of the stage from which on a pretrained network is fine-tuned when its last stage is not
+            enough: what the stages before find, such as edges and colours, is of use in any image.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Backbone:
     preprocess: Callable[[Any], Any]
     stages: tuple[Stage, ...]
     minimum_size: int
+    fine_tuned_from: str
 
     @property
     def head(self) -> int:

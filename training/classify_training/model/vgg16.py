@@ -72,4 +72,6 @@ VGG16: Final = Backbone(
     ),
     # Each stage halves the image.
     minimum_size=32,
+    # Measured in docs/benchmarks.md.
+    fine_tuned_from="block3",
 )
