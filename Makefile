@@ -12,7 +12,7 @@ PARTS := --editable ./serving[embedded] --editable ./training --editable ./clien
 PYPROJECTS := serving/pyproject.toml training/pyproject.toml client/pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage fuzz test-containers lint layers hooks format train-export install wire bench bench-train bench-mistakes bench-audit bench-deciding bench-serve bench-client bench-interruptions clean
+.PHONY: help demo test coverage fuzz test-containers lint layers hooks format train-export install wire bench bench-train bench-mistakes bench-audit bench-deciding bench-serve bench-precisions bench-client bench-interruptions clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 16
@@ -74,8 +74,11 @@ bench-mistakes: $(VENV)/.installed  ## how many wrong labels the review finds, a
 bench-deciding: $(VENV)/.developing  ## keys and time that 50 decisions need, in a browser: ARGS="DATASET --weights PATH"
 	$(BIN)/python bench/wrong_labels/deciding.py $(ARGS)
 
-bench-serve: $(VENV)/.installed  ## throughput and latency of the local server
-	$(BIN)/python bench/serving.py
+bench-serve: $(VENV)/.installed  ## throughput and latency of the local server, in float32, bfloat16 and int8
+	$(BIN)/python bench/serving.py $(ARGS)
+
+bench-precisions: $(VENV)/.installed  ## speed of a model in float32, bfloat16 and int8, in-process
+	$(BIN)/python bench/precisions.py $(ARGS)
 
 bench-client: $(VENV)/.installed  ## compare the client with decoding alone, the model alone and a simple client
 	$(BIN)/python bench/client.py $(ARGS)

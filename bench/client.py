@@ -97,11 +97,14 @@ def export_model(folder: Path) -> Path:
     """Export a VGG16 with random weights; gives the folder of its version."""
     import_tensorflow()
     from classify_training.export.saved_model import export
+    from classify_training.export.signatures import Signatures
     from classify_training.model.classifier import build_classifier
 
     metadata = bench_metadata(IMAGE_SIZE)
     sample = np.random.default_rng(1).integers(0, 256, (BATCH_SIZE, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-    return export(build_classifier(len(metadata.class_names), IMAGE_SIZE, "random"), metadata, sample, folder)
+    return export(
+        Signatures(build_classifier(len(metadata.class_names), IMAGE_SIZE, "random"), metadata), sample, folder
+    )
 
 
 def run(command: Sequence[str]) -> Run:

@@ -1,7 +1,6 @@
-"""Compare the local server with the same SavedModel called inside this process. Run it with `make bench-serve`."""
+"""Compare the local server with the same SavedModel called in-process, in each number format: `make bench-serve`."""
 
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -10,110 +9,92 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import click
 import grpc
 import numpy as np
+from exported_models import BFLOAT16, FLOAT32, INT8, export_versions
+from in_process import InProcess
 from numpy.typing import NDArray
+from servers import server
 
-from classify_serving.contract.model import IMAGES, SERVING_DEFAULT, ModelMetadata
+from classify_serving.contract.model import IMAGES, SERVING_DEFAULT
 from classify_serving.contract.tensors import to_tensor
 from classify_serving.contract.wire_pb2 import ModelSpec, PredictRequest, PredictResponse
 from classify_serving.tensorflow_import import import_tensorflow
 
-SIZE, BATCH = 128, 32
+BATCH = 32
 CLIENTS = (1, 2, 4, 8)
 BATCHING = Path(__file__).parents[1] / "serving/config/batching_cpu.config"
-ROUNDS, BATCHES = 5, 8
+LEAST_SECONDS = 1.0
 SINGLES = 200
 
 Predict = Callable[[PredictRequest], PredictResponse]
 
 
-def main() -> None:
-    """Measure and print throughput and latency as a Markdown table."""
+@click.command()
+@click.option("--size", type=int, default=128)
+@click.option("--rounds", type=int, default=5)
+@click.option("--precision", "precisions", multiple=True, default=(FLOAT32, BFLOAT16, INT8))
+def main(size: int, rounds: int, precisions: tuple[str, ...]) -> None:
+    """Measure and print throughput and latency as Markdown tables."""
     import_tensorflow()
-    images = np.random.default_rng(1).integers(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8)
+    images = np.random.default_rng(1).integers(0, 256, (BATCH, size, size, 3), np.uint8)
+    print(f"Batches of {BATCH} images, {size} x {size} pixels; medians of {rounds} rounds")
+    with tempfile.TemporaryDirectory() as folder:
+        versions = export_versions(Path(folder), size)
+        for precision in precisions:
+            _measure(versions[precision], precision, images, rounds)
+
+
+def _measure(version: Path, precision: str, images: NDArray[np.uint8], rounds: int) -> None:
     with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        model = _export(Path(folder) / "bench", images)
-        unbatched = stack.enter_context(_server(model))
-        batched = stack.enter_context(_server(model, "--batching-parameters-file", str(BATCHING)))
-        variants = {"SavedModel in-process": _in_process(model, images)}
+        unbatched = stack.enter_context(_server(version, precision))
+        batched = stack.enter_context(_server(version, precision, "--batching-parameters-file", str(BATCHING)))
+        worker = stack.enter_context(InProcess(version, precision))
+        variants: dict[str, Callable[[], float]] = {
+            "SavedModel in-process": lambda: worker.rates(images.shape[1], BATCH)[0]
+        }
         for name, predict in (("no batching", unbatched), ("server-side batching", batched)):
             for clients in CLIENTS:
                 plural = "" if clients == 1 else "s"
                 variants[f"{name}, {clients} client{plural}"] = _clients(predict, images, clients)
-        _print_rates(_measure_rates(variants))
+        _print_rates(precision, _measure_rates(variants, rounds))
         p50, p99 = _measure_latency(unbatched, images[:1])
-        print(f"\nSingle images: p50 {1000 * p50:.0f} ms, p99 {1000 * p99:.0f} ms")
+        print(f"\nSingle images: p50 {1000 * p50:.1f} ms, p99 {1000 * p99:.1f} ms", flush=True)
 
 
-def _measure_rates(variants: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
+def _measure_rates(variants: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     """Images/s of each variant in each round; they take turns, because the machine's speed changes over time."""
-    rates: dict[str, list[float]] = {name: [] for name in variants}
     for run in variants.values():
         run()
-    for _ in range(ROUNDS):
+    rates: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(rounds):
         for name, run in variants.items():
-            start = time.perf_counter()
-            run()
-            rates[name].append(BATCHES * BATCH / (time.perf_counter() - start))
+            rates[name].append(run())
     return rates
 
 
-def _print_rates(rates: dict[str, list[float]]) -> None:
+def _print_rates(precision: str, rates: dict[str, list[float]]) -> None:
     in_process = next(iter(rates.values()))
-    print(f"Batches of {BATCH} images, {SIZE} x {SIZE} pixels; medians of {ROUNDS} rounds\n")
-    print("| | images/s | relative to in-process in the same round |")
+    print(f"\n| {precision} | images/s | relative to in-process in the same round |")
     print("|---|---|---|")
     for name, values in rates.items():
         ratios = [value / reference for value, reference in zip(values, in_process, strict=True)]
         print(f"| {name} | {statistics.median(values):.1f} | {statistics.median(ratios):.2f} |", flush=True)
 
 
-def _export(folder: Path, images: NDArray[np.uint8]) -> Path:
-    """Export a VGG16 with random weights; returns the version's folder."""
-    from classify_training.export.saved_model import export
-    from classify_training.model.classifier import build_classifier
-
-    names = tuple(f"class {number}" for number in range(8))
-    metadata = ModelMetadata(
-        schema_version=1, model_name=folder.name, model_version=1, class_names=names, merges={}, image_size=SIZE,
-        resize="stretch", precision="float32", train_counts_before={}, train_counts_after={}, test_metrics={},
-        dataset_fingerprint="", tensorflow_version="", keras_version="", created="",
-    )  # fmt: skip
-    return export(build_classifier(len(names), SIZE, "random"), metadata, images, folder)
-
-
-def _in_process(version: Path, images: NDArray[np.uint8]) -> Callable[[], object]:
-    import tensorflow as tf
-
-    loaded = tf.saved_model.load(str(version))
-    classify = loaded.signatures[SERVING_DEFAULT]
-
-    def run() -> None:
-        for _ in range(BATCHES):
-            # Convert the outputs, so that the time includes the computation.
-            for value in classify(images=tf.constant(images)).values():
-                value.numpy()
-
-    return run
-
-
 @contextmanager
-def _server(version: Path, *options: str) -> Iterator[Predict]:
+def _server(version: Path, precision: str, *options: str) -> Iterator[Predict]:
     """Start `classify-serve`; yields its Predict method."""
     command = [sys.executable, "-m", "classify_serving", str(version), "--port", "0", "--until-stdin-closes", *options]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        address = process.stdout.readline().split()[-1]
-        unlimited = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-        with grpc.insecure_channel(address, unlimited) as channel:
-            yield channel.unary_unary(
-                "/tensorflow.serving.PredictionService/Predict",
-                request_serializer=PredictRequest.SerializeToString,
-                response_deserializer=PredictResponse.FromString,
-            )
-        process.terminate()
+    command += ["--mixed-precision", "bfloat16" if precision == BFLOAT16 else "none"]
+    unlimited = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+    with server(*command) as address, grpc.insecure_channel(address, unlimited) as channel:
+        yield channel.unary_unary(
+            "/tensorflow.serving.PredictionService/Predict",
+            request_serializer=PredictRequest.SerializeToString,
+            response_deserializer=PredictResponse.FromString,
+        )
 
 
 def _request(images: NDArray[np.uint8]) -> PredictRequest:
@@ -122,16 +103,21 @@ def _request(images: NDArray[np.uint8]) -> PredictRequest:
     )
 
 
-def _clients(predict: Predict, images: NDArray[np.uint8], clients: int) -> Callable[[], object]:
-    """A function with which concurrent clients send `BATCHES` requests in total."""
+def _clients(predict: Predict, images: NDArray[np.uint8], clients: int) -> Callable[[], float]:
+    """A function with which concurrent clients send requests for a while; it gives images/s."""
 
-    def client(_: int) -> None:
-        for _ in range(BATCHES // clients):
+    def client(until: float) -> int:
+        sent = 0
+        while time.perf_counter() < until:
             predict(_request(images))
+            sent += len(images)
+        return sent
 
-    def run() -> None:
+    def run() -> float:
+        start = time.perf_counter()
         with ThreadPoolExecutor(clients) as pool:
-            list(pool.map(client, range(clients)))
+            sent = sum(pool.map(client, [start + LEAST_SECONDS] * clients))
+        return sent / (time.perf_counter() - start)
 
     return run
 

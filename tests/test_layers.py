@@ -34,7 +34,7 @@ LAYERS: Final = {
         "__init__",
         "__main__",
         "cli",
-        "train",
+        "train quantization",
         "runs",
         "run_page",
         "audit",
@@ -53,7 +53,7 @@ LAYERS: Final = {
         "cli",
         "server review_page",
         "exchange",
-        "contract files renamed_option tensorflow_import termination",
+        "contract files processor renamed_option tensorflow_import termination",
     ),
 }
 """Rooms from top to bottom; rooms in one line do not import each other. A new room is put into its place here."""

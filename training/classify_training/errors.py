@@ -9,6 +9,7 @@ TrainingError
 ├── WeightsError     the pretrained weights cannot be downloaded or read, or do not fit
 ├── MapError         the embedding map cannot be drawn
 ├── CorrectionError  a review cannot be applied to the dataset
+├── QuantizationError  a model cannot be served with 8-bit integers
 └── ExportError      the model cannot be written, or differs from the trained model
 """
 
@@ -61,3 +62,7 @@ class CorrectionError(TrainingError):
 
 class ExportError(TrainingError):
     """The SavedModel cannot be written, or does not agree with the trained model."""
+
+
+class QuantizationError(TrainingError):
+    """The model cannot be computed with 8-bit integers, or its answers would change too much."""

@@ -5,7 +5,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,24 +17,23 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from classify_serving.contract.model import SCHEMA_VERSION, ModelMetadata
-from classify_serving.contract.text import error_reason
 from classify_serving.contract.versions import newest_version
 from classify_serving.exchange.label_scores import LABEL_SCORES_FILE
 from classify_serving.exchange.review import CONFIRMED, ReviewError, read_confirmed
 from classify_serving.exchange.train_embeddings import RUN_FILE
 from classify_serving.exchange.train_manifest import TRAIN_MANIFEST_FILE
-from classify_serving.files import locked
 from classify_training import interrupts
 from classify_training.audit.training_labels import TrainingLabels, judge_training_labels
 from classify_training.config import AUTO, TrainConfig
 from classify_training.data.plan import Plan
-from classify_training.errors import ExportError
 from classify_training.evaluation.baseline import Baseline, fit_baseline
 from classify_training.evaluation.evaluate import Evaluation, evaluate
 from classify_training.evaluation.frozen_features import FrozenFeatures, compute_features
 from classify_training.evaluation.remarks import Remark, make_remarks
 from classify_training.evaluation.train_manifest import train_manifest
+from classify_training.export.model_folder import locked_model_folder
 from classify_training.export.saved_model import export, remove_leftovers
+from classify_training.export.signatures import Signatures
 from classify_training.fitting.checkpoint import State
 from classify_training.fitting.estimate import EpochCosts, affordable, check_budget, estimate
 from classify_training.fitting.fit import fit
@@ -279,7 +278,7 @@ def _publish(
     The files about the run are completed just before the version appears; `start` is the time when the training began.
     """
     plan, config, evaluation = facts.plan, facts.config, facts.evaluation
-    with _model_folder(config.output, config.quiet) as folder:
+    with locked_model_folder(config.output, config.quiet) as folder:
         metadata = _metadata(plan, config, evaluation, newest_version(folder) + 1)
         model = {"model": metadata.model_name, "version": metadata.model_version}
 
@@ -290,7 +289,8 @@ def _publish(
             run.record_publishing(metadata.model_version, written)
 
         with stage("Exporting and verifying the model", config.quiet):
-            path = export(classifier, metadata, _verification_images(plan), folder, extras, complete_run)
+            signatures = Signatures(classifier, metadata)
+            path = export(signatures, _verification_images(plan), folder, extras, complete_run)
     return path, metadata
 
 
@@ -309,25 +309,6 @@ def _confirmed(plan: Plan) -> Collection[tuple[str, str]]:
     except ReviewError as error:
         _log.warning("%s", error)
         return frozenset()
-
-
-@contextlib.contextmanager
-def _model_folder(folder: Path, quiet: bool) -> Iterator[Path]:
-    """Create a model's folder if needed, and keep other trainings from exporting to it."""
-    with contextlib.ExitStack() as stack:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            try:
-                stack.enter_context(locked(folder))
-            except BlockingIOError:
-                _log.info("waiting for another training that exports to %s", folder)
-                with interrupts.at_once(), stage("Waiting for the other training", quiet):
-                    stack.enter_context(locked(folder, wait=True))
-        except OSError as error:
-            raise ExportError(
-                f"cannot write to {folder} ({error_reason(error)}): check permissions, or choose another --output"
-            ) from error
-        yield folder
 
 
 def _metadata(plan: Plan, config: TrainConfig, evaluation: Evaluation, version: int) -> ModelMetadata:

@@ -42,7 +42,7 @@ def summary_lines(summary: Mapping[str, Any], output: Path, analysis_seconds: fl
     if analysis_seconds >= _LONG_ANALYSIS:
         yield "Analysis", f"{analysis_seconds:.1f} s for the report, heat maps and embeddings"
     model = summary["model"]
-    yield "Model", f"{model['name']} version {', '.join(model['versions']) or '-'}"
+    yield "Model", f"{model['name']} version {', '.join(model['versions']) or '-'} ({model['precision']})"
     yield "Predictions", str(predictions_path(output, summary["arguments"]["format"]))
     if summary["misses"]:
         yield "Misses", f"{summary['misses']} in {output / MISS}{os.sep}"

@@ -205,7 +205,8 @@ def _day(moment: str) -> str:
 def _settings(results: Results) -> Iterator[tuple[str, str]]:
     summary = results.summary
     model = summary["model"]
-    yield "Model", f"{model['name']} version {', '.join(model['versions']) or '-'}, exported {_day(model['created'])}"
+    version = f"{model['name']} version {', '.join(model['versions']) or '-'}"
+    yield "Model", f"{version}, {model['precision']}, exported {_day(model['created'])}"
     if model["merges"]:
         yield "Merged classes", _merged(model["merges"])
     for name, value in summary["arguments"].items():

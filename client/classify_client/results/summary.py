@@ -138,6 +138,7 @@ def summarise(
             "name": metadata.model_name,
             "versions": sorted(counts.versions),
             "created": metadata.created,
+            "precision": metadata.precision,
             "merges": dict(metadata.merges),
         },
         "arguments": dict(arguments),

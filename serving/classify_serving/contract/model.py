@@ -51,6 +51,29 @@ class ContractError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Quantization:
+    """How a version that computes with 8-bit integers was made of a float32 version, and how well it agrees with it.
+
+    Attributes:
+        source_version: number of the float32 version.
+        calibration_images: number of images from which the ranges of the integers were found.
+        calibration_fingerprint: SHA-256 of these images' contents, as hexadecimal digits.
+        compared_images: number of other images on which both versions were asked.
+        changed: how many of these got another class.
+        source_accuracy: share of the float32 version's answers that agree with the images' labels, 0-1.
+        accuracy: the same of this version.
+    """
+
+    source_version: int
+    calibration_images: int
+    calibration_fingerprint: str
+    compared_images: int
+    changed: int
+    source_accuracy: float
+    accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelMetadata:
     """Description of a model, which its `metadata` signature returns as JSON.
 
@@ -62,7 +85,7 @@ class ModelMetadata:
         merges: name of a training folder -> class that the folder was merged into.
         image_size: side S of the square input, in pixels.
         resize: how images were made square: `stretch`, `pad` or `crop`.
-        precision: number format of the computation, such as `float32`.
+        precision: number format of the computation: `float32` or `int8`.
         train_counts_before: training images per folder, before merging and balancing.
         train_counts_after: training images per class in one epoch, after merging and balancing.
         test_metrics: metrics on the held-out test split, such as `accuracy`, in 0-1.
@@ -72,6 +95,7 @@ class ModelMetadata:
         created: time of the export, ISO 8601, UTC.
         temperature: the logits are divided by this number before softmax, which calibrates the probabilities
             (temperature scaling, https://arxiv.org/abs/1706.04599).
+        quantization: how an int8 version was made; None for other versions.
     """
 
     schema_version: int
@@ -90,6 +114,7 @@ class ModelMetadata:
     keras_version: str
     created: str
     temperature: float = 1.0
+    quantization: Quantization | None = None
 
     def to_json(self) -> bytes:
         """Encode as JSON in UTF-8; `from_json` reads it back."""

@@ -141,15 +141,23 @@ def find_train_embeddings(folder: Path, version: int) -> Path | None:
         version: the version, in a model's folder.
     """
     versions = (path for path in version_folders(folder) if int(path.name) == version)
-    for place in (folder, *versions):
-        try:
-            run = (place / RUN_FILE).read_text(encoding="utf-8").strip()
-            path = Path(os.path.normpath(place.resolve() / run)) / TRAIN_EMBEDDINGS_FILE
-            if run and path.is_file():
-                return path
-        except (OSError, ValueError):
-            continue
-    return None
+    runs = filter(None, map(run_of, (folder, *versions)))
+    found = (run / TRAIN_EMBEDDINGS_FILE for run in runs)
+    return next((path for path in found if path.is_file()), None)
+
+
+def run_of(version: Path) -> Path | None:
+    """The folder of the training run that a version came from; None if it is not known, or no longer there.
+
+    Args:
+        version: the version's folder.
+    """
+    try:
+        way = (version / RUN_FILE).read_text(encoding="utf-8").strip()
+        run = Path(os.path.normpath(version.resolve() / way))
+        return run if way and run.is_dir() else None
+    except (OSError, ValueError):
+        return None
 
 
 def read_train_embeddings(path: Path) -> TrainEmbeddings:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from classify_serving.contract.versions import is_version
 from classify_serving.server.batching import read_batching
+from classify_serving.server.mixed_precision import MixedPrecision, use_mixed_precision
 from classify_serving.server.models.config import read_model_config, single_model
 from classify_serving.server.models.manager import ModelManager
 from classify_serving.server.models.watcher import Watcher
@@ -37,6 +38,7 @@ class ServeConfig:
         watch: whether to serve new versions when they appear; never if `model` is a version's folder.
         until_stdin_closes: whether to stop when standard input ends.
         max_request_mb: larger requests are refused, in megabytes of 2**20 bytes.
+        mixed_precision: number format in which float32 models are computed.
     """
 
     model: Path | None
@@ -53,6 +55,7 @@ class ServeConfig:
     watch: bool
     until_stdin_closes: bool
     max_request_mb: int
+    mixed_precision: MixedPrecision = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +84,7 @@ def run_server(config: ServeConfig, on_ready: Callable[[RunningServer], None]) -
     """
     batching = read_batching(config.batching_parameters_file) if config.batching_parameters_file else None
     credentials = read_credentials(config.ssl_config_file) if config.ssl_config_file else None
+    use_mixed_precision(config.mixed_precision)
     manager = ModelManager(batching, config.allow_version_labels_for_unavailable_models)
     if config.model_config_file:
         manager.start(read_model_config(config.model_config_file))

@@ -13,7 +13,7 @@ from PIL import Image
 from support import write_picture
 
 from classify_training.cli.main import main
-from classify_training.cli.option_types import Duration
+from classify_training.cli.options.types import Duration
 
 
 def run(*arguments: str | Path) -> Result:

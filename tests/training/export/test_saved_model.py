@@ -23,6 +23,7 @@ from classify_serving.exchange.train_manifest import read_train_manifest
 from classify_serving.files import sha256_of
 from classify_training.errors import ExportError
 from classify_training.export.saved_model import export, remove_leftovers
+from classify_training.export.signatures import Signatures
 from classify_training.model.classifier import build_classifier
 
 PICTURES = np.random.default_rng(3).integers(0, 256, (3, 32, 32, 3), np.uint8)
@@ -138,16 +139,16 @@ def test_an_export_that_fails_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "taken" / "1").mkdir(parents=True)
     (tmp_path / "taken" / "1" / "saved_model.pb").touch()
     with pytest.raises(ExportError, match="taken/1"):
-        export(classifier, metadata, PICTURES, tmp_path / "taken")
+        export(Signatures(classifier, metadata), PICTURES, tmp_path / "taken")
     assert [path.name for path in (tmp_path / "taken").iterdir()] == ["1"]
     (tmp_path / "file").touch()
     with pytest.raises(ExportError, match="--output"):
-        export(classifier, metadata, PICTURES, tmp_path / "file")
+        export(Signatures(classifier, metadata), PICTURES, tmp_path / "file")
 
 
 def test_probabilities_are_scaled_with_the_temperature(tmp_path: Path) -> None:
     classifier = build_classifier(3, 32, "random")
-    path = export(classifier, make_metadata(image_size=32, temperature=3.0), PICTURES, tmp_path / "scaled")
+    path = export(Signatures(classifier, make_metadata(image_size=32, temperature=3.0)), PICTURES, tmp_path / "scaled")
     logits = classifier.model.predict(PICTURES.astype(np.float32), verbose=0)
     served = ask(tf.saved_model.load(str(path)), "serving_default", images=PICTURES)
     np.testing.assert_allclose(served["probabilities"], tf.nn.softmax(logits / 3.0), atol=1e-5)

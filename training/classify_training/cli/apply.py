@@ -12,8 +12,8 @@ import click
 
 from classify_serving.contract.text import terminal_text
 from classify_training import interrupts
-from classify_training.cli.aliases import option
-from classify_training.cli.option_types import FOLDER
+from classify_training.cli.options.aliases import option
+from classify_training.cli.options.types import FOLDER
 from classify_training.errors import CorrectionError
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ import click
 from classify_serving.contract.text import terminal_text
 from classify_serving.exchange.review import REVIEW
 from classify_training import interrupts
-from classify_training.cli.aliases import option
 from classify_training.cli.log_handler import log_to_stderr
-from classify_training.cli.option_types import FOLDER, writable_folder
-from classify_training.cli.options import audit_options
+from classify_training.cli.options.aliases import option
+from classify_training.cli.options.configuration import audit_options
+from classify_training.cli.options.types import FOLDER, writable_folder
 from classify_training.config import DataConfig
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import click
 
 from classify_serving.contract.text import terminal_text
 from classify_training import interrupts
-from classify_training.cli.aliases import OLD_COMMANDS
+from classify_training.cli.options.aliases import OLD_COMMANDS
 from classify_training.errors import TrainingError
 
 _WHAT_IS_LEFT: Final[Mapping[str, str]] = {

@@ -1,6 +1,7 @@
-"""classify-train: sample, inspect, preview, audit, train, review, apply, map."""
+"""classify-train: sample, inspect, preview, audit, train, quantize, review, apply, map."""
 
 import time
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -9,15 +10,13 @@ import click
 
 from classify_serving.contract.versions import newest_version
 from classify_training import __version__, interrupts
-from classify_training.cli.aliases import option
 from classify_training.cli.apply import apply
 from classify_training.cli.audit import audit
-from classify_training.cli.defaults import use_config, use_recipe
 from classify_training.cli.group import Group
 from classify_training.cli.log_handler import log_to_stderr
 from classify_training.cli.map import map_command
-from classify_training.cli.option_types import FOLDER, new_file, writable_folder
-from classify_training.cli.options import (
+from classify_training.cli.options.aliases import option
+from classify_training.cli.options.configuration import (
     augment_config,
     augment_options,
     data_config,
@@ -25,6 +24,9 @@ from classify_training.cli.options import (
     fit_config,
     fit_options,
 )
+from classify_training.cli.options.defaults import use_config, use_recipe
+from classify_training.cli.options.types import FOLDER, new_file, writable_folder
+from classify_training.cli.quantize import quantize, run_quantize
 from classify_training.cli.review import review
 from classify_training.config import RECIPES, DataConfig, TrainConfig
 
@@ -147,9 +149,24 @@ def preview(output: Path, images: int, repeats: int, quiet: bool, **options: Any
     callback=use_config,
     help="Take options, and DATASET, from the config.json of a run.",
 )
+@option(
+    "--serve-precision",
+    type=click.Choice(["float32", "int8"]),
+    default="float32",
+    help="int8: also publish a version with 8-bit integers, as classify-train quantize does.",
+)
 @option("--if-none", is_flag=True, help="Train only if OUTPUT has no version yet.")
 @option("--dry-run", is_flag=True, help="Show what would be trained on, and stop.")
-def train(output: Path, runs: Path, resume: bool, if_none: bool, dry_run: bool, quiet: bool, **options: Any) -> None:
+def train(
+    output: Path,
+    runs: Path,
+    resume: bool,
+    serve_precision: str,
+    if_none: bool,
+    dry_run: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
     """Train a model on DATASET and export it as the next version of OUTPUT.
 
     The version is a folder OUTPUT/1, OUTPUT/2, ... with a SavedModel, which TensorFlow Serving and classify-serve load
@@ -181,18 +198,24 @@ def train(output: Path, runs: Path, resume: bool, if_none: bool, dry_run: bool, 
         click.echo(f"already trained: {published} was exported by a run that was killed afterwards")
         return
     with interrupts.deferred():
-        fit_and_export(plan, config, on_published=_report, started=started)
+        fit_and_export(
+            plan, config, on_published=partial(_report, is_last=serve_precision == "float32"), started=started
+        )
+    if serve_precision == "int8":
+        run_quantize(output, None, quiet)
 
 
 main.add_command(audit)
+main.add_command(quantize)
 main.add_command(review)
 main.add_command(apply)
 main.add_command(map_command)
 
 
-def _report(trained: "Trained") -> None:
-    """Say what was exported; from here on, a signal changes nothing."""
-    interrupts.ignore()
+def _report(trained: "Trained", is_last: bool) -> None:
+    """Say what was exported; if that was the last thing to do, a signal changes nothing from here on."""
+    if is_last:
+        interrupts.ignore()
     from classify_training.evaluation.remarks import is_wide
     from classify_training.run_page.write import RUN_PAGE
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from classify_training.cli.aliases import option
-from classify_training.cli.option_types import FOLDER
+from classify_training.cli.options.aliases import option
+from classify_training.cli.options.types import FOLDER
 
 
 @click.command("map")

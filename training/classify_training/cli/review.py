@@ -6,8 +6,8 @@ import click
 
 from classify_serving.exchange.review import ReviewError
 from classify_serving.review_page.command import serve_review
-from classify_training.cli.aliases import option
-from classify_training.cli.option_types import FOLDER
+from classify_training.cli.options.aliases import option
+from classify_training.cli.options.types import FOLDER
 from classify_training.errors import CorrectionError
 
 

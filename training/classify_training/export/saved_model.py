@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
@@ -25,7 +24,6 @@ from classify_serving.files import locked
 from classify_training import interrupts
 from classify_training.errors import ExportError
 from classify_training.export.signatures import Signatures
-from classify_training.model.classifier import Classifier
 
 WARMUP_BATCH_SIZES: Final = (1, 32)
 """Batch sizes that TensorFlow Serving runs before it takes requests: one image, and the client's default."""
@@ -36,21 +34,19 @@ _log = logging.getLogger(__name__)
 
 
 def export(
-    classifier: Classifier,
-    metadata: ModelMetadata,
+    signatures: Signatures,
     images: NDArray[np.uint8],
     folder: Path,
     extras: Mapping[str, bytes] | None = None,
     before_publishing: Callable[[Path], None] = lambda written: None,
 ) -> Path:
-    """Write version `metadata.model_version` of a model below `folder`, and return its path.
+    """Write a version of a model below `folder`, and return its path.
 
     It is written to a temporary folder that TensorFlow Serving ignores, reloaded, compared with the trained model, and
     renamed last, so that no server ever sees an incomplete version.
 
     Args:
-        classifier: the trained model.
-        metadata: content of the signature `metadata`.
+        signatures: of the trained model; their metadata have the version's number.
         images: uint8 [N,S,S,3] RGB, N >= 1, real images for verification and for warm-up requests.
         folder: the model's folder, created if needed.
         extras: additional files, path in the version's folder -> content.
@@ -60,19 +56,19 @@ def export(
         ExportError: the folder cannot be written to, or the reloaded model differs from the trained one.
         Interrupted: a signal arrived before the version was renamed.
     """
+    metadata = signatures.metadata
     target = folder / str(metadata.model_version)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=folder) as temporary, locked(Path(temporary)):
             written = Path(temporary) / "version"
-            signatures = Signatures(classifier, metadata)
             interrupts.check()
             tf.saved_model.save(signatures, str(written), signatures=signatures.functions())
             _write_warmup(written / contract.WARMUP_FILE, metadata, images)
             for name, content in (extras or {}).items():
                 (written / name).write_bytes(content)
             interrupts.check()
-            _verify(written, classifier.model, metadata, images[:16])
+            _verify(written, signatures, images[:16])
             # The server may run as another user than the training.
             written.chmod(0o755)
             before_publishing(written)
@@ -94,11 +90,10 @@ def _reason(error: Exception) -> str:
     return str(error).splitlines()[0].rpartition(";")[2].partition(" [Op:")[0].strip()
 
 
-def _verify(path: Path, model: keras.Model, metadata: ModelMetadata, images: NDArray[np.uint8]) -> None:
+def _verify(path: Path, signatures: Signatures, images: NDArray[np.uint8]) -> None:
     """Compare the reloaded version with the trained model on real images, for both kinds of input."""
     loaded = tf.saved_model.load(str(path))
-    logits = model.predict(images.astype(np.float32), verbose=0)
-    expected = tf.nn.softmax(logits / metadata.temperature).numpy()
+    expected = signatures.probabilities(images)
     served = loaded.signatures[contract.SERVING_DEFAULT](images=tf.constant(images))
     encoded = loaded.signatures[contract.ENCODED](image_bytes=tf.constant([_png(image) for image in images]))
     described = loaded.signatures[contract.METADATA](request=tf.constant([b""]))[contract.JSON].numpy()[0]
@@ -109,7 +104,7 @@ def _verify(path: Path, model: keras.Model, metadata: ModelMetadata, images: NDA
                 f"the exported model's {name} differs from the trained one by {difference:.2g} in probability:"
                 " nothing was published; train again, and report this if it happens again"
             )
-    if ModelMetadata.from_json(described) != metadata:
+    if ModelMetadata.from_json(described) != signatures.metadata:
         raise ExportError(
             "the exported model's metadata differs from what was written: nothing was published;"
             " train again, and report this if it happens again"

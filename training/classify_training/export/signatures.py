@@ -4,7 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from classify_serving.contract import model as contract
 from classify_serving.contract.model import ModelMetadata
@@ -25,11 +27,13 @@ class Signatures(tf.Module):  # type: ignore[misc]  # TensorFlow is untyped
         self._preprocess = classifier.network.preprocess
         self._embedding = classifier.embedding
         self._head = head
-        self._metadata = metadata
+        # The method, because a model would be exported as one more object.
+        self._predict = classifier.model.predict
+        self.metadata = metadata
 
     def functions(self) -> dict[str, Callable[..., Tensors]]:
         """Signature name -> traced function, for `tf.saved_model.save`."""
-        size = self._metadata.image_size
+        size = self.metadata.image_size
         images = tf.TensorSpec([None, size, size, 3], tf.uint8, name=contract.IMAGES)
         strings = [tf.TensorSpec([None], tf.string, name=name) for name in (contract.IMAGE_BYTES, contract.REQUEST)]
         return {
@@ -40,6 +44,12 @@ class Signatures(tf.Module):  # type: ignore[misc]  # TensorFlow is untyped
             contract.METADATA: _traced(self.describe, strings[1]),
         }
 
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What the model itself answers, without the exported functions: uint8 [N,S,S,3] RGB -> float32 [N,C]."""
+        logits = self._predict(images.astype(np.float32), verbose=0)
+        answers: NDArray[np.float32] = tf.nn.softmax(logits / self.metadata.temperature).numpy()
+        return answers
+
     def classify(self, images: tf.Tensor) -> Tensors:
         """uint8 [N,S,S,3] RGB -> probabilities, and the K labels with the highest ones."""
         _, features = self._features(self._preprocess(tf.cast(images, tf.float32)))
@@ -47,7 +57,7 @@ class Signatures(tf.Module):  # type: ignore[misc]  # TensorFlow is untyped
 
     def classify_encoded(self, image_bytes: tf.Tensor) -> Tensors:
         """JPEG, PNG, GIF or BMP files, string [N] -> the same outputs as `classify`."""
-        images = decode_images(image_bytes, self._metadata.image_size, self._metadata.resize)
+        images = decode_images(image_bytes, self.metadata.image_size, self.metadata.resize)
         return self.classify(images)
 
     def embed(self, images: tf.Tensor) -> Tensors:
@@ -77,12 +87,12 @@ class Signatures(tf.Module):  # type: ignore[misc]  # TensorFlow is untyped
 
     def describe(self, request: tf.Tensor) -> Tensors:
         """Any strings [N] -> the metadata as JSON, repeated N times."""
-        return {contract.JSON: tf.fill(tf.shape(request), tf.constant(self._metadata.to_json()))}
+        return {contract.JSON: tf.fill(tf.shape(request), tf.constant(self.metadata.to_json()))}
 
     def _answers(self, logits: tf.Tensor) -> Tensors:
-        probabilities = tf.nn.softmax(tf.cast(logits, tf.float32) / self._metadata.temperature)
-        names = tf.constant(self._metadata.class_names)
-        best = tf.math.top_k(probabilities, k=min(contract.TOP_K, len(self._metadata.class_names)))
+        probabilities = tf.nn.softmax(tf.cast(logits, tf.float32) / self.metadata.temperature)
+        names = tf.constant(self.metadata.class_names)
+        best = tf.math.top_k(probabilities, k=min(contract.TOP_K, len(self.metadata.class_names)))
         return {
             contract.PROBABILITIES: probabilities,
             contract.TOP_LABELS: tf.gather(names, best.indices),
@@ -91,4 +101,5 @@ class Signatures(tf.Module):  # type: ignore[misc]  # TensorFlow is untyped
 
 
 def _traced(function: Callable[..., Tensors], spec: tf.TensorSpec) -> Any:
-    return tf.function(function, input_signature=[spec])
+    # None of them has Python's control flow, which autograph would translate.
+    return tf.function(function, input_signature=[spec], autograph=False)

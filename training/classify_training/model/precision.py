@@ -1,13 +1,12 @@
 """The number format in which a model is trained."""
 
-from pathlib import Path
 from typing import Final
 
 import tensorflow as tf
 
+from classify_serving.processor import has_bfloat16
 from classify_training.config import Precision
 
-_FAST_BFLOAT16: Final = {"avx512_bf16", "amx_bf16"}
 _FIRST_GPU_WITH_BFLOAT16: Final = (8, 0)
 
 
@@ -28,13 +27,4 @@ def _fastest() -> Precision:
     if gpus:
         capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
         return "bfloat16" if capability >= _FIRST_GPU_WITH_BFLOAT16 else "float16"
-    return "bfloat16" if _FAST_BFLOAT16 & processor_flags() else "float32"
-
-
-def processor_flags(path: Path = Path("/proc/cpuinfo")) -> set[str]:
-    """Features of the CPU as Linux lists them, such as `avx512_bf16`; empty if there is no such list."""
-    try:
-        lines = path.read_text().splitlines()
-    except OSError:
-        return set()
-    return {flag for line in lines if line.startswith("flags") for flag in line.partition(":")[2].split()}
+    return "bfloat16" if has_bfloat16() else "float32"

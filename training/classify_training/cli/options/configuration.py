@@ -7,9 +7,9 @@ from typing import Any, Final, TypeVar
 import click
 
 from classify_serving.contract.images import RESIZE_MODES
-from classify_training.cli.aliases import option
-from classify_training.cli.defaults import use_dataset
-from classify_training.cli.option_types import (
+from classify_training.cli.options.aliases import option
+from classify_training.cli.options.defaults import use_dataset
+from classify_training.cli.options.types import (
     FOLDER,
     FRACTION,
     POSITIVE,

@@ -1,0 +1,62 @@
+"""Answers of an exported version in a process of its own: `python -m classify_training.quantization.answers`.
+
+TensorFlow reads its settings when it starts, so that another kind of processor can be imitated in a new process only.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BATCH = 32
+
+
+def answers_of(version: Path, images: NDArray[np.uint8], settings: Mapping[str, str]) -> NDArray[np.float32] | str:
+    """Ask a version in a new process.
+
+    Args:
+        version: folder of the version.
+        images: uint8 [N,S,S,3] RGB.
+        settings: environment variables of the process.
+
+    Returns:
+        Probabilities, float32 [N,C]; or why there are none.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        given, found = Path(folder) / "images.npy", Path(folder) / "answers.npy"
+        np.save(given, images)
+        done = subprocess.run(
+            [sys.executable, "-m", __spec__.name, str(version), str(given), str(found)],
+            env={**os.environ, **settings},
+            stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="backslashreplace",
+        )  # fmt: skip
+        if done.returncode:
+            lines = [line for line in done.stderr.splitlines() if line.strip()]
+            return lines[-1].strip() if lines else f"the process ended with {done.returncode}"
+        answers: NDArray[np.float32] = np.load(found)
+        return answers
+
+
+def _main(version: str, given: str, found: str) -> None:
+    import tensorflow as tf
+
+    from classify_serving.contract.model import IMAGES, PROBABILITIES, SERVING_DEFAULT
+
+    # The loaded object holds the variables.
+    loaded = tf.saved_model.load(version)
+    classify = loaded.signatures[SERVING_DEFAULT]
+    images = np.load(given)
+    parts = [
+        classify(**{IMAGES: tf.constant(images[start : start + _BATCH])})[PROBABILITIES].numpy()
+        for start in range(0, len(images), _BATCH)
+    ]
+    np.save(found, np.concatenate(parts))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
