@@ -13,15 +13,18 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+from exported_models import BFLOAT16, FLOAT32, export_versions
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
-from servers import bench_metadata, null_server, server
+from servers import null_server, server
 
 from classify_serving.contract.images import decode_image
 from classify_serving.contract.model import SERVING_DEFAULT
@@ -38,7 +41,7 @@ code = subprocess.call(sys.argv[1:])
 print("", json.dumps([time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]), sep="\\n")
 sys.exit(code)
 """
-PARTS = ("model", "client", "peer", "startup", "memory")
+PARTS = ("model", "client", "peer", "precisions", "startup", "memory")
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,11 @@ def main(images: int, rounds: int, many: int, only: tuple[str, ...]) -> None:
         make_photos(photos, images)
         if "client" in parts:
             compare_with_decoding(photos, rounds)
+        if "precisions" in parts:
+            compare_precisions(folder, photos, rounds, min(200, images))
         if {"model", "peer", "startup"} & {*parts}:
-            model = export_model(folder / "bench")
+            import_tensorflow()
+            model = export_versions(folder, IMAGE_SIZE)[FLOAT32]
             serve = (sys.executable, "-m", "classify_serving", str(model), "--port", "0", "--until-stdin-closes")
             with server(*serve) as address:
                 if "model" in parts:
@@ -91,20 +97,6 @@ def make_photos(folder: Path, count: int) -> None:
         left, top = int(rng.integers(photo.width - width)), int(rng.integers(photo.height - height))
         crop = photo.crop((left, top, left + width, top + height)).resize((500, 375))
         ImageEnhance.Brightness(crop).enhance(rng.uniform(0.7, 1.3)).save(folder / f"{number:05}.jpg", quality=90)
-
-
-def export_model(folder: Path) -> Path:
-    """Export a VGG16 with random weights; gives the folder of its version."""
-    import_tensorflow()
-    from classify_training.export.saved_model import export
-    from classify_training.export.signatures import Signatures
-    from classify_training.model.classifier import build_classifier
-
-    metadata = bench_metadata(IMAGE_SIZE)
-    sample = np.random.default_rng(1).integers(0, 256, (BATCH_SIZE, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-    return export(
-        Signatures(build_classifier(len(metadata.class_names), IMAGE_SIZE, "random"), metadata), sample, folder
-    )
 
 
 def run(command: Sequence[str]) -> Run:
@@ -207,6 +199,34 @@ def compare_with_peer(photos: Path, address: str, rounds: int, limit: int) -> No
          f"{median(measured.seconds for measured, _ in clients):.1f} s",
          f"{median(measured.peak_memory for measured, _ in clients):.0f} MB"),
     ])  # fmt: skip
+
+
+def compare_precisions(folder: Path, photos: Path, rounds: int, limit: int) -> None:
+    """Compare float32, bfloat16 and int8, from files to results: the client and a server on the same cores."""
+    import_tensorflow()
+    versions = export_versions(folder / "precisions", IMAGE_SIZE)
+    with ExitStack() as stack:
+        ours, simple = [], []
+        for name, version in versions.items():
+            serve = (sys.executable, "-m", "classify_serving", str(version), "--port", "0", "--until-stdin-closes")
+            precision = "bfloat16" if name == BFLOAT16 else "none"
+            address = stack.enter_context(server(*serve, "--mixed-precision", precision))
+            ours.append(partial(client_rate, photos, address))
+            simple.append(partial(peer_rate, photos, address, limit))
+        medians = alternating_medians(rounds, *ours)
+        peers = alternating_medians(max(1, rounds // 2), *simple)
+    rows = [
+        (name, f"{rate:.1f}", f"{rate / medians[0]:.2f}x", f"{peer:.1f}", f"{rate / peer:.1f}x")
+        for name, rate, peer in zip(versions, medians, peers, strict=True)
+    ]
+    head = ("", "classify-client, images/s", "of float32", "simple client, images/s", "classify-client of it")
+    print_table("Number formats, client and server on the same cores", head, rows)
+
+
+def peer_rate(photos: Path, address: str, limit: int) -> float:
+    """images/s of the simple client."""
+    peer = run([sys.executable, str(HERE / "peer.py"), address, "bench", str(IMAGE_SIZE), str(photos), str(limit)])
+    return float(json.loads(peer.stdout.splitlines()[-1])["rate"])
 
 
 def measure_startup(photos: Path, address: str, rounds: int) -> None:

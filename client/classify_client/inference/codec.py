@@ -12,8 +12,8 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from classify_client.inference.validation import AnswerError, check_shape
-from classify_serving.contract.tensors import TensorError, from_tensor, to_tensor
-from classify_serving.contract.wire_pb2 import ModelSpec, PredictRequest, PredictResponse
+from classify_serving.contract.tensors import TensorError, from_tensor, predict_request
+from classify_serving.contract.wire_pb2 import ModelSpec, PredictResponse
 
 
 class CodecError(Exception):
@@ -80,12 +80,7 @@ class PredictCodec:
         self, model: RequestedModel, signature: str, inputs: Mapping[str, NDArray[np.generic]], outputs: Sequence[str]
     ) -> bytes:
         """As the protocol says."""
-        request = PredictRequest(
-            model_spec=_model_spec(model, signature),
-            inputs={name: to_tensor(value) for name, value in inputs.items()},
-            output_filter=outputs,
-        )
-        return request.SerializeToString()
+        return predict_request(_model_spec(model, signature), inputs, outputs)
 
     def decode(self, content: bytes, outputs: Sequence[str]) -> Answer:
         """As the protocol says."""

@@ -87,7 +87,8 @@ class Predictions:
 
     def find(self, source: Source) -> Row | None:
         """The earlier answer for an image, if its content has not changed since."""
-        row, place = self._index.find(source.name) or (None, 0)
+        # Most runs are the first one: then nothing has to be looked up.
+        row, place = (self._index.find(source.name) if self._loaded else None) or (None, 0)
         if row is None or not row.modified or (row.size, row.modified) != source.stamp:
             self._any_new = True
             self._in_order &= row is None
@@ -112,9 +113,9 @@ class Predictions:
         append_rows(self._file, self._journal.suffix, rows, self._top_k)
         self._file.flush()
         self._check_file()
-        for row in rows:
-            self._index.put(row)
-            self._index.note_copies(*row.copies, current=True)
+        self._index.put(rows)
+        if copies := [name for row in rows for name in row.copies]:
+            self._index.note_copies(*copies, current=True)
 
     def _check_file(self) -> None:
         """A file that was deleted can still be written to, so that all rows would be lost without an error.

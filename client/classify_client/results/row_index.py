@@ -1,7 +1,7 @@
 """The rows of a run by path, in a temporary database on disk: memory does not grow with their number."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import msgspec
@@ -39,18 +39,18 @@ class RowIndex:
     def load(self, row: Row) -> None:
         """Add a row of an earlier run, in the order of its file; of two rows for one path the later one counts."""
         self._places += 1
-        self._put(row, self._places)
+        self._put([(row, self._places)])
 
-    def put(self, row: Row) -> None:
-        """Add a row of this run."""
-        self._put(row, None)
+    def put(self, rows: Iterable[Row]) -> None:
+        """Add rows of this run."""
+        self._put([(row, None) for row in rows])
 
-    def _put(self, row: Row, place: int | None) -> None:
+    def _put(self, rows: Iterable[tuple[Row, int | None]]) -> None:
         with _database_errors():
-            self._db.execute(
+            self._db.executemany(
                 "INSERT INTO rows (path, place, cells) VALUES (?, ?, ?) ON CONFLICT (path)"
                 " DO UPDATE SET cells = excluded.cells, place = coalesce(excluded.place, place)",
-                (row.path, place, msgspec.msgpack.encode(row)),
+                [(row.path, place, msgspec.msgpack.encode(row)) for row, place in rows],
             )
 
     def admit(self, path: str) -> bool:

@@ -15,7 +15,7 @@ from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
 from tensorflow_serving.apis import model_pb2, predict_pb2
 
 from classify_serving.contract import wire_pb2
-from classify_serving.contract.tensors import TensorError, from_tensor, to_tensor
+from classify_serving.contract.tensors import TensorError, from_tensor, predict_request, to_tensor
 
 int32 = st.integers(-(2**31), 2**31 - 1)
 int64 = st.integers(-(2**63), 2**63 - 1)
@@ -128,6 +128,21 @@ def test_arrays_pass_through_tensorflow_unchanged(array: np.ndarray[Any, Any]) -
     back = from_tensor(wire_pb2.TensorProto.FromString(official))
     np.testing.assert_array_equal(back, array)
     assert back.dtype == array.dtype
+
+
+@given(specs, st.dictionaries(aliases, st.one_of(numbers, strings), max_size=3), st.lists(aliases, max_size=3))
+def test_a_request_is_read_by_the_official_messages_as_it_was_written(
+    spec: dict[str, Any], inputs: dict[str, np.ndarray[Any, Any]], outputs: list[str]
+) -> None:
+    # Turned arrays do not lie in memory in the order of their values.
+    turned = {name: array.T if name.startswith("a") else array for name, array in inputs.items()}
+    content = predict_request(wire_pb2.ModelSpec(**spec), turned, outputs)
+    received = predict_pb2.PredictRequest.FromString(content)
+    assert received.model_spec == model_pb2.ModelSpec(**spec)
+    assert list(received.output_filter) == outputs
+    assert received.inputs.keys() == turned.keys()
+    for name, array in turned.items():
+        np.testing.assert_array_equal(tf.make_ndarray(received.inputs[name]), array)
 
 
 def test_the_last_typed_value_is_repeated() -> None:

@@ -41,7 +41,7 @@ def read_source(folder: Path) -> Source:
         QuantizationError: there is none, it is not of this kind of model, or it is int8 already.
     """
     try:
-        path = find_version(folder).resolve()
+        path = find_version(folder)
         loaded = tf.saved_model.load(str(path))
         described = loaded.signatures[contract.METADATA](request=tf.constant([b""]))[contract.JSON].numpy()[0]
         metadata = ModelMetadata.from_json(described)
