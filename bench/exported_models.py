@@ -15,7 +15,7 @@ def export_versions(folder: Path, size: int) -> Mapping[str, Path]:
     from classify_training.export.saved_model import export
     from classify_training.export.signatures import Signatures
     from classify_training.model.classifier import build_classifier
-    from classify_training.quantization.activation_ranges import activation_ranges
+    from classify_training.quantization.calibration import calibrate
     from classify_training.quantization.int8_network import Int8Network
     from classify_training.quantization.signatures import Int8Signatures
 
@@ -23,6 +23,6 @@ def export_versions(folder: Path, size: int) -> Mapping[str, Path]:
     images = np.random.default_rng(1).integers(0, 256, (32, size, size, 3), np.uint8)
     classifier = build_classifier(len(metadata.class_names), size, "random", output_init="glorot_uniform")
     float32 = export(Signatures(classifier, metadata), images, folder / FLOAT32 / "bench")
-    network = Int8Network(classifier, activation_ranges(classifier, images, quiet=True))
+    network = Int8Network(classifier, calibrate(classifier, images, quiet=True))
     signatures = Int8Signatures(classifier, network, replace(metadata, precision=INT8))
     return {FLOAT32: float32, BFLOAT16: float32, INT8: export(signatures, images, folder / INT8 / "bench")}

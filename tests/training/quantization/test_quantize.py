@@ -27,8 +27,8 @@ from classify_training.export.saved_model import export
 from classify_training.export.signatures import Signatures
 from classify_training.model.classifier import Classifier, build_classifier
 from classify_training.model.standardise import scale_convolutions
-from classify_training.quantization.activation_ranges import best_range, bin_centres
 from classify_training.quantization.agreement import Agreement
+from classify_training.quantization.calibration import best_range, bin_centres
 from classify_training.quantization.kernels import quantize_kernel
 
 COLOURS: Final = {"blue": (30, 60, 200), "green": (30, 180, 60), "red": (200, 40, 40)}

@@ -1,6 +1,6 @@
 """A trained classifier whose convolutions compute with 8-bit integers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import keras
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from classify_training.errors import QuantizationError
 from classify_training.model.classifier import Classifier
 from classify_training.model.stages import mean_stages
+from classify_training.quantization.calibration import Calibration
 from classify_training.quantization.kernels import QuantizedKernel, quantize_kernel
 from classify_training.quantization.operations import as_float, convolution, maximum_pooling, product
 
@@ -37,21 +38,23 @@ class Int8Network:
 
     The preprocessing becomes part of the first convolution, which takes pixels as they are. Its border is the colour
     that the preprocessing turns into 0, as nearly as 8 bits can state it. The layer that standardises features becomes
-    part of the layer `embedding`. What the head takes of feature maps as means, it takes in float32.
+    part of the layer `embedding`. What the head takes of feature maps as means, it takes in float32. What rounding a
+    kernel adds to each output on average is taken from its bias (Nagel et al., "Data-Free Quantization Through Weight
+    Equalization and Bias Correction", 2019, section 4.2).
 
     Args:
         classifier: the model, in float32.
-        ranges: of the output of each convolution.
+        calibration: its activations.
 
     Raises:
         QuantizationError: the network has layers that this cannot do.
     """
 
-    def __init__(self, classifier: Classifier, ranges: Sequence[float]) -> None:
+    def __init__(self, classifier: Classifier, calibration: Calibration) -> None:
         self._stages = [stage.output for stage in classifier.network.stages]
         self._means = [self._stages[number - 1] for number in mean_stages(classifier.network, classifier.head_features)]
         self._border = np.rint(np.clip(_zero(classifier), 0, _PIXELS)).astype(np.uint8)
-        self._layers = list(_layers(classifier, ranges))
+        self._layers = list(_layers(classifier, calibration))
         kernel, self._bias = _embedding(classifier)
         side, _, channels = classifier.backbone.output_shape[1:]
         self._dense = kernel[: len(kernel) - side * side * channels]
@@ -77,11 +80,13 @@ class Int8Network:
         return tf.nn.relu(sums + tf.concat(means, axis=1) @ self._dense if means else sums)
 
 
-def _of_pixels(kernel: NDArray[np.float32], classifier: Classifier) -> NDArray[np.float32]:
-    """A kernel for preprocessed images, as one for pixels less the colour that becomes zero."""
+def _of_pixels(
+    kernel: NDArray[np.float32], means: NDArray[np.float32], classifier: Classifier
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """A kernel for preprocessed images, and their means, as those for pixels less the colour that becomes zero."""
     matrix, _ = _preprocessing(classifier)
-    of_pixels: NDArray[np.float32] = np.einsum("ij,hwjo->hwio", matrix, kernel).astype(np.float32)
-    return of_pixels
+    of_pixels = np.einsum("ij,hwjo->hwio", matrix, kernel).astype(np.float32)
+    return of_pixels, (means @ np.linalg.inv(matrix)).astype(np.float32)
 
 
 def _zero(classifier: Classifier) -> NDArray[np.float64]:
@@ -98,8 +103,9 @@ def _preprocessing(classifier: Classifier) -> tuple[NDArray[np.float64], NDArray
     return found[1:] - found[0], found[0]
 
 
-def _layers(classifier: Classifier, ranges: Sequence[float]) -> Iterator[_Layer]:
-    remaining = list(ranges)
+def _layers(classifier: Classifier, calibration: Calibration) -> Iterator[_Layer]:
+    remaining = list(zip(calibration.ranges, calibration.input_means, strict=True))
+    is_first = True
     for layer in classifier.backbone.layers:
         match layer:
             case keras.layers.InputLayer():
@@ -107,13 +113,17 @@ def _layers(classifier: Classifier, ranges: Sequence[float]) -> Iterator[_Layer]
             case keras.layers.Conv2D(strides=(1, 1), padding="same", dilation_rate=(1, 1), groups=1):
                 if layer.activation is not keras.activations.relu:
                     raise QuantizationError(f"the layer {layer.name} does not end in ReLU: int8 cannot compute it")
+                output_range, means = remaining.pop(0)
                 kernel, bias = layer.get_weights()
-                is_first = len(remaining) == len(ranges)
-                quantized = quantize_kernel(_of_pixels(kernel, classifier) if is_first else kernel)
+                if is_first:
+                    kernel, means = _of_pixels(kernel, means, classifier)
+                quantized = quantize_kernel(kernel)
+                bias = bias - ((quantized.weights - kernel) * means[:, None]).sum(axis=(0, 1, 2))
                 if is_first:
                     # With the rounded kernel, so that the colour of zero gives what zeros give.
                     bias = bias - (quantized.weights * _zero(classifier)[:, None]).sum(axis=(0, 1, 2))
-                yield _Layer(layer.name, _Convolution(quantized, bias.astype(np.float32), remaining.pop(0)))
+                is_first = False
+                yield _Layer(layer.name, _Convolution(quantized, bias.astype(np.float32), output_range))
             case keras.layers.MaxPooling2D(pool_size=(2, 2), strides=(2, 2), padding="valid"):
                 yield _Layer(layer.name)
             case _:

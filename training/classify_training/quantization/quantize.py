@@ -26,9 +26,9 @@ from classify_training.errors import QuantizationError
 from classify_training.export.model_folder import locked_model_folder
 from classify_training.export.saved_model import export, remove_leftovers
 from classify_training.progress import stage
-from classify_training.quantization.activation_ranges import activation_ranges
 from classify_training.quantization.agreement import Agreement
 from classify_training.quantization.answers import answers_of
+from classify_training.quantization.calibration import calibrate
 from classify_training.quantization.int8_network import Int8Network
 from classify_training.quantization.signatures import Int8Signatures
 from classify_training.quantization.source import Source, read_source
@@ -113,7 +113,7 @@ def quantize(config: QuantizeConfig) -> Quantized:
     dataset = load(_data(config, source), config.quiet)
     calibration, compared = _choose(dataset, source)
     _check_rebuilt(source, compared.pixels[:16])
-    network = Int8Network(source.classifier, activation_ranges(source.classifier, calibration.pixels, config.quiet))
+    network = Int8Network(source.classifier, calibrate(source.classifier, calibration.pixels, config.quiet))
     with stage("Comparing the answers", config.quiet):
         before = _probabilities(source, compared.pixels)
         draft = Int8Signatures(source.classifier, network, source.metadata)

@@ -1,6 +1,7 @@
-"""Ranges of activations: which value the largest 8-bit integer stands for, in each layer."""
+"""What 8-bit integers need to know of activations: their ranges, and their means."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import keras
@@ -24,8 +25,21 @@ def convolutions(backbone: keras.Model) -> list[keras.layers.Conv2D]:
     return [layer for layer in backbone.layers if isinstance(layer, keras.layers.Conv2D)]
 
 
-def activation_ranges(classifier: Classifier, images: NDArray[np.uint8], quiet: bool) -> list[float]:
-    """The best range of the output of each convolution, on some images.
+@dataclass(frozen=True)
+class Calibration:
+    """Activations of each convolution, on some images.
+
+    Attributes:
+        ranges: of its outputs: which value the largest integer should stand for.
+        input_means: float32 [I], mean of each channel of its inputs; of the first one, preprocessed pixels.
+    """
+
+    ranges: Sequence[float]
+    input_means: Sequence[NDArray[np.float32]]
+
+
+def calibrate(classifier: Classifier, images: NDArray[np.uint8], quiet: bool) -> Calibration:
+    """Look at the activations of a classifier on some images.
 
     Args:
         classifier: the model; its convolutions end in ReLU.
@@ -35,18 +49,25 @@ def activation_ranges(classifier: Classifier, images: NDArray[np.uint8], quiet: 
     Raises:
         Interrupted: a signal arrived.
     """
-    outputs = [layer.output for layer in convolutions(classifier.backbone)]
-    layers = keras.Model(classifier.backbone.inputs, outputs)
+    layers = convolutions(classifier.backbone)
+    inputs, outputs = [layer.input for layer in layers], [layer.output for layer in layers]
+    activations = keras.Model(classifier.backbone.inputs, [*inputs, *outputs])
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]  # TensorFlow is untyped
-    def count(batch: tf.Tensor) -> list[tf.Tensor]:
-        activations = layers(classifier.network.preprocess(tf.cast(batch, tf.float32)))
-        return [_count(each) for each in (activations if len(outputs) > 1 else [activations])]
+    def look(batch: tf.Tensor) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        found = activations(classifier.network.preprocess(tf.cast(batch, tf.float32)))
+        sums = [tf.reduce_sum(tf.reduce_mean(each, axis=(1, 2)), axis=0) for each in found[: len(layers)]]
+        return sums, [_count(each) for each in found[len(layers) :]]
 
-    counts = np.zeros((len(outputs), _BINS), np.int64)
+    counts = np.zeros((len(layers), _BINS), np.int64)
+    sums = [np.zeros(each.shape[-1]) for each in inputs]
     for batch in track_batches(images, _BATCH, "Calibrating", quiet):
-        counts += np.stack([each.numpy() for each in count(batch)])
-    return [best_range(each) for each in counts]
+        batch_sums, batch_counts = look(batch)
+        counts += np.stack([each.numpy() for each in batch_counts])
+        for total, each in zip(sums, batch_sums, strict=True):
+            total += each.numpy()
+    means = [(total / len(images)).astype(np.float32) for total in sums]
+    return Calibration([best_range(each) for each in counts], means)
 
 
 def _count(activations: tf.Tensor) -> tf.Tensor:
