@@ -157,7 +157,7 @@ def test_an_interrupted_training_says_how_to_go_on(dataset: Path, tmp_path: Path
 def test_a_repeated_command_after_a_kill_just_past_publishing_publishes_nothing_twice(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(trained: Trained) -> None:
+    def killed(trained: Trained, is_last: bool) -> None:
         raise SystemExit(-9)
 
     options = [

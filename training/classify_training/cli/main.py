@@ -196,11 +196,11 @@ def train(
 
     if published := complete_published_run(config, plan.fingerprint):
         click.echo(f"already trained: {published} was exported by a run that was killed afterwards")
-        return
-    with interrupts.deferred():
-        fit_and_export(
-            plan, config, on_published=partial(_report, is_last=serve_precision == "float32"), started=started
-        )
+    else:
+        with interrupts.deferred():
+            fit_and_export(
+                plan, config, on_published=partial(_report, is_last=serve_precision == "float32"), started=started
+            )
     if serve_precision == "int8":
         run_quantize(output, None, quiet)
 
