@@ -171,7 +171,8 @@ def test_fractions_that_leave_nothing_and_merging_that_does_nothing(dataset: Pat
 
 
 def test_a_dry_run_only_shows(dataset: Path, tmp_path: Path) -> None:
-    result = run("train", dataset, "--weights", "random", "-o", tmp_path / "m", "--runs", tmp_path / "r", "--dry-run")
+    folders = ("-o", tmp_path / "models/deep/m", "--runs", tmp_path / "r")
+    result = run("train", dataset, "--weights", "random", *folders, "--dry-run")
     assert result.exit_code == 0
     assert "balanced" in result.stdout
     assert not list(tmp_path.iterdir())
