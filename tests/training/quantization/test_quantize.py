@@ -169,6 +169,18 @@ def test_what_cannot_be_quantized_ends_in_one_sentence(classifier: Classifier, d
     assert [path.name for path in folder.iterdir()] == ["1"]
 
 
+def test_a_training_quantizes_its_model_if_asked_to(dataset: Path, tmp_path: Path) -> None:
+    folders = ["--output", str(tmp_path / "m"), "--runs", str(tmp_path / "runs")]
+    options = ["--image-size", "32", "--weights", "random", "--epochs", "1", "--min-images", "4", "--quiet"]
+    command = ["train", str(dataset), *folders, *options, "--serve-precision", "int8"]
+    result = CliRunner().invoke(main, command)
+    assert "Exported m version 1" in result.stdout
+    # The dataset of the run was found; that it has too few images is no fault of the training.
+    assert result.exit_code == 1
+    assert f"images in {dataset} are too few to calibrate" in result.stderr
+    assert [path.name for path in (tmp_path / "m").iterdir()] == ["1"]
+
+
 @given(st.integers(1, 5), st.integers(1, 5), st.floats(1e-6, 1e6), st.integers(0, 2**32 - 1))
 def test_a_quantized_kernel_is_near_to_the_kernel(inputs: int, outputs: int, scale: float, seed: int) -> None:
     kernel = (scale * np.random.default_rng(seed).normal(size=(3, 3, inputs, outputs))).astype(np.float32)
