@@ -39,5 +39,5 @@ def test_a_float32_model_is_computed_in_bfloat16_where_the_processor_can(model: 
         assert 0 < difference < 0.02
         assert "float32" not in said
     else:
-        assert difference == 0
+        assert difference < 1e-5
         assert "answering in float32, because this processor has no instructions for bfloat16" in said
