@@ -98,13 +98,13 @@ def find_issues_of_run(
         dataset: what was trained on, with its copies under other labels and unreadable files.
         judged: the same dataset and what out-of-fold models think of its labels; None if these were not asked. Where
             they only doubt a label, nothing is said: the trained model knows more than they do.
-        misses: test images that the trained model takes for another class.
+        misses: test images that the trained model takes for another class, the surest first.
         confirmed: (SHA-256, label) that a person has confirmed.
     """
     others = sorted(_others(judged), key=_rank) if judged else []
     found = [*_copies(dataset, None), *(each for each in others if each.issue != CONFUSION)]
     listed = {each.place for each in found}
-    found += sorted((each for each in misses if each.place not in listed), key=_rank)
+    found += [each for each in misses if each.place not in listed]
     return _suppress_confirmed([*found, *_unreadable(dataset)], confirmed)
 
 

@@ -17,6 +17,11 @@ _EARLIER_STAGES: Final = 2
 """Stages before the last one whose mean features the head takes, with `multi-level` features."""
 
 
+def convolutions(backbone: keras.Model) -> list[keras.layers.Conv2D]:
+    """The convolutions of a network, in order."""
+    return [layer for layer in backbone.layers if isinstance(layer, keras.layers.Conv2D)]
+
+
 def backbone_features(network: Backbone, backbone: keras.Model, head_features: HeadFeatures) -> keras.Model:
     """Preprocessed images -> features, [N,D], in the policy's compute dtype."""
     ends = _ends(network, backbone)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from classify_training.data.batches import batches
 from classify_training.data.dataset import Dataset
 from classify_training.model.classifier import Classifier, in_float32
-from classify_training.model.stages import mean_stages
+from classify_training.model.stages import convolutions, mean_stages
 
 _BATCH: Final = 16
 _SCALING_IMAGES: Final = 64
@@ -38,13 +38,13 @@ def scale_convolutions(classifier: Classifier, images: NDArray[np.uint8]) -> Non
     backbone = classifier.backbone
     # Before they are scaled, feature maps may have values beyond the range of float16.
     measured = in_float32(classifier).backbone if backbone.output.dtype == "float16" else backbone
-    outputs = [keras.ops.cast(layer.output, "float32") for layer in _convolutions(measured)]
+    outputs = [keras.ops.cast(layer.output, "float32") for layer in convolutions(measured)]
     squares = [keras.ops.mean(keras.ops.square(each), (1, 2, 3)) for each in outputs]
     model = keras.Model(measured.inputs, squares)
     found = [model.predict_on_batch(inputs) for inputs in _preprocessed(classifier, images)]
     sizes = np.sqrt(np.concatenate([np.stack(each) for each in found], axis=1).astype(np.float64).mean(axis=1))
     before = 1.0
-    for layer, size in zip(_convolutions(backbone), sizes.tolist(), strict=True):
+    for layer, size in zip(convolutions(backbone), sizes.tolist(), strict=True):
         # A layer that is 0 on all images stays as it is.
         after = size if size > 0 else before
         kernel, bias = layer.get_weights()
@@ -56,10 +56,6 @@ def scale_to_some(classifier: Classifier, dataset: Dataset, examples: NDArray[np
     """Scale each convolution on some of these examples, int64, which are chosen at random with a seed."""
     some = np.random.default_rng(seed).permutation(examples)[:_SCALING_IMAGES]
     scale_convolutions(classifier, dataset.pixels(np.sort(some)))
-
-
-def _convolutions(backbone: keras.Model) -> list[keras.layers.Conv2D]:
-    return [layer for layer in backbone.layers if isinstance(layer, keras.layers.Conv2D)]
 
 
 def _preprocessed(classifier: Classifier, images: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from classify_training.data.batches import track_batches
 from classify_training.model.classifier import Classifier
+from classify_training.model.stages import convolutions
 
 _BATCH: Final = 8
 _LEVELS: Final = 255
@@ -18,11 +19,6 @@ _OCTAVES: Final = (-24.0, 24.0)
 """Exponents of 2 between which activations are counted."""
 _BINS: Final = 4096
 """A bin is 0.8% wide."""
-
-
-def convolutions(backbone: keras.Model) -> list[keras.layers.Conv2D]:
-    """The convolutions of a network, in order."""
-    return [layer for layer in backbone.layers if isinstance(layer, keras.layers.Conv2D)]
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from classify_training.data.dataset import Dataset, load
 from classify_training.errors import QuantizationError
 from classify_training.export.model_folder import locked_model_folder
 from classify_training.export.saved_model import export, remove_leftovers
+from classify_training.export.signatures import Signatures
 from classify_training.progress import stage
 from classify_training.quantization.agreement import Agreement
 from classify_training.quantization.answers import answers_of
@@ -112,10 +113,11 @@ def quantize(config: QuantizeConfig) -> Quantized:
     folder = source.path.parent
     dataset = load(_data(config, source), config.quiet)
     calibration, compared = _choose(dataset, source)
-    _check_rebuilt(source, compared.pixels[:16])
+    float32 = Signatures(source.classifier, source.metadata)
+    _check_rebuilt(source, float32, compared.pixels[:16])
     network = Int8Network(source.classifier, calibrate(source.classifier, calibration.pixels, config.quiet))
     with stage("Comparing the answers", config.quiet):
-        before = _probabilities(source, compared.pixels)
+        before = float32.probabilities(compared.pixels)
         draft = Int8Signatures(source.classifier, network, source.metadata)
         agreement = Agreement(before, draft.probabilities(compared.pixels), compared.targets)
     _check(agreement, "")
@@ -208,20 +210,14 @@ def _seen(dataset: Dataset, version: Path) -> NDArray[np.bool_]:
     return np.array(["train" in each for each in splits], bool)
 
 
-def _check_rebuilt(source: Source, images: NDArray[np.uint8]) -> None:
+def _check_rebuilt(source: Source, rebuilt: Signatures, images: NDArray[np.uint8]) -> None:
     served = source.serve(images=tf.constant(images))[contract.PROBABILITIES].numpy()
-    difference = float(np.abs(_probabilities(source, images) - served).max())
+    difference = float(np.abs(rebuilt.probabilities(images) - served).max())
     if not difference <= _TOLERANCE:
         raise QuantizationError(
             f"{source.path} does not compute what its weights say (a difference of {difference:.2g} in probability):"
             " it cannot be quantized"
         )
-
-
-def _probabilities(source: Source, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    logits = source.classifier.model.predict(images.astype(np.float32), verbose=0)
-    probabilities: NDArray[np.float32] = tf.nn.softmax(logits / source.metadata.temperature).numpy()
-    return probabilities
 
 
 def _check(agreement: Agreement, where: str) -> None:
