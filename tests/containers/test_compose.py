@@ -228,14 +228,29 @@ def test_mutual_tls(project: Project, up: Path, tmp_path: Path) -> None:
         assert refused.returncode == 3, refused.stdout
 
 
+def test_an_int8_version_from_inside_and_outside_docker_is_served(project: Project, up: Path, tmp_path: Path) -> None:
+    models = project.folder / "models/classifier"
+    shutil.rmtree(models / "2.bad")
+    inside = project.run("docker compose run --rm training quantize models/classifier")
+    assert inside.returncode == 0, inside.stderr
+    assert project.owners() == {OWNER if os.getuid() == 0 else os.getuid()}
+    wait_for("version 2", lambda: project.serves(2))
+    shutil.copytree(models / "1", tmp_path / "classifier/1")
+    project.ran.add(".venv/bin/classify-train quantize models/classifier")
+    outside = project.shell(f"{sys.executable} -m classify_training quantize {tmp_path}/classifier --data dataset")
+    assert outside.returncode == 0, outside.stderr
+    for said in (inside.stdout, outside.stdout):
+        assert "Exported classifier version 2 (int8)" in said
+    assert (tmp_path / "classifier/2/saved_model.pb").is_file()
+
+
 def test_the_next_trained_version_is_served(project: Project, up: Path) -> None:
-    shutil.rmtree(project.folder / "models/classifier/2.bad")
     command = "docker compose run --rm training train dataset"
     project.ran.add(command)
     # One epoch, to save time.
     trained = project.shell(f"{command} --epochs 1")
     assert trained.returncode == 0, trained.stderr
-    wait_for("version 2", lambda: project.serves(2))
+    wait_for("version 3", lambda: project.serves(3))
     assert project.owners() == {OWNER if os.getuid() == 0 else os.getuid()}
 
 

@@ -7,11 +7,12 @@ and new runs; of several such files, it is about the one with its path.
 
 import csv
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Final, Literal
 
+from classify_serving.contract.folders import folder_label
 from classify_serving.contract.text import error_reason
 from classify_serving.exchange.csv_cells import escape_formula, unescape_formula
 from classify_serving.exchange.csv_columns import ColumnsError, read_columns
@@ -82,14 +83,20 @@ _OLD_COLUMNS: Final[Mapping[str, str]] = {"issue_type": "kind"}
 """Names in reviews of release 0.1."""
 
 
-def parse_action(text: str) -> Action | None:
+def parse_action(text: str, classes: Collection[str] = ()) -> Action | None:
     """Parse a cell of the column `action`; None if it is empty.
+
+    Args:
+        text: the cell.
+        classes: labels of the dataset. Spaces at the ends of a label are left out, unless one of these has them.
 
     Raises:
         ReviewError: the text is not an action.
     """
-    verb, colon, label = (part.strip() for part in text.strip().partition(":"))
-    match verb.lower(), bool(colon), bool(label):
+    verb, colon, label = text.partition(":")
+    if folder_label(label) not in classes:
+        label = label.strip()
+    match verb.strip().lower(), bool(colon), bool(label):
         case "", False, _:
             return None
         case "keep", False, _:

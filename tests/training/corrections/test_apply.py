@@ -267,7 +267,18 @@ def test_actions_as_people_write_them(text: str, action: Action | None) -> None:
     assert parse_action(text) == action
 
 
-@pytest.mark.parametrize("text", ["relabel", "relabel:", "keep:", "dog", "delete:dog"])
+def test_spaces_at_the_ends_of_a_class_name_belong_to_it(data: Path) -> None:
+    write_picture(data / "wild cat " / "5.png", 5)
+    apply(
+        data,
+        [row(data / "cat/1.png", "cat", "relabel:wild cat "), row(data / "cat/2.png", "cat", "relabel: dog ")],
+        "--yes",
+    )
+    assert {name.split("/")[0] for name in tree(data)} == {"cat", "dog", "wild cat "}
+    assert len(list((data / "wild cat ").iterdir())) == 2
+
+
+@pytest.mark.parametrize("text", ["relabel", "relabel:", "relabel: ", "keep:", "dog", "delete:dog"])
 def test_what_is_no_action(text: str) -> None:
     with pytest.raises(ReviewError, match="is no action"):
         parse_action(text)

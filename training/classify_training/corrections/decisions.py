@@ -43,12 +43,13 @@ class Decision:
         return self.action is not None and self.wanted not in (None, self.label)
 
 
-def read_decisions(review: Path, accept: Collection[str]) -> list[Decision]:
+def read_decisions(review: Path, accept: Collection[str], classes: Collection[str]) -> list[Decision]:
     """Read all rows of a review, with the actions to carry out.
 
     Args:
         review: the file.
         accept: issue types for which the proposed action is taken if no action is given.
+        classes: labels of the dataset.
 
     Raises:
         CorrectionError: an issue type is unknown, the review cannot be read, or two decisions contradict each other.
@@ -57,7 +58,7 @@ def read_decisions(review: Path, accept: Collection[str]) -> list[Decision]:
     if unknown := sorted(accepted - set(ISSUE_TYPES)):
         raise CorrectionError(f"--accept {unknown[0]} is no issue type: use {', '.join(ISSUE_TYPES)}")
     try:
-        decisions = list(_read(review, accepted))
+        decisions = list(_read(review, accepted, classes))
     except ReviewError as error:
         raise CorrectionError(str(error)) from error
     contents: dict[str, list[Decision]] = defaultdict(list)
@@ -83,12 +84,12 @@ def _described(decision: Decision) -> str:
     return f"{terminal_text(row.path or row.file or row.sha256[:12])} ({terminal_text(row.label)}, {decision.action})"
 
 
-def _read(review: Path, accepted: Collection[str]) -> Iterator[Decision]:
+def _read(review: Path, accepted: Collection[str], classes: Collection[str]) -> Iterator[Decision]:
     for line, row in enumerate(read_review(review), start=2):
         try:
-            action = parse_action(row.action)
+            action = parse_action(row.action, classes)
             if action is None and row.issue_type in accepted:
-                action = parse_action(row.proposed)
+                action = parse_action(row.proposed, classes)
         except ReviewError as error:
             raise ReviewError(f"{review}, line {line}: {error}") from error
         yield Decision(line, row, action)

@@ -85,9 +85,10 @@ def plan_corrections(
             since it was classified.
         DatasetError: the dataset cannot be listed.
     """
-    decisions = read_decisions(config.review, config.accept)
     files = scan(config.dataset)
-    _check_labels(config, decisions, files)
+    classes = {file.label for file in files}
+    decisions = read_decisions(config.review, config.accept, classes)
+    _check_labels(config, decisions, classes)
     copies = DatasetCopies(config.dataset, files, moved, config.quiet)
     try:
         planner = _Planner(config, name, files, copies)
@@ -103,7 +104,7 @@ def plan_corrections(
     return planner.corrections
 
 
-def _check_labels(config: CorrectionConfig, decisions: Sequence[Decision], files: Sequence[ImageFile]) -> None:
+def _check_labels(config: CorrectionConfig, decisions: Sequence[Decision], classes: Collection[str]) -> None:
     actions = [decision.action for decision in decisions if decision.action]
     wanted = {action.label for action in actions if action.label}
     kept = {decision.row.label for decision in decisions if decision.action and decision.action.verb == "keep"}
@@ -111,8 +112,7 @@ def _check_labels(config: CorrectionConfig, decisions: Sequence[Decision], files
         if not label or "/" in label or os.sep in label or label.startswith("."):
             name = label or "an empty text"
             raise CorrectionError(f"{name} cannot be the name of a class folder: correct the columns action and label")
-    known = {file.label for file in files}
-    unknown = sorted({folder_label(label) for label in wanted} - known)
+    unknown = sorted({folder_label(label) for label in wanted}.difference(classes))
     if unknown and not config.create:
         raise CorrectionError(f"{config.dataset} has no class {unknown[0]}: correct the column action, or add --create")
 
