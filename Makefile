@@ -60,31 +60,31 @@ wire: $(VENV)/.developing  ## generate the _pb2.py of our .proto files
 	$(BIN)/python -m grpc_tools.protoc -I serving --python_out=serving --pyi_out=serving serving/classify_serving/*/*.proto
 
 bench: $(VENV)/.installed  ## measure the client's start
-	$(BIN)/python bench/startup.py
+	$(BIN)/python -m bench.inference.startup
 
 bench-train: $(VENV)/.installed  ## compare recipes, balancing and erasing on DATA= from WEIGHTS=
-	$(BIN)/python bench/training.py "$(DATA)" --weights "$(WEIGHTS)" $(ARGS)
+	$(BIN)/python -m bench.training "$(DATA)" --weights "$(WEIGHTS)" $(ARGS)
 
 bench-audit: $(VENV)/.developing  ## how many wrong labels an audit finds: ARGS="DATASET --weights PATH"
-	$(BIN)/python bench/wrong_labels/audits.py $(ARGS)
+	$(BIN)/python -m bench.wrong_labels.audits $(ARGS)
 
 bench-mistakes: $(VENV)/.installed  ## how many wrong labels the review finds, and what fixing them gains
-	$(BIN)/python bench/wrong_labels/mistakes.py $(ARGS)
+	$(BIN)/python -m bench.wrong_labels.mistakes $(ARGS)
 
 bench-deciding: $(VENV)/.developing  ## keys and time that 50 decisions need, in a browser: ARGS="DATASET --weights PATH"
-	$(BIN)/python bench/wrong_labels/deciding.py $(ARGS)
+	$(BIN)/python -m bench.wrong_labels.deciding $(ARGS)
 
 bench-serve: $(VENV)/.installed  ## throughput and latency of the local server, in float32, bfloat16 and int8
-	$(BIN)/python bench/serving.py $(ARGS)
+	$(BIN)/python -m bench.inference.serving $(ARGS)
 
 bench-precisions: $(VENV)/.installed  ## speed of a model in float32, bfloat16 and int8, in-process
-	$(BIN)/python bench/precisions.py $(ARGS)
+	$(BIN)/python -m bench.inference.precisions $(ARGS)
 
 bench-client: $(VENV)/.installed  ## compare the client with decoding alone, the model alone and a simple client
-	$(BIN)/python bench/client.py $(ARGS)
+	$(BIN)/python -m bench.inference.client $(ARGS)
 
 bench-interruptions: $(VENV)/.installed  ## kill the client, trainings and applies at random moments, and check what is left
-	$(BIN)/python bench/interruptions.py $(ARGS)
+	$(BIN)/python -m bench.interrupting.interruptions $(ARGS)
 
 clean:  ## remove .venv and caches; data, models and results stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

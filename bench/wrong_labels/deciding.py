@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from noisy_dataset import TRAIN, network_options, plant, run
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.keys import Keys
 
+from bench.wrong_labels.noisy_dataset import TRAIN, network_options, plant, run
 from classify_serving.exchange.review import read_review
 
 _LONGEST = 60.0

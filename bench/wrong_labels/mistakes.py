@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
-from noisy_dataset import CLIENT, TRAIN, network_options, plant, run
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from bench.wrong_labels.noisy_dataset import CLIENT, TRAIN, network_options, plant, run
 from classify_serving.contract.folders import walk_images
 from classify_serving.exchange.review import ReviewRow, read_review, write_review
 from classify_serving.files import sha256_of

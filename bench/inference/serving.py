@@ -1,7 +1,6 @@
 """Compare the local server with the same SavedModel called in-process, in each number format: `make bench-serve`."""
 
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -12,11 +11,11 @@ from pathlib import Path
 import click
 import grpc
 import numpy as np
-from exported_models import BFLOAT16, FLOAT32, INT8, export_versions
-from in_process import InProcess
 from numpy.typing import NDArray
-from servers import server
 
+from bench.inference.exported_models import BFLOAT16, FLOAT32, INT8, Version, export_versions
+from bench.inference.in_process import InProcess
+from bench.inference.servers import model_server
 from classify_serving.contract.model import IMAGES, SERVING_DEFAULT
 from classify_serving.contract.tensors import to_tensor
 from classify_serving.contract.wire_pb2 import ModelSpec, PredictRequest, PredictResponse
@@ -24,7 +23,7 @@ from classify_serving.tensorflow_import import import_tensorflow
 
 BATCH = 32
 CLIENTS = (1, 2, 4, 8)
-BATCHING = Path(__file__).parents[1] / "serving/config/batching_cpu.config"
+BATCHING = Path(__file__).parents[2] / "serving/config/batching_cpu.config"
 LEAST_SECONDS = 1.0
 SINGLES = 200
 
@@ -46,11 +45,11 @@ def main(size: int, rounds: int, precisions: tuple[str, ...]) -> None:
             _measure(versions[precision], precision, images, rounds)
 
 
-def _measure(version: Path, precision: str, images: NDArray[np.uint8], rounds: int) -> None:
+def _measure(version: Version, precision: str, images: NDArray[np.uint8], rounds: int) -> None:
     with ExitStack() as stack:
-        unbatched = stack.enter_context(_server(version, precision))
-        batched = stack.enter_context(_server(version, precision, "--batching-parameters-file", str(BATCHING)))
-        worker = stack.enter_context(InProcess(version, precision))
+        unbatched = stack.enter_context(_server(version))
+        batched = stack.enter_context(_server(version, "--batching-parameters-file", str(BATCHING)))
+        worker = stack.enter_context(InProcess(version))
         variants: dict[str, Callable[[], float]] = {
             "SavedModel in-process": lambda: worker.rates(images.shape[1], BATCH)[0]
         }
@@ -84,12 +83,10 @@ def _print_rates(precision: str, rates: dict[str, list[float]]) -> None:
 
 
 @contextmanager
-def _server(version: Path, precision: str, *options: str) -> Iterator[Predict]:
+def _server(version: Version, *options: str) -> Iterator[Predict]:
     """Start `classify-serve`; yields its Predict method."""
-    command = [sys.executable, "-m", "classify_serving", str(version), "--port", "0", "--until-stdin-closes", *options]
-    command += ["--mixed-precision", "bfloat16" if precision == BFLOAT16 else "none"]
     unlimited = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-    with server(*command) as address, grpc.insecure_channel(address, unlimited) as channel:
+    with model_server(version, *options) as address, grpc.insecure_channel(address, unlimited) as channel:
         yield channel.unary_unary(
             "/tensorflow.serving.PredictionService/Predict",
             request_serializer=PredictRequest.SerializeToString,

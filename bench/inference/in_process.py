@@ -4,10 +4,11 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Self
 
 import numpy as np
+
+from bench.inference.exported_models import Version
 
 LEAST_SECONDS = 1.0
 """A measurement repeats its batch for at least this time."""
@@ -17,12 +18,11 @@ class InProcess:
     """Measures one version.
 
     Args:
-        version: its folder.
-        precision: `bfloat16` for the rewrite; else the model is computed as it is.
+        version: the model.
     """
 
-    def __init__(self, version: Path, precision: str) -> None:
-        command = [sys.executable, __file__, str(version), precision]
+    def __init__(self, version: Version) -> None:
+        command = [sys.executable, "-m", __name__, str(version.folder), version.mixed_precision]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -44,13 +44,13 @@ class InProcess:
         return wall, cpu
 
 
-def _work(version: str, precision: str) -> None:
+def _work(version: str, mixed_precision: str) -> None:
     """For each line `size batch`, print the two rates."""
     import tensorflow as tf
 
     from classify_serving.server.mixed_precision import use_mixed_precision
 
-    use_mixed_precision("bfloat16" if precision == "bfloat16" else "none")
+    use_mixed_precision("bfloat16" if mixed_precision == "bfloat16" else "none")
     # The loaded object holds the variables.
     loaded = tf.saved_model.load(version)
     classify = loaded.signatures["serving_default"]

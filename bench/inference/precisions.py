@@ -11,9 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import click
-from exported_models import export_versions
-from in_process import InProcess
 
+from bench.inference.exported_models import export_versions
+from bench.inference.in_process import InProcess
 from classify_serving.tensorflow_import import import_tensorflow
 
 ROUNDS = 5
@@ -32,7 +32,7 @@ def main(sizes: tuple[int, ...], batches: tuple[int, ...], rounds: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             versions = export_versions(Path(folder), size)
             with ExitStack() as stack:
-                workers = {name: stack.enter_context(InProcess(path, name)) for name, path in versions.items()}
+                workers = {name: stack.enter_context(InProcess(version)) for name, version in versions.items()}
                 for batch in batches:
                     _measure(size, batch, rounds, workers)
 

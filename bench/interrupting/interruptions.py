@@ -22,11 +22,11 @@ from typing import Any
 
 import click
 import numpy as np
-from interrupted_trainings import kill_training, signal_training
-from interrupting import BIN, Fault, Goal, Interrupted, busy, check
 from PIL import Image
-from servers import null_server
 
+from bench.inference.servers import null_server
+from bench.interrupting.commands import BIN, Fault, Goal, Interrupted, busy, check
+from bench.interrupting.trainings import kill_training, signal_training
 from classify_serving.exchange.review import ReviewRow, write_review
 from classify_serving.files import sha256_of
 

@@ -21,18 +21,17 @@ from typing import Any
 
 import click
 import numpy as np
-from exported_models import BFLOAT16, FLOAT32, export_versions
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
-from servers import null_server, server
 
+from bench.inference.exported_models import FLOAT32, export_versions
+from bench.inference.servers import model_server, null_server
 from classify_serving.contract.images import decode_image
 from classify_serving.contract.model import SERVING_DEFAULT
 from classify_serving.tensorflow_import import import_tensorflow
 
 IMAGE_SIZE, BATCH_SIZE = 128, 32
 THREADS = os.cpu_count() or 1
-HERE = Path(__file__).parent
 # Runs in a small process of its own: peak memory includes that of the process that forks, and this one is large.
 _MEASURE_PROGRAM = """
 import json, resource, subprocess, sys, time
@@ -72,10 +71,9 @@ def main(images: int, rounds: int, many: int, only: tuple[str, ...]) -> None:
         if {"model", "peer", "startup"} & {*parts}:
             import_tensorflow()
             model = export_versions(folder, IMAGE_SIZE)[FLOAT32]
-            serve = (sys.executable, "-m", "classify_serving", str(model), "--port", "0", "--until-stdin-closes")
-            with server(*serve) as address:
+            with model_server(model) as address:
                 if "model" in parts:
-                    compare_with_model(model, photos, address, rounds)
+                    compare_with_model(model.folder, photos, address, rounds)
                 if "peer" in parts:
                     compare_with_peer(photos, address, rounds, min(200, images))
                 if "startup" in parts:
@@ -182,9 +180,7 @@ def compare_with_peer(photos: Path, address: str, rounds: int, limit: int) -> No
     """Compare with a simple client: one image per request, messages made with TensorFlow."""
     peers, clients, single_images = [], [], []
     for _ in range(rounds):
-        peers.append(
-            run([sys.executable, str(HERE / "peer.py"), address, "bench", str(IMAGE_SIZE), str(photos), str(limit)])
-        )
+        peers.append(run_peer(photos, address, limit))
         clients.append(run_client(photos, address, "--limit", str(limit)))
         single_images.append(run_client(photos, address, "--limit", "1")[0].seconds)
     reports = [json.loads(peer.stdout.splitlines()[-1]) for peer in peers]
@@ -207,10 +203,8 @@ def compare_precisions(folder: Path, photos: Path, rounds: int, limit: int) -> N
     versions = export_versions(folder / "precisions", IMAGE_SIZE)
     with ExitStack() as stack:
         ours, simple = [], []
-        for name, version in versions.items():
-            serve = (sys.executable, "-m", "classify_serving", str(version), "--port", "0", "--until-stdin-closes")
-            precision = "bfloat16" if name == BFLOAT16 else "none"
-            address = stack.enter_context(server(*serve, "--mixed-precision", precision))
+        for version in versions.values():
+            address = stack.enter_context(model_server(version))
             ours.append(partial(client_rate, photos, address))
             simple.append(partial(peer_rate, photos, address, limit))
         medians = alternating_medians(rounds, *ours)
@@ -225,8 +219,13 @@ def compare_precisions(folder: Path, photos: Path, rounds: int, limit: int) -> N
 
 def peer_rate(photos: Path, address: str, limit: int) -> float:
     """images/s of the simple client."""
-    peer = run([sys.executable, str(HERE / "peer.py"), address, "bench", str(IMAGE_SIZE), str(photos), str(limit)])
-    return float(json.loads(peer.stdout.splitlines()[-1])["rate"])
+    return float(json.loads(run_peer(photos, address, limit).stdout.splitlines()[-1])["rate"])
+
+
+def run_peer(photos: Path, address: str, limit: int) -> Run:
+    """Run the simple client."""
+    program = [sys.executable, "-m", "bench.inference.peer"]
+    return run([*program, address, "bench", str(IMAGE_SIZE), str(photos), str(limit)])
 
 
 def measure_startup(photos: Path, address: str, rounds: int) -> None:

@@ -1,6 +1,6 @@
 """A model server without a model that answers immediately, to measure the client alone.
 
-    python bench/null_server.py METADATA
+    python -m bench.inference.null_server METADATA
 
 Takes the model's metadata as JSON, prints its address, and serves until standard input ends.
 """

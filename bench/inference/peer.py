@@ -1,6 +1,6 @@
 """A simple client of TensorFlow Serving, to compare with: one image per request, messages made with `tensorflow`.
 
-    python bench/peer.py HOST:PORT MODEL IMAGE_SIZE FOLDER [LIMIT]
+    python -m bench.inference.peer HOST:PORT MODEL IMAGE_SIZE FOLDER [LIMIT]
 
 Prints JSON: `first`, the seconds from the start of this program to the first answer, and `rate`, images/s after that.
 """

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from interrupting import BIN, Goal, Interrupted, check
 from PIL import Image
+
+from bench.interrupting.commands import BIN, Goal, Interrupted, check
 
 VERSION_FILES: Final = ("saved_model.pb", "variables/variables.index", "assets.extra/train_manifest.csv")
 
