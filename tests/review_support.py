@@ -31,7 +31,7 @@ def write_review_folder(folder: Path, rows: Sequence[ReviewRow]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     write_review(folder / "review.csv", rows)
     script = page_script()
-    data = page_data((_page_row(row) for row in rows), LABELS)
+    data = page_data((_page_row(row) for row in rows), LABELS, folder)
     (folder / "report.html").write_text(
         f'<!doctype html><html lang="en" data-decide-first><head><meta charset="utf-8"><title>Review</title>'
         f'<meta http-equiv="Content-Security-Policy" content="{security_policy(script)}">'
@@ -45,7 +45,7 @@ def write_review_folder(folder: Path, rows: Sequence[ReviewRow]) -> Path:
 def _page_row(row: ReviewRow) -> PageRow:
     with Path(row.file).open("rb") as file:
         picture = thumbnail(file)
-    top = [("white", 0.9), (row.label, 0.06), ("grey", 0.04)]
+    top = [("white", 0.9), (row.label, 0.06), ("grey", 0.03), ("others", 0.01)]
     return PageRow(row=row, picture=picture, href=Path(row.file).as_uri(), top=top)
 
 

@@ -27,6 +27,7 @@ PAGES = [
     "CONTRIBUTING.md",
     "docs/client.md",
     "docs/contract.md",
+    "docs/glossary.md",
     "docs/mistakes.md",
     "docs/robustness.md",
     "docs/serving.md",

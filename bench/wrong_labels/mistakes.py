@@ -160,6 +160,7 @@ def _digits(folder: Path) -> tuple[Path, Path]:
 @click.option("--image-size", default=32)
 @click.option("--flip/--no-flip", default=False)
 @click.option("--seeds", default=3)
+@click.option("--first-seed", default=1)
 @click.option("--share", "shares", multiple=True, type=float, default=(0.1, 0.2), help="Of labels made wrong.")
 def main(
     options: tuple[str, ...],
@@ -169,6 +170,7 @@ def main(
     image_size: int,
     flip: bool,
     seeds: int,
+    first_seed: int,
     shares: tuple[float, ...],
 ) -> None:
     """Measure; OPTIONS are more options of classify-train train."""
@@ -178,7 +180,7 @@ def main(
             dataset, held_out = _digits(folder)
         bench = Bench(folder, dataset, held_out, network_options(weights, image_size, flip), options)
         outcomes: dict[float, list[Outcome]] = {share: [] for share in shares}
-        for seed in range(1, seeds + 1):
+        for seed in range(first_seed, first_seed + seeds):
             clean = bench.accuracy(dataset, f"clean-seed-{seed}", seed)
             for share in shares:
                 outcomes[share].append(bench.turn(share, seed, clean))

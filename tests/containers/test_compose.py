@@ -153,6 +153,26 @@ def test_decisions_in_a_review_are_applied_and_undone(project: Project, up: Path
     assert project.owners() == {OWNER if os.getuid() == 0 else os.getuid()}
 
 
+def test_an_audit_is_decided_and_applied(project: Project, up: Path) -> None:
+    wrong = project.folder / "dataset/two/wrong.png"
+    sorted((project.folder / "dataset/zero").iterdir())[0].rename(wrong)
+    audited = project.run("docker compose run --rm audit")
+    assert audited.returncode == 0, audited.stderr
+    review = project.folder / "audited/review.csv"
+    with review.open(newline="", encoding="utf-8") as file:
+        found = list(csv.DictReader(file))
+    assert "two/wrong.png" in {row["path"] for row in found if row["issue_type"] == "wrong-label"}
+    with review.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, found[0])
+        writer.writeheader()
+        writer.writerows(row | {"action": "relabel:zero" * (row["path"] == "two/wrong.png")} for row in found)
+    project.ran.add("docker compose run --rm apply audited/review.csv")
+    applied = project.shell("docker compose run --rm -T apply audited/review.csv --yes")
+    assert applied.returncode == 0, applied.stderr
+    assert (project.folder / "dataset/zero/wrong.png").is_file()
+    assert project.owners() == {OWNER if os.getuid() == 0 else os.getuid()}
+
+
 def test_clients_outside_docker_use_the_gateway(project: Project, up: Path, tmp_path: Path) -> None:
     status = project.shell(f"curl --silent --fail localhost:{project.rest}/v1/models/classifier")
     assert '"AVAILABLE"' in status.stdout

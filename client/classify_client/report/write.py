@@ -114,7 +114,7 @@ def make_view(
         "predictions": results.predictions.most_common(),
         "settings": list(_settings(results)),
         # JSON that cannot end its element.
-        "review_data": Markup(page_data(_page_rows(review, cards, pictures, limits), review.labels)),
+        "review_data": Markup(page_data(_page_rows(review, cards, pictures, limits), review.labels, results.folder)),
     }
     return view | {"sections": list(_sections(view))}
 

@@ -26,13 +26,14 @@ def _root(row: ReviewRow) -> Path | None:
     return Path(*file.parts[:-length]) if length and file.parts[-length:] == path.parts else None
 
 
-def apply_review(review: Path, dataset: Path | None, is_dry_run: bool) -> tuple[str, bool]:
+def apply_review(review: Path, dataset: Path | None, is_dry_run: bool, adds: bool = False) -> tuple[str, bool]:
     """Show or carry out the decisions of a review in a dataset, with the command `classify-train apply`.
 
     Args:
         review: the file.
         dataset: folder of the dataset; None if it is not known.
         is_dry_run: whether to show only.
+        adds: whether to copy images into the dataset that are not in it.
 
     Returns:
         What the command says, and whether it finds anything to change.
@@ -48,9 +49,9 @@ def apply_review(review: Path, dataset: Path | None, is_dry_run: bool) -> tuple[
             f"the command classify-train is not installed here; run it where it is:"
             f" classify-train apply {review} --dataset {dataset}"
         )
-    how = "--dry-run" if is_dry_run else "--yes"
+    how = ["--dry-run" if is_dry_run else "--yes", *(["--add"] if adds else [])]
     done = subprocess.run(
-        [*command, "apply", str(review), "--dataset", str(dataset), how, "--quiet"],
+        [*command, "apply", str(review), "--dataset", str(dataset), *how, "--quiet"],
         stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="backslashreplace",
     )  # fmt: skip
     if done.returncode:

@@ -6,6 +6,7 @@ import re
 import threading
 import webbrowser
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -31,12 +32,13 @@ class _Address(msgspec.Struct):
     token: str
 
 
-def serve_review(folder: Path, dataset: Path | None, port: int, opens_browser: bool) -> None:
+def serve_review(folder: Path, dataset: Path | None, adds: bool, port: int, opens_browser: bool) -> None:
     """Serve the page of a folder that has a review, until Ctrl-C.
 
     Args:
         folder: output folder of the client or of an audit, or folder of a training run.
         dataset: what to apply decisions to, and where the images are; None for the folder that they were judged in.
+        adds: whether applying copies images into the dataset that are not in it.
         port: to listen on; 0 for a free one.
         opens_browser: whether to open the page in a browser.
 
@@ -45,6 +47,11 @@ def serve_review(folder: Path, dataset: Path | None, port: int, opens_browser: b
     """
     if dataset is not None and not dataset.is_dir():
         raise ReviewError(f"no dataset folder {dataset}: correct --dataset")
+    if adds and dataset is None:
+        raise ReviewError("--add needs --dataset, the folder to copy images into")
+    if (folder / PAGE).is_file() and not (folder / REVIEW).exists():
+        click.echo(f"Nothing to decide: no image was doubtful, so {folder} has no {REVIEW}.")
+        return
     review = ReviewFile(folder / REVIEW, dataset)
     try:
         page = (folder / PAGE).read_bytes()
@@ -60,11 +67,11 @@ def serve_review(folder: Path, dataset: Path | None, port: int, opens_browser: b
         click.echo(f"The images were in {target}, which is not here: give their folder with --dataset.", err=True)
         target = None
     # Another program may change the working folder's meaning; the review is named as it was given.
-    path = review.path.resolve()
+    apply = partial(apply_review, review.path.resolve(), target, adds=adds)
     last = _read_address(folder)
 
     def listen(port: int) -> ReviewServer:
-        return ReviewServer(page, review, lambda is_dry_run: apply_review(path, target, is_dry_run), port, last.token)
+        return ReviewServer(page, review, apply, port, last.token)
 
     try:
         server = _listen_where_last(listen, last.port) if not port else listen(port)

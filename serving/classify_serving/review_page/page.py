@@ -7,11 +7,13 @@ has every decision written at once.
 
 import hashlib
 import json
+import os
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any, Final
 
 from classify_serving.exchange.issue_types import ISSUE_TYPES
@@ -57,17 +59,17 @@ class PageRow:
     same: Sequence[str] = ()
 
 
-def page_data(rows: Iterable[PageRow], labels: Iterable[str]) -> str:
+def page_data(rows: Iterable[PageRow], labels: Iterable[str], folder: Path) -> str:
     """The content of the element `review-data`: JSON that cannot end the element it is in.
 
     Args:
         rows: the images, in the order in which to decide.
         labels: those that an image can be given.
+        folder: where the page is written. A browser keeps decisions for each folder, so that they outlast another run.
     """
     entries = [_entry(row) for row in rows]
-    identity = hashlib.sha256(json.dumps([[e["sha256"], e["label"], e["path"]] for e in entries]).encode()).hexdigest()
     content = {
-        "id": identity[:32],
+        "id": hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32],
         "columns": [field.name for field in fields(ReviewRow)],
         "labels": sorted(labels),
         "issues": dict(ISSUE_TYPES),

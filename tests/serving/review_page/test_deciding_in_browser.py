@@ -103,6 +103,19 @@ def test_another_label_is_found_by_a_part_of_its_name(page: Any) -> None:
     assert text(page, "count").startswith("Keep the label. 2 of 3")
 
 
+def test_a_class_without_a_folder_has_to_be_chosen_from_the_folders(page: Any) -> None:
+    press(page, "4")
+    press(page, "white", Keys.ENTER)
+    assert text(page, "count").startswith("Relabel to white. 1 of 3")
+
+
+def test_decisions_outlast_another_run_into_the_same_folder(page: Any, folder: Path, rows: list[ReviewRow]) -> None:
+    press(page, "k", "3")
+    write_review_folder(folder, rows[1:])
+    page.refresh()
+    assert marks(page) == ["→", ""]
+
+
 def test_decisions_outlast_a_reload_and_are_downloaded(page: Any, downloads: Path, rows: list[ReviewRow]) -> None:
     press(page, "k", "3")
     page.refresh()

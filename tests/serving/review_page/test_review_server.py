@@ -18,6 +18,7 @@ from review_support import make_row, write_dataset, write_review_folder
 
 from classify_serving.exchange.review import ReviewRow, read_review, write_review
 from classify_serving.files import locked, sha256_of
+from classify_serving.review_page.apply_command import apply_review
 from classify_serving.review_page.page import PageRow, page_data
 from classify_serving.review_page.review_file import ReviewFile
 from classify_serving.review_page.server import ReviewServer, image_of
@@ -217,9 +218,24 @@ def test_a_server_that_is_started_anew_has_the_same_address(rows: list[ReviewRow
     assert lines[0].startswith("Decide here: http://127.0.0.1:")
     assert lines[0] == lines[1]
     assert (folder / ".review-address.json").stat().st_mode & 0o077 == 0
-    result = subprocess.run([*command, "--dataset", str(tmp_path / "nowhere")], capture_output=True, text=True)
-    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
-    assert "nowhere: correct --dataset" in result.stderr
+    for options, reason in {("--dataset", "nowhere"): "nowhere: correct --dataset", ("--add",): "--add needs"}.items():
+        result = subprocess.run([*command, *options], capture_output=True, text=True, cwd=tmp_path)
+        assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+        assert reason in result.stderr
+    (folder / "review.csv").unlink()
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("Nothing to decide")
+
+
+def test_applying_can_add_images_to_another_dataset(rows: list[ReviewRow], files: list[Path], tmp_path: Path) -> None:
+    folder = write_review_folder(tmp_path / "classified", [replace(rows[0], action="relabel:white")])
+    dataset = tmp_path / "dataset"
+    write_dataset(dataset, {"black": [1], "white": [200]})
+    for adds in (False, True):
+        apply_review(folder / "review.csv", dataset, is_dry_run=False, adds=adds)
+        assert len(list((dataset / "white").iterdir())) == 1 + adds
+    assert files[0].is_file()
 
 
 def test_images_that_a_container_has_judged_are_found_in_the_dataset_that_is_named(
@@ -246,7 +262,7 @@ def test_images_that_a_container_has_judged_are_found_in_the_dataset_that_is_nam
 @given(st.text(), st.text())
 def test_no_text_can_leave_the_data_of_the_page(label: str, path: str) -> None:
     row = ReviewRow(path=path, label=label, sha256="0" * 64, reason="</script><!--")
-    text = page_data([PageRow(row=row)], [label])
+    text = page_data([PageRow(row=row)], [label], Path())
     assert "<" not in text
     found = json.loads(text)
     assert (found["rows"][0]["path"], found["labels"]) == (path, [label])

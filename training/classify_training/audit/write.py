@@ -44,13 +44,13 @@ def write_audit(audit: Audit, folder: Path, quiet: bool = False) -> Path:
         dataset = audit.judged.dataset
         rows = keep_decisions(review_rows(dataset, audit.findings), earlier_review(folder))
         similar = SimilarImages(audit.judged, audit.images)
-        page = _render(audit, list(page_rows(dataset, audit.findings, rows, similar, quiet)))
+        page = _render(audit, folder, list(page_rows(dataset, audit.findings, rows, similar, quiet)))
         write_review(folder / REVIEW, rows)
         replace_file(folder / AUDIT_PAGE, page.encode())
     return folder / AUDIT_PAGE
 
 
-def _render(audit: Audit, rows: Sequence[PageRow]) -> str:
+def _render(audit: Audit, folder: Path, rows: Sequence[PageRow]) -> str:
     environment = page_templates(_PACKAGE)
     environment.filters["percent"] = lambda share: f"{share:.0%}"
     script = page_script()
@@ -72,7 +72,7 @@ def _render(audit: Audit, rows: Sequence[PageRow]) -> str:
         style=Markup(style),
         script=Markup(script),
         section=Markup(page_part("decide.html")),
-        data=Markup(page_data(rows, audit.judged.labels)),
+        data=Markup(page_data(rows, audit.judged.labels, folder)),
     )
 
 

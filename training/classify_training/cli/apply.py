@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("review", type=FOLDER, default=Path("classified/review.csv"))
 @option("--dataset", type=FOLDER, default=Path("dataset"), help="Dataset to change.")
-@option("--add", is_flag=True, help="Copy images into the dataset that were kept or relabelled and are not in it.")
+@option("--add", is_flag=True, help="Copy kept and relabelled images into the dataset if they are not in it.")
 @option("--create", is_flag=True, help="Allow classes that the dataset does not have yet.")
 @option(
     "--accept",

@@ -19,15 +19,16 @@ from classify_training.errors import CorrectionError
     default=None,
     help="Folder that the images are in now, and that decisions change; default: where they were.",
 )
+@option("--add", is_flag=True, help="Copy kept and relabelled images into the dataset if they are not in it.")
 @option("--port", type=click.IntRange(0, 65535), default=0, show_default="a free one", help="Port on 127.0.0.1.")
 @option("--open/--no-open", "opens", default=True, help="Open the page in a browser.")
-def review(folder: Path, dataset: Path | None, port: int, opens: bool) -> None:
+def review(folder: Path, dataset: Path | None, add: bool, port: int, opens: bool) -> None:
     """Decide about the images in FOLDER: the output folder of an audit (default: audited), or a run, runs/<run>.
 
     Serves the page of the audit or run on this machine only. Each decision is written to review.csv at once, and the
     page can show what the decisions would change in the dataset, and change it.
     """
     try:
-        serve_review(folder, dataset, port, opens)
+        serve_review(folder, dataset, add, port, opens)
     except ReviewError as error:
         raise CorrectionError(str(error)) from error

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from classify_serving.contract.text import error_reason, printable
 from classify_serving.exchange.earlier_review import keep_decisions
-from classify_serving.exchange.review import REVIEW, ReviewRow, write_review
+from classify_serving.exchange.review import REVIEW, write_review
 from classify_serving.files import replace_file
 from classify_serving.review_page.page import page_data, page_part, page_script, security_policy
 from classify_training.audit.findings import Finding, find_issues_of_run
@@ -84,7 +84,9 @@ def write_run_page(facts: RunFacts, model: str, seconds: float, figures: Mapping
     judged = facts.labels.judged if facts.labels else None
     findings = find_issues_of_run(facts.plan.dataset, judged, facts.misses, facts.confirmed)
     rows = keep_decisions(review_rows(facts.plan.dataset, findings), [])
-    page = _render(facts, model, seconds, figures, findings, rows)
+    similar = facts.labels.similar if facts.labels else None
+    shown = page_rows(facts.plan.dataset, findings, rows, similar, facts.config.quiet, _card_ids(facts))
+    page = _render(facts, model, seconds, figures, page_data(shown, facts.plan.dataset.found, folder))
     try:
         write_review(folder / REVIEW, rows)
         replace_file(folder / RUN_PAGE, page.encode())
@@ -100,18 +102,14 @@ def _render(
     model: str,
     seconds: float,
     figures: Mapping[str, Path],
-    findings: Sequence[Finding],
-    rows: Sequence[ReviewRow],
+    data: str,
 ) -> str:
-    """The page as HTML; all values are escaped."""
+    """The page as HTML; all values but `data`, the result of `page_data`, are escaped."""
     environment = page_templates(_PACKAGE)
     environment.filters["percent"] = lambda share: f"{share:.1%}"
     plan, misses, script = facts.plan, facts.misses[:MOST_MISSES], page_script()
     *counts, total = plan_rows(plan)
     report = facts.evaluation.report()
-    cards = {miss.place: f"miss-{number}" for number, miss in enumerate(misses) if miss.place is not None}
-    similar = facts.labels.similar if facts.labels else None
-    page = page_rows(plan.dataset, findings, rows, similar, facts.config.quiet, cards)
     return environment.get_template("report.html.j2").render(
         model=model,
         minutes=f"{seconds / 60:.1f}",
@@ -136,8 +134,14 @@ def _render(
         + Markup(page_part("decide.css")),
         script=Markup(script),
         section=Markup(page_part("decide.html")),
-        data=Markup(page_data(page, plan.dataset.found)),
+        data=Markup(data),
     )
+
+
+def _card_ids(facts: RunFacts) -> Mapping[int, str]:
+    """Place of each shown miss in the dataset -> id of its card on the page."""
+    shown = facts.misses[:MOST_MISSES]
+    return {miss.place: f"miss-{number}" for number, miss in enumerate(shown) if miss.place is not None}
 
 
 def _png(file: Path) -> str:

@@ -23,6 +23,7 @@
   let current = 0;
   let version = 0;
   let isHeatShown = false;
+  const canBeGiven = label => !data.labels.length || data.labels.includes(label);
   const isDecided = row => row.action.trim() !== "";
   const labelOf = action => action.startsWith("relabel:") ? action.slice(8) : "";
   const actionText = action => {
@@ -202,7 +203,9 @@
     const top = row.top ?? (row.predicted ? [[row.predicted, Number(row.probability)]] : []);
     byId("decide-top").replaceChildren(...top.slice(0, 9).map(([name, probability], place) => {
       const isGiven = name === row.label;
-      const button = element("button", {type: "button", onclick: () => decide(row, isGiven ? "keep" : `relabel:${name}`)},
+      // A class that several folders were merged into has no folder: one of them has to be chosen.
+      const take = isGiven || canBeGiven(name) ? onCard(() => decide(row, isGiven ? "keep" : `relabel:${name}`)) : openPicker;
+      const button = element("button", {type: "button", onclick: take},
         element("kbd", {textContent: place + 1}), element("span", {className: "name", textContent: name, title: name}),
         element("small", {textContent: `${isGiven ? "its label, " : ""}${(100 * probability).toFixed(probability < 0.1 ? 1 : 0)}%`}));
       button.style.setProperty("--p", probability.toFixed(3));
@@ -303,7 +306,6 @@
   byId("decide-relabel").addEventListener("click", () => picker.hidden ? openPicker() : closePicker());
   byId("decide-previous").addEventListener("click", onCard(() => step(-1)));
   byId("decide-next").addEventListener("click", onCard(() => step(1)));
-  byId("decide-top").addEventListener("click", () => byId("decide-card").focus({preventScroll: true}));
   for (const id of ["decide-issue", "decide-pair", "decide-open"]) byId(id).addEventListener("change", () => filter());
   let touched = null;
   const pictures = byId("decide-pictures");
