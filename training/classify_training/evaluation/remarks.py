@@ -103,7 +103,7 @@ def _about_end(state: State) -> Iterator[Remark]:
         if "may help" in reason:
             yield Remark(topic="end", text=f"Training could go on: {after}, because {reason}", is_warning=True)
         else:
-            stopped.append(f"{after} ({reason})")
+            stopped.append(f"{after} ({reason})" if epochs else f"{phase.name} {reason}")
     if stopped:
         yield Remark(topic="end", text=f"Training ended: {', '.join(stopped)}")
 
