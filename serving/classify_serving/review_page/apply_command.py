@@ -36,7 +36,7 @@ def apply_review(review: Path, dataset: Path | None, is_dry_run: bool, adds: boo
         adds: whether to copy images into the dataset that are not in it.
 
     Returns:
-        What the command says, and whether it finds anything to change.
+        Which folder it is about and what the command says, and whether it finds anything to change.
 
     Raises:
         ApplyError: the command is not installed, or refuses.
@@ -47,7 +47,7 @@ def apply_review(review: Path, dataset: Path | None, is_dry_run: bool, adds: boo
     if command is None:
         raise ApplyError(
             f"the command classify-train is not installed here; run it where it is:"
-            f" classify-train apply {review} --dataset {dataset}"
+            f" classify-train apply {review} --dataset {dataset}{' --add' * adds}"
         )
     how = ["--dry-run" if is_dry_run else "--yes", *(["--add"] if adds else [])]
     done = subprocess.run(
@@ -59,7 +59,7 @@ def apply_review(review: Path, dataset: Path | None, is_dry_run: bool, adds: boo
         reasons = [line.removeprefix("Error: ") for line in done.stderr.splitlines() if line.startswith("Error: ")]
         raise ApplyError(reasons[-1] if reasons else f"classify-train ended with {done.returncode}")
     *_, last = done.stdout.strip().splitlines() or [""]
-    return done.stdout.strip(), not last.startswith("nothing to do")
+    return f"In the folder {dataset}:\n{done.stdout.strip()}", not last.startswith("nothing to do")
 
 
 def _command() -> list[str] | None:

@@ -233,7 +233,8 @@ def test_applying_can_add_images_to_another_dataset(rows: list[ReviewRow], files
     dataset = tmp_path / "dataset"
     write_dataset(dataset, {"black": [1], "white": [200]})
     for adds in (False, True):
-        apply_review(folder / "review.csv", dataset, is_dry_run=False, adds=adds)
+        text, _ = apply_review(folder / "review.csv", dataset, is_dry_run=False, adds=adds)
+        assert text.startswith(f"In the folder {dataset}:")
         assert len(list((dataset / "white").iterdir())) == 1 + adds
     assert files[0].is_file()
 
