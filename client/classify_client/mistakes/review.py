@@ -40,7 +40,7 @@ def update_review(results: Results, evidence: Evidence, folders: Collection[str]
         OutputError: the earlier review cannot be read.
         OSError: the new one cannot be written.
     """
-    earlier = earlier_review(results.folder)
+    earlier = earlier_reviews.still_open(earlier_review(results.folder), evidence.confirmed)
     evidence = replace(evidence, confirmed={*evidence.confirmed, *earlier_reviews.kept_labels(earlier)})
     issues = find_issues(results, evidence)
     rows = make_review(results, issues, evidence, earlier, folders)

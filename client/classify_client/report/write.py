@@ -176,6 +176,7 @@ def _sections(view: Mapping[str, Any]) -> Iterator[tuple[str, str, int | None]]:
         yield "comparison", "Previous model", None
     if view["groups"]:
         yield "confusion", "Confusion matrix", None
+        yield "decide", "Decide", None
         yield "misses", "Misses", view["summary"]["misses"]
     if view["uncertain"]:
         yield "uncertain", "Uncertain", view["uncertain_count"]

@@ -1,14 +1,17 @@
 """The review that a folder already has: its decisions are kept when a new one is written."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from classify_serving.exchange.issue_types import CONFIRMED
 from classify_serving.exchange.review import REVIEW, Action, ReviewError, ReviewRow, parse_action, read_review
 from classify_serving.files import sha256_of
+
+_NO_LONGER: Final = "decided before; not doubted this time"
 
 
 def earlier_review(folder: Path) -> list[ReviewRow]:
@@ -38,10 +41,16 @@ def _is_keep(action: str) -> bool:
         return False
 
 
+def still_open(rows: Sequence[ReviewRow], confirmed: Collection[tuple[str, str]]) -> list[ReviewRow]:
+    """The rows without those whose kept label is confirmed in the dataset, (SHA-256, label): these are carried out."""
+    return [row for row in rows if not (row.key in confirmed and _is_keep(row.action))]
+
+
 def keep_decisions(rows: Iterable[ReviewRow], earlier: Sequence[ReviewRow]) -> list[ReviewRow]:
     """New rows with the decisions of earlier ones; confirmed labels are listed only with a decision.
 
-    Earlier decisions about images that are not among the new rows follow, as long as these exist unchanged.
+    Earlier decisions about images that are not among the new rows follow, as long as these exist unchanged. Why they
+    were doubted then is left out.
     """
     by_key: dict[tuple[str, str], list[ReviewRow]] = defaultdict(list)
     for row in earlier:
@@ -55,7 +64,10 @@ def keep_decisions(rows: Iterable[ReviewRow], earlier: Sequence[ReviewRow]) -> l
         decided = replace(row, action=_earlier_action(own, by_key[row.key]))
         if decided.issue_type != CONFIRMED or decided.action:
             kept.append(decided)
-    return kept + [row for row in earlier if row.action.strip() and id(row) not in listed and _exists(row)]
+    for row in earlier:
+        if row.action.strip() and id(row) not in listed and _exists(row):
+            kept.append(replace(row, predicted="", probability="", proposed="", reason=_NO_LONGER))
+    return kept
 
 
 def _same_file(row: ReviewRow, earlier: Sequence[ReviewRow]) -> ReviewRow | None:

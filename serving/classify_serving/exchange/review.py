@@ -169,7 +169,7 @@ def read_table(path: Path) -> ReviewTable:
     except (UnicodeDecodeError, csv.Error) as error:
         raise ReviewError(f"{path} is not a review ({error}): save it as CSV in UTF-8") from error
     if not lines or not set(lines[0]) >= _REQUIRED:
-        raise ReviewError(f"{path} is not a review: use the {REVIEW} that classify-client wrote")
+        raise ReviewError(f"{path} is not a review: use the {REVIEW} of an audit, a training or a run of the client")
     header = lines[0]
     return ReviewTable(delimiter, lines, [_row(dict(zip(header, line, strict=False))) for line in lines[1:]])
 

@@ -1,6 +1,7 @@
 """`review.csv` while people decide: each decision is written at once, and changes by other programs are taken over."""
 
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,8 @@ class ReviewFile:
         self._stamp: tuple[int, int, int] | None = None
         self._table: ReviewTable
         self._places: dict[Key, list[int]] = {}
-        self._version = self._whole_version = 0
+        # Above all numbers of an earlier server, whose windows may still be open.
+        self._version = self._whole_version = time.time_ns() // 1_000_000
         self._changes: list[tuple[int, Key, str]] = []
         self._reread()
 

@@ -96,11 +96,22 @@ def test_one_key_decides_an_image_and_shows_the_next(page: Any) -> None:
 
 
 def test_another_label_is_found_by_a_part_of_its_name(page: Any) -> None:
-    press(page, "r")
+    press(page, "r", Keys.ENTER)
+    assert text(page, "count").startswith("0 of 3")
     press(page, "grey", Keys.ARROW_DOWN, Keys.ENTER)
     assert text(page, "count").startswith("Relabel to dark grey. 1 of 3")
     press(page, "r", Keys.ESCAPE, "k")
     assert text(page, "count").startswith("Keep the label. 2 of 3")
+
+
+def test_a_decision_can_be_taken_back_after_a_reload(page: Any) -> None:
+    press(page, "k", "3")
+    page.refresh()
+    press(page, Keys.ARROW_LEFT, Keys.ARROW_LEFT, "k")
+    assert marks(page) == ["", "→", ""]
+    # Twice by mistake.
+    press(page, "k", Keys.ARROW_LEFT, Keys.ARROW_LEFT, "k")
+    assert marks(page) == ["✓", "→", ""]
 
 
 def test_a_class_without_a_folder_has_to_be_chosen_from_the_folders(page: Any) -> None:

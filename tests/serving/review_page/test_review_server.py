@@ -115,6 +115,21 @@ def test_changes_by_other_programs_are_taken_over_and_not_overwritten(
     assert actions(server) == ["delete", "keep"]
 
 
+def test_windows_of_an_earlier_server_learn_of_all_decisions(server: ReviewServer, rows: list[ReviewRow]) -> None:
+    window = Window(server)
+    window.decide(rows[0], "keep")
+    window.decide(rows[1], "keep")
+    write_review(server.review.path, [replace(row, action="delete") for row in rows])
+    restarted = ReviewFile(server.review.path)
+    restarted.decide([(tuple_key(rows[0]), "keep")], -1)
+    found = restarted.since(window.version)
+    assert [row.action for row in found["rows"]] == ["keep", "delete", "delete"]
+
+
+def tuple_key(row: ReviewRow) -> tuple[str, str, str]:
+    return row.sha256, row.label, row.path
+
+
 def test_what_is_no_action_is_refused_and_nothing_is_written(server: ReviewServer, rows: list[ReviewRow]) -> None:
     window = Window(server)
     status, found = window.decide(rows[0], "burn")

@@ -162,10 +162,13 @@ def test_a_review_is_decided_and_applied_through_the_local_server(data: Path, tm
             found: dict[str, object] = json.loads(connection.getresponse().read())
             return found
 
-        decision = {"key": [row.sha256, row.label, row.path], "action": "relabel:green"}
-        ask("decisions", {"version": -1, "decisions": [decision]})
+        others = (each for each in by_path(output).values() if each.issue_type not in ("unreadable", row.issue_type))
+        for each, action in ((row, "relabel:green"), (next(others), "delete")):
+            decision = {"key": [each.sha256, each.label, each.path], "action": action}
+            ask("decisions", {"version": -1, "decisions": [decision]})
         planned = ask("apply", {"dry_run": True})
         assert "red/really green.png -> green/really green.png" in str(planned["text"])
+        assert "1 to move, 1 to delete" in str(planned["text"])
         assert (data / "red/really green.png").exists()
         assert "look at what would change again" in str(
             ask("apply", {"dry_run": False, "shown": "another plan"})["error"]

@@ -67,7 +67,7 @@ def test_decisions_are_carried_out_and_undone(data: Path) -> None:
     ]
     result = apply(data, rows, "--yes")
     assert result.exit_code == 0, result.output
-    assert "2 to move, 2 labels to confirm, 1 undecided" in result.stdout
+    assert "1 to move, 1 to delete, 2 labels to confirm, 1 undecided" in result.stdout
     after = tree(data)
     moved = f"dog/1_{rows[0].sha256[:12]}.png"
     assert set(after) == {"cat/3.png", "dog/1.png", "dog/2.png", moved}
@@ -89,6 +89,8 @@ def test_decisions_are_carried_out_and_undone(data: Path) -> None:
 def test_nothing_is_done_unasked(data: Path) -> None:
     before = tree(data)
     rows = [row(data / "cat/1.png", "cat", "relabel:dog")]
+    apply(data, rows, "--dry-run")
+    assert not (data / ".review").exists()
     for options, code in (((), 2), (("--dry-run", "--yes"), 0)):
         result = apply(data, rows, *options)
         assert result.exit_code == code
@@ -159,7 +161,7 @@ def write_nonsense(data: Path, rows: list[ReviewRow]) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (edit, "cat/1.png has changed since it was classified"),
+        (edit, "cat/1.png has changed since it was judged"),
         (misspell, "no class dgo"),
         (contradict, "review.csv, lines 2 and 3: 1.png (cat, relabel:dog) and 1.png (cat, delete) are the same image"),
         (leave_the_dataset, "cannot be the name"),

@@ -1,5 +1,6 @@
 """An audit of a dataset: its images are judged by cheap models on the features of a network that is not trained."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -55,12 +56,14 @@ class Audit:
         images: the features of the judged images.
         test: what came of labels that were made wrong on purpose.
         findings: what may be wrong, the most suspicious first.
+        confirmed: (SHA-256, label) that are confirmed in the dataset.
     """
 
     judged: JudgedDataset
     images: ImageSet
     test: SelfTest
     findings: list[Finding]
+    confirmed: Collection[tuple[str, str]] = frozenset()
 
 
 def audit(config: AuditConfig) -> Audit:
@@ -93,7 +96,7 @@ def audit(config: AuditConfig) -> Audit:
         everything = np.arange(len(dataset.examples))
         unlike = outliers(dataset.pixels(batch) for batch in batches(everything, _BATCH))
     judged = JudgedDataset(dataset, labels, scores, weakness(len(numbers), scores.accuracy, test), unlike)
-    return Audit(judged=judged, images=images, test=test, findings=find_issues(judged, confirmed))
+    return Audit(judged=judged, images=images, test=test, findings=find_issues(judged, confirmed), confirmed=confirmed)
 
 
 def _with_conflicts(dataset: Dataset) -> Dataset:

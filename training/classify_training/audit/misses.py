@@ -16,7 +16,7 @@ _TOP: Final = 5
 
 def find_misses(evaluation: Evaluation, plan: Plan) -> list[Finding]:
     """The misclassified test images, the surest first; the labels are classes, after small ones are merged."""
-    return sorted(_misses(evaluation, plan), key=lambda miss: -miss.doubt)
+    return sorted(_misses(evaluation, plan), key=lambda miss: -(miss.probability or 0))
 
 
 def _misses(evaluation: Evaluation, plan: Plan) -> Iterator[Finding]:

@@ -50,9 +50,9 @@ def apply(dataset: Path, dry_run: bool, yes: bool, undo: bool, **options: Any) -
 
     if not dataset.is_dir():
         raise CorrectionError(f"no dataset folder {dataset}: correct --dataset")
-    with open_journal(dataset) as journal:
+    with open_journal(dataset, is_read_only=dry_run) as journal:
         if undo:
-            _print_undone(journal.undo())
+            _print_undone(journal.undo(), dataset)
             return
         if not dry_run and journal.recover():
             click.echo("Finished the changes of an earlier apply that was interrupted.", err=True)
@@ -93,7 +93,11 @@ def _print_plan(plan: "CorrectionPlan") -> None:
         if change.kind == "move":
             kept = plan.duplicates.get(change.source)
             reason = f" ({terminal_text(kept)} is the same image)" if kept else ""
-            click.echo(f"move     {terminal_text(change.source)} -> {terminal_text(change.target)}{reason}")
+            # Without the name of the trash folder, which is the time: the same plan twice is the same text.
+            if change.is_deletion:
+                click.echo(f"delete   {terminal_text(change.source)}{reason}")
+            else:
+                click.echo(f"move     {terminal_text(change.source)} -> {terminal_text(change.target)}{reason}")
         elif change.kind == "add":
             click.echo(f"add      {terminal_text(change.source)} -> {terminal_text(change.target)}")
     for row in plan.not_in_dataset:
@@ -107,7 +111,7 @@ def _print_plan(plan: "CorrectionPlan") -> None:
             " training leaves out both, so decide about it too"
         )
     parts = [_count(plan.changes)] if plan.changes else ["nothing to do"]
-    parts += [f"{plan.unchanged} need no change"] if plan.unchanged else []
+    parts += [f"{plan.unchanged} need{'s' * (plan.unchanged == 1)} no change"] if plan.unchanged else []
     parts += [f"{plan.undecided} undecided"] if plan.undecided else []
     click.echo(", ".join(parts))
     if plan.not_in_dataset and not plan.changes_files:
@@ -115,13 +119,15 @@ def _print_plan(plan: "CorrectionPlan") -> None:
 
 
 def _count(changes: "Sequence[Change]") -> str:
-    names = {"move": "to move", "add": "to add", "confirm": "labels to confirm"}
-    counts: Counter[str] = Counter(change.kind for change in changes)
+    names = {"move": "to move", "delete": "to delete", "add": "to add", "confirm": "labels to confirm"}
+    counts = Counter("delete" if each.is_deletion else each.kind for each in changes)
+    if counts["confirm"] == 1:
+        names["confirm"] = "label to confirm"
     return ", ".join(f"{counts[kind]} {name}" for kind, name in names.items() if counts[kind])
 
 
-def _print_undone(changes: "Sequence[Change] | None") -> None:
+def _print_undone(changes: "Sequence[Change] | None", dataset: Path) -> None:
     if changes is None:
-        raise CorrectionError("there is nothing to undo")
+        raise CorrectionError(f"there is nothing to undo in {dataset}: --dataset names another folder")
     files = sum(change.kind != "confirm" for change in changes)
     click.echo(f"Undone: {files} files are back in place, {len(changes) - files} labels are no longer confirmed.")

@@ -68,7 +68,7 @@ def _report(found: "Audit") -> None:
 
     judged = found.judged
     click.echo(f"Judged {len(judged.dataset.examples):,} images with {len(judged.labels)} labels.")
-    for issue, count in issue_counts(found.findings).items():
+    for issue, count in issue_counts(finding.issue for finding in found.findings).items():
         click.echo(f"{count:7,}  {ISSUE_TYPES[issue]}")
     if judged.weakness:
         click.echo(f"Warning: no label is called likely wrong, because {terminal_text(judged.weakness)}.", err=True)

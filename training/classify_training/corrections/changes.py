@@ -40,6 +40,11 @@ class Change:
     target: str
     source: str = ""
 
+    @property
+    def is_deletion(self) -> bool:
+        """Whether the file moves to the trash."""
+        return self.kind == "move" and self.target.startswith(f"{FOLDER}/{TRASH}/")
+
 
 def undo_command(dataset: Path) -> str:
     """The command that takes back the last changes of a dataset; `dataset` is the default of its option."""

@@ -124,17 +124,23 @@ class Journal:
 
 
 @contextmanager
-def open_journal(dataset: Path, operations: FileOperations | None = None) -> Iterator[Journal]:
+def open_journal(
+    dataset: Path, operations: FileOperations | None = None, is_read_only: bool = False
+) -> Iterator[Journal]:
     """Lock a dataset's journal, which is created if needed; within the block, other processes get an error.
 
     Args:
         dataset: the dataset's folder.
         operations: what changes the disk.
+        is_read_only: whether nothing will be changed: then no journal is created.
 
     Raises:
         CorrectionError: another process has locked it, or a file cannot be read, moved or written.
     """
     folder = dataset / FOLDER
+    if is_read_only and not folder.exists():
+        yield Journal(dataset, operations or FileOperations())
+        return
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:

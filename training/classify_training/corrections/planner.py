@@ -221,7 +221,7 @@ class _Planner:
         with suppress(OSError):
             if row.file and sha256_of(path) != row.sha256:
                 raise CorrectionError(
-                    f"{path} has changed since it was classified: run classify-client again (your decisions stay in"
+                    f"{path} has changed since it was judged: classify, audit or train again (your decisions stay in"
                     f" {self._config.review.name}), or clear its action"
                 )
             return bool(row.file)

@@ -46,7 +46,7 @@ def make_remarks(
         state: the final state of the fit.
     """
     found = [
-        *_about_baseline(config, baseline, evaluation),
+        *_about_baseline(config, baseline, evaluation, state),
         *_about_weights(plan, config, evaluation),
         *_about_end(state),
         *_about_data(plan, baseline),
@@ -60,7 +60,7 @@ def is_wide(low: float, high: float) -> bool:
     return high - low > _WIDE_INTERVAL
 
 
-def _about_baseline(config: TrainConfig, baseline: Baseline, evaluation: Evaluation) -> Iterator[Remark]:
+def _about_baseline(config: TrainConfig, baseline: Baseline, evaluation: Evaluation, state: State) -> Iterator[Remark]:
     compared = baseline.compare(evaluation)
     if not compared.images:
         return
@@ -72,7 +72,10 @@ def _about_baseline(config: TrainConfig, baseline: Baseline, evaluation: Evaluat
     )
     if compared.is_below:
         chance = f"; with {compared.images} images this may be chance" if compared.may_be_chance else ""
-        longer = "a longer --time-budget" if config.fit.time_budget else "more --patience"
+        is_cut_short = any("may help" in reason for reason in state.ended)
+        longer = "more --epochs" if is_cut_short else "more --patience"
+        if config.fit.time_budget:
+            longer = "a longer --time-budget"
         yield Remark(
             topic="baseline",
             text="The linear baseline, a simple classifier on the network before training, is better: it is right on"

@@ -24,12 +24,12 @@
   let version = 0;
   let isHeatShown = false;
   const canBeGiven = label => !data.labels.length || data.labels.includes(label);
-  const isDecided = row => row.action.trim() !== "";
+  const isDecided = row => /^\s*(keep|delete|relabel\s*:.*\S.*)\s*$/i.test(row.action);
   const labelOf = action => action.startsWith("relabel:") ? action.slice(8) : "";
   const actionText = action => {
-    if (action === "") return "Not decided";
+    if (action.trim() === "") return "Not decided";
     if (labelOf(action)) return `Relabel to ${labelOf(action)}`;
-    return {keep: "Keep the label", delete: "Delete the image"}[action] ?? action;
+    return {keep: "Keep the label", delete: "Delete the image"}[action.trim().toLowerCase()] ?? `Not decided: "${action}" is no action`;
   };
 
   // ---- where decisions are kept: in the browser, or by the server that sent this page
@@ -101,13 +101,18 @@
     say(isKept ? "Kept in this browser; download review.csv to apply it" : "This browser keeps nothing: download review.csv before you close this page", !isKept);
   };
 
-  const decide = (row, action) => {
+  const decide = (row, wanted) => {
     if (!row) return;
-    history.push({row, before: row.action});
+    const last = history.at(-1);
+    // A key that is pressed twice by mistake; later, the same decision once more takes it back.
+    if (last?.name === keyOf(row) && last.after === wanted && row.action === wanted) return;
+    const action = row.action === wanted ? "" : wanted;
+    history.push({name: keyOf(row), before: row.action, after: action});
     times.push(Date.now());
     row.action = action;
     save(row);
     closePicker();
+    if (action === "") { draw("Not decided"); return; }
     const next = shown.findIndex((each, place) => place > current && !isDecided(each));
     const other = next >= 0 ? next : shown.findIndex(each => !isDecided(each));
     if (other >= 0) current = other;
@@ -117,10 +122,12 @@
     const last = history.pop();
     if (!last) return;
     times.pop();
-    last.row.action = last.before;
-    save(last.row);
-    const place = shown.indexOf(last.row);
-    if (place >= 0) current = place; else { byId("decide-issue").value = ""; byId("decide-pair").value = ""; filter(); current = Math.max(0, shown.indexOf(last.row)); }
+    const row = rows.find(each => keyOf(each) === last.name);
+    if (!row || row.action !== last.after) { draw("Not undone: it was decided elsewhere meanwhile"); return; }
+    row.action = last.before;
+    save(row);
+    if (!shown.includes(row)) { byId("decide-issue").value = ""; byId("decide-pair").value = ""; byId("decide-open").checked = false; filter(); }
+    current = Math.max(0, shown.indexOf(row));
     draw("Undone");
   };
   const onCard = action => () => { action(); if (byId("decide-picker").hidden) byId("decide-card").focus({preventScroll: true}); };
@@ -131,6 +138,8 @@
   const SUSPICIOUS = "suspicious";
   const isSuspicious = row => !["confusion", "confirmed", "unreadable"].includes(row.issue_type);
   const counted = values => { const counts = new Map(); for (const value of values) counts.set(value, (counts.get(value) ?? 0) + 1); return counts; };
+  const isOfIssue = issue => row => issue === "" || (issue === SUSPICIOUS ? isSuspicious(row) : row.issue_type === issue);
+  const has = (select, value) => [...select.options].some(option => option.value === value);
   const fillFilters = () => {
     const issue = byId("decide-issue"), pair = byId("decide-pair");
     // At first, those that are probably wrong.
@@ -142,18 +151,15 @@
       new Option(`all (${number(rows.length)})`, ""),
       ...Object.entries(data.issues).filter(([type]) => issues.has(type)).map(([type, name]) => new Option(`${name} (${number(issues.get(type))})`, type)),
     );
-    const pairs = [...counted(rows.map(pairOf).filter(Boolean))].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1));
-    pair.replaceChildren(new Option("all", ""), ...pairs.map(([name, count]) => new Option(`${name} (${number(count)})`, name)));
-    const has = (select, value) => [...select.options].some(option => option.value === value);
     if (has(issue, oldIssue)) issue.value = oldIssue;
+    const pairs = [...counted(rows.filter(isOfIssue(issue.value)).map(pairOf).filter(Boolean))].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1));
+    pair.replaceChildren(new Option("all", ""), ...pairs.map(([name, count]) => new Option(`${name} (${number(count)})`, name)));
     if (has(pair, oldPair)) pair.value = oldPair;
   };
   const filter = (keepsPlace = false) => {
     const here = shown[current] && keyOf(shown[current]);
     const issue = byId("decide-issue").value, pair = byId("decide-pair").value, isOpenOnly = byId("decide-open").checked;
-    shown = rows.filter(row =>
-      (issue === "" || (issue === SUSPICIOUS ? isSuspicious(row) : row.issue_type === issue))
-      && (pair === "" || pairOf(row) === pair) && (!isOpenOnly || !isDecided(row)));
+    shown = rows.filter(row => isOfIssue(issue)(row) && (pair === "" || pairOf(row) === pair) && (!isOpenOnly || !isDecided(row)));
     const place = keepsPlace ? shown.findIndex(row => keyOf(row) === here) : shown.findIndex(row => !isDecided(row));
     current = Math.max(0, place);
     draw();
@@ -166,18 +172,17 @@
     const minutes = Math.ceil(open * each / 60000);
     return minutes <= 1 ? "about a minute" : `about ${number(minutes)} minutes`;
   };
-  const mark = image => image.classList.toggle("tiny", Math.max(image.naturalWidth, image.naturalHeight) <= 48);
   const thumbnailOf = row => row.picture || byId(row.card ?? "")?.querySelector("img")?.src || "";
   const pictureOf = (row, caption) => {
     const frame = element("div", {className: "frame"});
     const small = thumbnailOf(row);
     const text = `${row.path}, labelled ${row.label}`;
-    const image = element("img", {alt: text, onload: () => mark(image)});
+    const image = element("img", {alt: text});
     const full = served ? `image/${row.sha256}` : row.href;
     if (small) image.src = small; else frame.append(element("p", {className: "missing", textContent: row.reason || row.path}));
     if (small) frame.append(image);
     if (full && row.issue_type !== "unreadable") {
-      const large = element("img", {alt: text, onload: () => { mark(large); frame.replaceChildren(large, ...[...frame.children].filter(child => child.classList.contains("heat"))); }});
+      const large = element("img", {alt: text, onload: () => { frame.replaceChildren(large, ...[...frame.children].filter(child => child.classList.contains("heat"))); }});
       large.src = full;
     }
     const heat = row.heat || byId(row.card ?? "")?.querySelector("img.heat")?.src;
@@ -198,7 +203,7 @@
     byId("decide-pictures").replaceChildren(
       pictureOf(row, copies.length ? `this copy: ${row.path}, labelled ${row.label}` : ""),
       ...copies.slice(0, 2).map(other => pictureOf(other, `other copy: ${other.path}, labelled ${other.label}${isDecided(other) ? ` (${actionText(other.action)})` : ""}`)));
-    byId("decide-labels").replaceChildren("Labelled ", element("b", {textContent: row.label}), ...(row.predicted && row.predicted !== row.label ? [", looks like ", element("b", {textContent: row.predicted})] : []));
+    byId("decide-labels").replaceChildren("Labelled ", element("b", {textContent: row.label}), ...(row.predicted && row.predicted !== row.label && row.top?.[0][0] !== row.label ? [", looks like ", element("b", {textContent: row.predicted})] : []));
     byId("decide-reason").textContent = [data.issues[row.issue_type], row.reason].filter(Boolean).join(": ");
     const top = row.top ?? (row.predicted ? [[row.predicted, Number(row.probability)]] : []);
     byId("decide-top").replaceChildren(...top.slice(0, 9).map(([name, probability], place) => {
@@ -218,7 +223,7 @@
     const isOffered = !isDecided(row) && row.proposed;
     byId("decide-state").replaceChildren(...(isOffered
       ? [element("button", {type: "button", onclick: onCard(() => decide(row, row.proposed))}, `Proposed: ${actionText(row.proposed)} `, element("kbd", {textContent: "Enter"}))]
-      : [isDecided(row) ? actionText(row.action) : ""]));
+      : [row.action.trim() ? actionText(row.action) : ""]));
     byId("decide-path").textContent = row.file || row.path;
     byId("decide-card").setAttribute("aria-label", `Image ${current + 1} of ${total}: ${row.path}, labelled ${row.label}${row.predicted ? `, looks like ${row.predicted}` : ""}. ${actionText(row.action)}`);
     const near = row.nearest ?? [];
@@ -228,9 +233,7 @@
       ...near.map(each => {
         const caption = element("figcaption", {title: each.path}, ...(isOneLabel ? [] : [element("b", {textContent: each.label}), " "]), each.path);
         if (!each.picture) return element("figure", {}, caption);
-        const image = element("img", {alt: `${each.path}, labelled ${each.label}`, onload: () => mark(image)});
-        image.src = each.picture;
-        return element("figure", {}, image, caption);
+        return element("figure", {}, element("img", {alt: `${each.path}, labelled ${each.label}`, src: each.picture}), caption);
       }));
   };
   const STRIP = 21;
@@ -241,7 +244,7 @@
       const place = first + offset;
       const button = element("button", {type: "button", title: row.path, onclick: () => { current = place; closePicker(); draw(); byId("decide-card").focus({preventScroll: true}); }});
       const source = thumbnailOf(row) || (served && row.issue_type !== "unreadable" ? `image/${row.sha256}` : "");
-      if (source) { const image = element("img", {alt: "", onload: () => mark(image)}); image.src = source; button.append(image); }
+      if (source) { button.append(element("img", {alt: "", src: source})); }
       if (isDecided(row)) button.append(element("span", {className: "mark", textContent: labelOf(row.action) ? "→" : row.action === "delete" ? "×" : "✓"}));
       button.setAttribute("aria-label", `Image ${place + 1}: ${row.path}. ${actionText(row.action)}`);
       if (place === current) button.setAttribute("aria-current", "true");
@@ -252,32 +255,36 @@
   // ---- choosing another label by typing a part of it
   const picker = byId("decide-picker"), input = byId("decide-input"), options = byId("decide-options");
   let chosen = 0;
+  // Without accents, which not every keyboard has.
+  const plain = text => text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
   const matches = () => {
-    const text = input.value.trim().toLowerCase();
-    const found = data.labels.filter(label => label.toLowerCase().includes(text));
-    return found.sort((a, b) => b.toLowerCase().startsWith(text) - a.toLowerCase().startsWith(text)).slice(0, 50);
+    const text = plain(input.value.trim());
+    const found = data.labels.filter(label => plain(label).includes(text));
+    return found.sort((a, b) => plain(b).startsWith(text) - plain(a).startsWith(text)).slice(0, 50);
   };
   const drawOptions = () => {
     const found = matches();
-    chosen = Math.max(0, Math.min(chosen, found.length - 1));
+    // Nothing is chosen before anything is typed, so that Enter alone does nothing.
+    chosen = Math.min(Math.max(chosen, input.value.trim() ? 0 : -1), found.length - 1);
     options.replaceChildren(...found.map((label, place) => {
       const option = element("li", {textContent: label, id: `decide-option-${place}`, onclick: () => pick(label)});
       option.setAttribute("role", "option");
       option.setAttribute("aria-selected", place === chosen);
       return option;
     }));
-    input.setAttribute("aria-activedescendant", found.length ? `decide-option-${chosen}` : "");
+    if (!found.length) options.append(element("li", {className: "none", textContent: "No such label in this dataset"}));
+    input.setAttribute("aria-activedescendant", chosen >= 0 ? `decide-option-${chosen}` : "");
     options.children[chosen]?.scrollIntoView({block: "nearest"});
   };
-  const openPicker = () => { picker.hidden = false; input.value = ""; chosen = 0; drawOptions(); input.focus(); };
+  const openPicker = () => { picker.hidden = false; input.value = ""; chosen = -1; drawOptions(); input.focus(); };
   const closePicker = () => { if (!picker.hidden) { picker.hidden = true; byId("decide-card").focus({preventScroll: true}); } };
   const pick = label => { const row = shown[current]; decide(row, label === row.label ? "keep" : `relabel:${label}`); };
-  input.addEventListener("input", () => { chosen = 0; drawOptions(); });
+  input.addEventListener("input", () => { chosen = -1; drawOptions(); });
   input.addEventListener("keydown", event => {
     event.stopPropagation();
     const found = matches();
     if (event.key === "ArrowDown" || event.key === "ArrowUp") { event.preventDefault(); chosen += event.key === "ArrowDown" ? 1 : -1; drawOptions(); }
-    else if (event.key === "Enter" && found.length) { event.preventDefault(); pick(found[chosen]); }
+    else if (event.key === "Enter" && found[chosen]) { event.preventDefault(); pick(found[chosen]); }
     else if (event.key === "Escape") closePicker();
   });
 
@@ -306,7 +313,8 @@
   byId("decide-relabel").addEventListener("click", () => picker.hidden ? openPicker() : closePicker());
   byId("decide-previous").addEventListener("click", onCard(() => step(-1)));
   byId("decide-next").addEventListener("click", onCard(() => step(1)));
-  for (const id of ["decide-issue", "decide-pair", "decide-open"]) byId(id).addEventListener("change", () => filter());
+  byId("decide-issue").addEventListener("change", () => { fillFilters(); filter(); });
+  for (const id of ["decide-pair", "decide-open"]) byId(id).addEventListener("change", () => filter());
   let touched = null;
   const pictures = byId("decide-pictures");
   pictures.addEventListener("touchstart", event => { touched = event.changedTouches[0]; }, {passive: true});
@@ -318,7 +326,7 @@
 
   byId("decide-download").addEventListener("click", () => {
     downloadReview(data.columns, rows);
-    say("Downloaded; apply it with classify-train apply");
+    say("Downloaded. Apply it: classify-train apply ~/Downloads/review.csv --dataset DATASET");
   });
 
   // ---- applying to the dataset, by the server
@@ -330,15 +338,17 @@
     plan.hidden = false;
     plan.focus();
     byId("decide-do").hidden = true;
-    if (waiting.size) { title.textContent = "Not done"; text.textContent = "Some decisions are not saved yet: try again in a moment."; return; }
+    if (waiting.size) { title.textContent = "Not done"; text.textContent = "Some decisions are not saved yet. Try again in a moment; if the server has ended, start it again."; return; }
     title.textContent = isDryRun ? "Looking what would change" : "Changing the dataset";
     text.textContent = "";
     try {
       const answer = await fetch("apply", {method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify({dry_run: isDryRun, shown})});
       const result = await answer.json();
       if (!answer.ok) throw new Error(result.error);
-      title.textContent = isDryRun ? (result.has_changes ? "This would change; nothing has changed yet" : "Nothing to change") : "Done";
+      title.textContent = isDryRun ? (result.has_changes ? "This would change; nothing has changed yet" : "Nothing to change") : "Done. Audit, train or classify again for a new list";
       text.textContent = result.text;
+      // The last lines say how much it is, and how to undo it.
+      text.scrollTop = text.scrollHeight;
       shownPlan = isDryRun ? result.text : "";
       byId("decide-do").hidden = !(isDryRun && result.has_changes);
     } catch (error) {
