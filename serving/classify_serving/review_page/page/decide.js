@@ -177,13 +177,11 @@
     const frame = element("div", {className: "frame"});
     const small = thumbnailOf(row);
     const text = `${row.path}, labelled ${row.label}`;
-    const image = element("img", {alt: text});
     const full = served ? `image/${row.sha256}` : row.href;
-    if (small) image.src = small; else frame.append(element("p", {className: "missing", textContent: row.reason || row.path}));
-    if (small) frame.append(image);
+    frame.append(small ? element("img", {alt: text, src: small}) : element("p", {className: "missing", textContent: row.path}));
     if (full && row.issue_type !== "unreadable") {
-      const large = element("img", {alt: text, onload: () => { frame.replaceChildren(large, ...[...frame.children].filter(child => child.classList.contains("heat"))); }});
-      large.src = full;
+      const large = element("img", {alt: text, src: full});
+      large.onload = () => frame.replaceChildren(large, ...[...frame.children].filter(child => child.classList.contains("heat")));
     }
     const heat = row.heat || byId(row.card ?? "")?.querySelector("img.heat")?.src;
     if (heat && isHeatShown) frame.append(element("img", {src: heat, className: "heat", alt: "Regions that led to the prediction"}));
