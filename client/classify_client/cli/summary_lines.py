@@ -51,10 +51,7 @@ def summary_lines(summary: Mapping[str, Any], output: Path, analysis_seconds: fl
         yield "To review", f"{summary['to_review']} with a probability below {below:g} in {output / REVIEW}{os.sep}"
     yield "Report", str(output / REPORT)
     if summary["misses"] and (output / REVIEW_FILE).exists():
-        yield (
-            "Next",
-            f"decide while looking at them: classify-client review {output}",
-        )
+        yield "Next", f"decide while looking at them: classify-client review {output}"
 
 
 def seen_line(seen: Mapping[str, Any], unseen: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from classify_serving.exchange.review import ReviewRow, read_review, write_revie
 from classify_serving.files import locked, sha256_of
 from classify_serving.review_page.apply_command import apply_review
 from classify_serving.review_page.page import PageRow, page_data
-from classify_serving.review_page.review_file import ReviewFile
+from classify_serving.review_page.review_file import Key, ReviewFile
 from classify_serving.review_page.server import ReviewServer, image_of
 
 
@@ -32,6 +32,10 @@ def files(tmp_path: Path) -> list[Path]:
 @pytest.fixture
 def rows(files: list[Path], tmp_path: Path) -> list[ReviewRow]:
     return [make_row(file, tmp_path / "data") for file in files]
+
+
+def key_of(row: ReviewRow) -> Key:
+    return row.sha256, row.label, row.path
 
 
 class Window:
@@ -56,7 +60,7 @@ class Window:
         return found
 
     def decide(self, row: ReviewRow, action: str) -> tuple[int, dict[str, Any]]:
-        decisions = [{"key": [row.sha256, row.label, row.path], "action": action}]
+        decisions = [{"key": key_of(row), "action": action}]
         status, content = self.ask("decisions", {"version": self.version, "decisions": decisions})
         return status, self._noted(content)
 
@@ -121,13 +125,9 @@ def test_windows_of_an_earlier_server_learn_of_all_decisions(server: ReviewServe
     window.decide(rows[1], "keep")
     write_review(server.review.path, [replace(row, action="delete") for row in rows])
     restarted = ReviewFile(server.review.path)
-    restarted.decide([(tuple_key(rows[0]), "keep")], -1)
+    restarted.decide([(key_of(rows[0]), "keep")], -1)
     found = restarted.since(window.version)
     assert [row.action for row in found["rows"]] == ["keep", "delete", "delete"]
-
-
-def tuple_key(row: ReviewRow) -> tuple[str, str, str]:
-    return row.sha256, row.label, row.path
 
 
 def test_what_is_no_action_is_refused_and_nothing_is_written(server: ReviewServer, rows: list[ReviewRow]) -> None:

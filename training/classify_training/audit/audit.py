@@ -63,7 +63,7 @@ class Audit:
     images: ImageSet
     test: SelfTest
     findings: list[Finding]
-    confirmed: Collection[tuple[str, str]] = frozenset()
+    confirmed: Collection[tuple[str, str]]
 
 
 def audit(config: AuditConfig) -> Audit:

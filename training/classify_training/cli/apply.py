@@ -90,14 +90,13 @@ def _is_confirmed() -> bool:
 
 def _print_plan(plan: "CorrectionPlan") -> None:
     for change in plan.changes:
-        if change.kind == "move":
-            kept = plan.duplicates.get(change.source)
-            reason = f" ({terminal_text(kept)} is the same image)" if kept else ""
+        kept = plan.duplicates.get(change.source)
+        reason = f" ({terminal_text(kept)} is the same image)" if kept else ""
+        if change.is_deletion:
             # Without the name of the trash folder, which is the time: the same plan twice is the same text.
-            if change.is_deletion:
-                click.echo(f"delete   {terminal_text(change.source)}{reason}")
-            else:
-                click.echo(f"move     {terminal_text(change.source)} -> {terminal_text(change.target)}{reason}")
+            click.echo(f"delete   {terminal_text(change.source)}{reason}")
+        elif change.kind == "move":
+            click.echo(f"move     {terminal_text(change.source)} -> {terminal_text(change.target)}{reason}")
         elif change.kind == "add":
             click.echo(f"add      {terminal_text(change.source)} -> {terminal_text(change.target)}")
     for row in plan.not_in_dataset:

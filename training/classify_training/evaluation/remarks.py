@@ -72,10 +72,8 @@ def _about_baseline(config: TrainConfig, baseline: Baseline, evaluation: Evaluat
     )
     if compared.is_below:
         chance = f"; with {compared.images} images this may be chance" if compared.may_be_chance else ""
-        is_cut_short = any("may help" in reason for reason in state.ended)
-        longer = "more --epochs" if is_cut_short else "more --patience"
-        if config.fit.time_budget:
-            longer = "a longer --time-budget"
+        more = "more --epochs" if any(map(_is_cut_short, state.ended)) else "more --patience"
+        longer = "a longer --time-budget" if config.fit.time_budget else more
         yield Remark(
             topic="baseline",
             text="The linear baseline, a simple classifier on the network before training, is better: it is right on"
@@ -96,6 +94,11 @@ def _about_weights(plan: Plan, config: TrainConfig, evaluation: Evaluation) -> I
         )
 
 
+def _is_cut_short(reason: str) -> bool:
+    """Whether a phase that ended for this reason could have gone on; see `fitting.schedule`."""
+    return "may help" in reason
+
+
 def _about_end(state: State) -> Iterator[Remark]:
     if not state.planned:
         yield Remark(topic="end", text="nothing was trained, because all phases have 0 epochs", is_warning=True)
@@ -103,7 +106,7 @@ def _about_end(state: State) -> Iterator[Remark]:
     for phase, reason in zip(state.planned, state.ended, strict=False):
         epochs = sum(epoch.phase == phase.name for epoch in state.history)
         after = f"{phase.name} after {epochs} epoch{'s'[: epochs != 1]}"
-        if "may help" in reason:
+        if _is_cut_short(reason):
             yield Remark(topic="end", text=f"Training could go on: {after}, because {reason}", is_warning=True)
         else:
             stopped.append(f"{after} ({reason})" if epochs else f"{phase.name} {reason}")

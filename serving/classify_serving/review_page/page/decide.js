@@ -25,6 +25,7 @@
   let isHeatShown = false;
   const canBeGiven = label => !data.labels.length || data.labels.includes(label);
   const isDecided = row => /^\s*(keep|delete|relabel\s*:.*\S.*)\s*$/i.test(row.action);
+  const actionFor = (row, label) => label === row.label ? "keep" : `relabel:${label}`;
   const labelOf = action => action.startsWith("relabel:") ? action.slice(8) : "";
   const actionText = action => {
     if (action.trim() === "") return "Not decided";
@@ -126,8 +127,7 @@
     if (!row || row.action !== last.after) { draw("Not undone: it was decided elsewhere meanwhile"); return; }
     row.action = last.before;
     save(row);
-    if (!shown.includes(row)) { byId("decide-issue").value = ""; byId("decide-pair").value = ""; byId("decide-open").checked = false; filter(); }
-    current = Math.max(0, shown.indexOf(row));
+    show(row);
     draw("Undone");
   };
   const onCard = action => () => { action(); if (byId("decide-picker").hidden) byId("decide-card").focus({preventScroll: true}); };
@@ -163,6 +163,12 @@
     const place = keepsPlace ? shown.findIndex(row => keyOf(row) === here) : shown.findIndex(row => !isDecided(row));
     current = Math.max(0, place);
     draw();
+  };
+
+  // Go to an image, without filters if these leave it out.
+  const show = row => {
+    if (!shown.includes(row)) { byId("decide-issue").value = ""; byId("decide-pair").value = ""; byId("decide-open").checked = false; filter(); }
+    current = shown.indexOf(row);
   };
 
   // ---- drawing
@@ -207,13 +213,13 @@
     byId("decide-top").replaceChildren(...top.slice(0, 9).map(([name, probability], place) => {
       const isGiven = name === row.label;
       // A class that several folders were merged into has no folder: one of them has to be chosen.
-      const take = isGiven || canBeGiven(name) ? onCard(() => decide(row, isGiven ? "keep" : `relabel:${name}`)) : openPicker;
-      const button = element("button", {type: "button", onclick: take},
+      const onclick = isGiven || canBeGiven(name) ? onCard(() => decide(row, actionFor(row, name))) : openPicker;
+      const button = element("button", {type: "button", onclick},
         element("kbd", {textContent: place + 1}), element("span", {className: "name", textContent: name, title: name}),
         element("small", {textContent: `${isGiven ? "its label, " : ""}${(100 * probability).toFixed(probability < 0.1 ? 1 : 0)}%`}));
       button.style.setProperty("--p", probability.toFixed(3));
       button.classList.toggle("given", isGiven);
-      button.setAttribute("aria-pressed", row.action === (isGiven ? "keep" : `relabel:${name}`));
+      button.setAttribute("aria-pressed", row.action === actionFor(row, name));
       return element("li", {}, button);
     }));
     byId("decide-keep").setAttribute("aria-pressed", row.action === "keep");
@@ -242,7 +248,7 @@
       const place = first + offset;
       const button = element("button", {type: "button", title: row.path, onclick: () => { current = place; closePicker(); draw(); byId("decide-card").focus({preventScroll: true}); }});
       const source = thumbnailOf(row) || (served && row.issue_type !== "unreadable" ? `image/${row.sha256}` : "");
-      if (source) { button.append(element("img", {alt: "", src: source})); }
+      if (source) button.append(element("img", {alt: "", src: source}));
       if (isDecided(row)) button.append(element("span", {className: "mark", textContent: labelOf(row.action) ? "→" : row.action === "delete" ? "×" : "✓"}));
       button.setAttribute("aria-label", `Image ${place + 1}: ${row.path}. ${actionText(row.action)}`);
       if (place === current) button.setAttribute("aria-current", "true");
@@ -270,13 +276,13 @@
       option.setAttribute("aria-selected", place === chosen);
       return option;
     }));
-    if (!found.length) options.append(element("li", {className: "none", textContent: "No such label in this dataset"}));
+    if (!found.length) options.append(element("li", {textContent: "No such label in this dataset"}));
     input.setAttribute("aria-activedescendant", chosen >= 0 ? `decide-option-${chosen}` : "");
     options.children[chosen]?.scrollIntoView({block: "nearest"});
   };
   const openPicker = () => { picker.hidden = false; input.value = ""; chosen = -1; drawOptions(); input.focus(); };
   const closePicker = () => { if (!picker.hidden) { picker.hidden = true; byId("decide-card").focus({preventScroll: true}); } };
-  const pick = label => { const row = shown[current]; decide(row, label === row.label ? "keep" : `relabel:${label}`); };
+  const pick = label => decide(shown[current], actionFor(shown[current], label));
   input.addEventListener("input", () => { chosen = -1; drawOptions(); });
   input.addEventListener("keydown", event => {
     event.stopPropagation();
@@ -362,8 +368,7 @@
   const open = card => {
     root.hidden = false;
     const place = rows.findIndex(row => row.card === card);
-    if (place >= 0 && !shown.includes(rows[place])) { byId("decide-issue").value = ""; byId("decide-pair").value = ""; byId("decide-open").checked = false; filter(); }
-    if (place >= 0) current = shown.indexOf(rows[place]);
+    if (place >= 0) show(rows[place]);
     draw();
     byId("decide-card").scrollIntoView({block: "center"});
     byId("decide-card").focus({preventScroll: true});
