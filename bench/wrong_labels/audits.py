@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from classify_serving.tensorflow_import import import_tensorflow
 from classify_training.audit.label_errors import LabelScores, score_labels, self_test, with_wrong_labels
 from classify_training.audit.out_of_fold import ImageSet
-from classify_training.config import DataConfig
+from classify_training.config import AuditConfig, DataConfig
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def main(
 ) -> None:
     """Plant mistakes and count how many come first."""
     import_tensorflow()
-    from classify_training.audit.audit import AuditConfig, audit, weakness
+    from classify_training.audit.audit import audit, weakness
 
     with tempfile.TemporaryDirectory() as folder:
         data = DataConfig(dataset=dataset, image_size=image_size, cache=Path(folder))

@@ -1,4 +1,4 @@
-"""Everything a training depends on, in frozen records."""
+"""Everything a training or an audit depends on, in frozen records."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ SCHEDULES: Final[tuple[Schedule, ...]] = get_args(Schedule)
 HEAD_FEATURES: Final[tuple[HeadFeatures, ...]] = get_args(HeadFeatures)
 
 CACHE: Final = platformdirs.user_cache_path("classify-train")
-"""Default folder for decoded images."""
+"""Default folder for decoded images, and features of audited ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,4 +200,23 @@ class TrainConfig:
     output: Path
     runs: Path = Path("runs")
     resume: bool = True
+    quiet: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditConfig:
+    """How a dataset is audited.
+
+    Attributes:
+        data: how it is read; splits, merges and balance do not matter here.
+        weights: of the network: `imagenet`, `random` or a path.
+        flip: whether mirrored images have the same label.
+        precision: number format of the network's computation.
+        quiet: whether to show no progress.
+    """
+
+    data: DataConfig
+    weights: str
+    flip: bool
+    precision: Precision
     quiet: bool = False

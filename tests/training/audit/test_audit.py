@@ -66,6 +66,29 @@ def test_an_audit_finds_every_kind_of_mistake_and_changes_nothing(data: Path, tm
     assert "labels were made wrong" in result.stdout
 
 
+def test_another_audit_of_the_same_images_computes_no_features(data: Path, tmp_path: Path) -> None:
+    def run(cache: str) -> tuple[list[tuple[str, str, str]], list[int]]:
+        result = audit(data, tmp_path / "audited", "--cache", str(tmp_path / cache))
+        assert result.exit_code == 0, result.output
+        found = [(row.path, row.issue_type, row.proposed) for row in by_path(tmp_path / "audited").values()]
+        return found, [path.stat().st_mtime_ns for path in (tmp_path / cache).rglob("features-*")]
+
+    before, computed = run("kept")
+    os.rename(data / "red/really green.png", data / "green/really green.png")
+    (data / "rare/really red.png").unlink()
+    after, unchanged = run("kept")
+    assert unchanged == computed
+    assert after == run("new")[0]
+    assert "red/really green.png" in {path for path, *_ in before} - {path for path, *_ in after}
+    for kept in (tmp_path / "kept").rglob("features-*"):
+        os.truncate(kept, 1000)
+    assert run("kept")[0] == after
+    write_noisy(data / "red/added.png", (200, 40, 40), 904)
+    _, again = run("kept")
+    assert len(again) == 1
+    assert again != unchanged
+
+
 def test_labels_that_no_model_can_know_are_not_called_wrong(data: Path, tmp_path: Path) -> None:
     # One image, near-duplicates only, copies of another label's images only, and names that are not UTF-8.
     write_noisy(data / "single/1.png", (120, 120, 120), 903)

@@ -4,47 +4,23 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Final
 
-import keras
 import numpy as np
 
 from classify_serving.exchange.review import CONFIRMED, ReviewError, read_confirmed
+from classify_training.audit.features import features_of
 from classify_training.audit.findings import Finding, JudgedDataset, find_issues
 from classify_training.audit.label_errors import SelfTest, score_labels, self_test
 from classify_training.audit.out_of_fold import UNKNOWN, ImageSet
 from classify_training.audit.outliers import outliers
-from classify_training.config import DataConfig, Precision
+from classify_training.config import AuditConfig
 from classify_training.data.batches import batches
 from classify_training.data.dataset import Dataset, load
 from classify_training.errors import DatasetError
-from classify_training.evaluation.evaluate import run_on_examples
-from classify_training.evaluation.frozen_features import mean_features
-from classify_training.model.classifier import Classifier, build_classifier
-from classify_training.model.precision import choose_policy
-from classify_training.model.standardise import scale_to_some
 from classify_training.progress import stage
 
 _FEWEST_IMAGES: Final = 40
 _LEAST_ACCURACY: Final = 0.6
 _BATCH: Final = 64
-
-
-@dataclass(frozen=True, kw_only=True)
-class AuditConfig:
-    """How a dataset is audited.
-
-    Attributes:
-        data: how it is read; splits, merges and balance do not matter here.
-        weights: of the network: `imagenet`, `random` or a path.
-        flip: whether mirrored images have the same label.
-        precision: number format of the network's computation.
-        quiet: whether to show no progress.
-    """
-
-    data: DataConfig
-    weights: str
-    flip: bool
-    precision: Precision
-    quiet: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +47,7 @@ def audit(config: AuditConfig) -> Audit:
 
     Raises:
         DatasetError: the dataset cannot be read, has images of one label only, or a broken list of confirmed labels.
-        CacheError: decoded images cannot be written.
+        CacheError: decoded images or features cannot be written.
         WeightsError: the pretrained weights cannot be downloaded, read or used.
         Interrupted: a signal arrived.
     """
@@ -89,7 +65,7 @@ def audit(config: AuditConfig) -> Audit:
         confirmed = read_confirmed(dataset.root / CONFIRMED)
     except ReviewError as error:
         raise DatasetError(str(error)) from error
-    images = ImageSet(_features(dataset, config), numbers, dataset.groups, len(labels))
+    images = ImageSet(features_of(dataset, config), numbers, dataset.groups, len(labels))
     with stage("Judging the labels", config.quiet):
         scores = score_labels(images, config.data.seed)
         test = self_test(images, scores, config.data.seed)
@@ -108,33 +84,6 @@ def _with_conflicts(dataset: Dataset) -> Dataset:
         examples=(*dataset.examples, *extra),
         groups=np.concatenate([dataset.groups, np.arange(first, first + len(extra))]),
     )
-
-
-def _features(
-    dataset: Dataset, config: AuditConfig
-) -> dict[str, np.ndarray[tuple[int, int, int], np.dtype[np.float32]]]:
-    """Name of each of the network's last stages -> float32 [V,N,c], mean features of the images and their mirrors."""
-    everything = np.arange(len(dataset.examples))
-    classifier = build_classifier(
-        2, config.data.image_size, config.weights, policy=choose_policy(config.precision), seed=config.data.seed
-    )
-    scale_to_some(classifier, dataset, everything, config.data.seed)
-    widths, model = _model(classifier, config.flip)
-    found = run_on_examples(model, dataset, everything, _BATCH, "Features of all images", config.quiet)
-    variants = np.stack(np.split(found, 2 if config.flip else 1, axis=1))
-    by_stage = np.split(variants, np.cumsum(list(widths.values()))[:-1], axis=2)
-    return dict(zip(widths, by_stage, strict=True))
-
-
-def _model(classifier: Classifier, flip: bool) -> tuple[dict[str, int], keras.Model]:
-    widths, means = mean_features(classifier)
-    features = keras.Model(classifier.backbone.inputs, means)
-
-    def of_variants(preprocessed: keras.KerasTensor) -> keras.KerasTensor:
-        variants = [preprocessed, *([keras.ops.flip(preprocessed, axis=2)] if flip else [])]
-        return keras.ops.concatenate([features(variant) for variant in variants], axis=1)
-
-    return widths, classifier.on_images(of_variants)
 
 
 def weakness(images: int, accuracy: float, test: SelfTest) -> str:

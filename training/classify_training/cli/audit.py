@@ -13,7 +13,7 @@ from classify_training.cli.log_handler import log_to_stderr
 from classify_training.cli.options.aliases import option
 from classify_training.cli.options.configuration import audit_options
 from classify_training.cli.options.types import FOLDER, writable_folder
-from classify_training.config import DataConfig
+from classify_training.config import AuditConfig, DataConfig
 
 if TYPE_CHECKING:
     from classify_training.audit.audit import Audit
@@ -46,7 +46,6 @@ def audit(dataset: Path, output: Path, quiet: bool, **options: Any) -> None:
     from classify_serving.tensorflow_import import import_tensorflow
 
     import_tensorflow()
-    from classify_training.audit.audit import AuditConfig
     from classify_training.audit.audit import audit as run_audit
     from classify_training.audit.write import write_audit
 
