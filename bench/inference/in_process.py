@@ -1,9 +1,11 @@
-"""A SavedModel that is called in a process of its own, as it is or rewritten for bfloat16."""
+"""A SavedModel that is called in a process of its own, by TensorFlow or by a peer."""
 
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -15,14 +17,13 @@ LEAST_SECONDS = 1.0
 
 
 class InProcess:
-    """Measures one version.
+    """Measures one model.
 
     Args:
-        version: the model.
+        command: a program that prints JSON of the two values of `rates` for each line `size batch` on stdin.
     """
 
-    def __init__(self, version: Version) -> None:
-        command = [sys.executable, "-m", __name__, str(version.folder), version.mixed_precision]
+    def __init__(self, command: Sequence[str]) -> None:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -42,6 +43,16 @@ class InProcess:
         self._process.stdin.flush()
         wall, cpu = json.loads(self._process.stdout.readline())
         return wall, cpu
+
+
+def in_tensorflow(version: Version) -> InProcess:
+    """Measures a version as a server would compute it."""
+    return InProcess([sys.executable, "-m", __name__, str(version.folder), version.mixed_precision])
+
+
+def in_openvino(python: str, version: Version, precision: str) -> InProcess:
+    """Measures OpenVINO's runtime on a float32 model, with an interpreter that has it."""
+    return InProcess([python, str(Path(__file__).with_name("openvino_peer.py")), str(version.folder), precision])
 
 
 def _work(version: str, mixed_precision: str) -> None:

@@ -6,14 +6,15 @@ because the machine's speed changes over time. Printed as Markdown; docs/benchma
 
 import statistics
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
-from bench.inference.exported_models import export_versions
-from bench.inference.in_process import InProcess
+from bench.inference.exported_models import BFLOAT16, FLOAT32, INT8, export_versions
+from bench.inference.in_process import InProcess, in_openvino, in_tensorflow
+from classify_serving.processor import has_bfloat16
 from classify_serving.tensorflow_import import import_tensorflow
 
 ROUNDS = 5
@@ -23,18 +24,28 @@ ROUNDS = 5
 @click.option("--size", "sizes", multiple=True, type=int, default=(32, 64, 128, 224))
 @click.option("--batch", "batches", multiple=True, type=int, default=(1, 8, 32, 64))
 @click.option("--rounds", type=int, default=ROUNDS)
-def main(sizes: tuple[int, ...], batches: tuple[int, ...], rounds: int) -> None:
+@click.option("--openvino", help="A Python interpreter that has openvino and nncf, to compare with their runtime.")
+def main(sizes: tuple[int, ...], batches: tuple[int, ...], rounds: int, openvino: str | None) -> None:
     """Print images per second and per CPU second, and their ratios to float32, as medians."""
     import_tensorflow()
-    print("| image size | batch | float32, images/s | bfloat16 | int8 | the same by CPU seconds: bfloat16 | int8 |")
-    print("|---|---|---|---|---|---|---|", flush=True)
+    formats = [FLOAT32, *([BFLOAT16] if has_bfloat16() else []), INT8]
     for size in sizes:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
             versions = export_versions(Path(folder), size)
-            with ExitStack() as stack:
-                workers = {name: stack.enter_context(InProcess(version)) for name, version in versions.items()}
-                for batch in batches:
-                    _measure(size, batch, rounds, workers)
+            workers = {name: stack.enter_context(in_tensorflow(versions[name])) for name in formats}
+            for name in formats if openvino else ():
+                worker = in_openvino(str(openvino), versions[FLOAT32], name)
+                workers[f"OpenVINO {name}"] = stack.enter_context(worker)
+            if size == sizes[0]:
+                _print_header(list(workers))
+            for batch in batches:
+                _measure(size, batch, rounds, workers)
+
+
+def _print_header(names: Sequence[str]) -> None:
+    reference, *others = names
+    cells = ["image size", "batch", f"{reference}, images/s", *others, *(f"{name} by CPU seconds" for name in others)]
+    print(f"| {' | '.join(cells)} |\n{'|---' * len(cells)}|", flush=True)
 
 
 def _measure(size: int, batch: int, rounds: int, workers: Mapping[str, InProcess]) -> None:

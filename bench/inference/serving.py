@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.inference.exported_models import BFLOAT16, FLOAT32, INT8, Version, export_versions
-from bench.inference.in_process import InProcess
+from bench.inference.in_process import in_tensorflow
 from bench.inference.servers import model_server
 from classify_serving.contract.model import IMAGES, SERVING_DEFAULT
 from classify_serving.contract.tensors import to_tensor
 from classify_serving.contract.wire_pb2 import ModelSpec, PredictRequest, PredictResponse
+from classify_serving.processor import has_bfloat16
 from classify_serving.tensorflow_import import import_tensorflow
 
 BATCH = 32
@@ -42,6 +43,9 @@ def main(size: int, rounds: int, precisions: tuple[str, ...]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         versions = export_versions(Path(folder), size)
         for precision in precisions:
+            if precision == BFLOAT16 and not has_bfloat16():
+                print("\nno bfloat16: this processor does not multiply it")
+                continue
             _measure(versions[precision], precision, images, rounds)
 
 
@@ -49,7 +53,7 @@ def _measure(version: Version, precision: str, images: NDArray[np.uint8], rounds
     with ExitStack() as stack:
         unbatched = stack.enter_context(_server(version))
         batched = stack.enter_context(_server(version, "--batching-parameters-file", str(BATCHING)))
-        worker = stack.enter_context(InProcess(version))
+        worker = stack.enter_context(in_tensorflow(version))
         variants: dict[str, Callable[[], float]] = {
             "SavedModel in-process": lambda: worker.rates(images.shape[1], BATCH)[0]
         }

@@ -90,6 +90,7 @@ def make_view(
     cards = _cards(results, review.issues, pictures)
     columns, rows = confusion_rows(results)
     counts = _issue_counts(review.issues)
+    reviewed = list(_page_rows(review, cards, pictures, limits))
     view = {
         "summary": summary,
         "model": summary["model"],
@@ -114,9 +115,9 @@ def make_view(
         "predictions": results.predictions.most_common(),
         "settings": list(_settings(results)),
         # JSON that cannot end its element.
-        "review_data": Markup(page_data(_page_rows(review, cards, pictures, limits), review.labels, results.folder)),
+        "review_data": Markup(page_data(reviewed, review.labels, results.folder)),
     }
-    return view | {"sections": list(_sections(view))}
+    return view | {"sections": list(_sections(view, bool(reviewed)))}
 
 
 def _page_rows(review: Review, cards: Mapping[str, Card], pictures: Pictures, limits: Limits) -> Iterator[PageRow]:
@@ -171,12 +172,14 @@ def _issue_counts(issues: Mapping[str, LabelIssue]) -> list[tuple[str, int]]:
     return [(name, counts[name]) for name in ISSUE_TYPES if counts[name]]
 
 
-def _sections(view: Mapping[str, Any]) -> Iterator[tuple[str, str, int | None]]:
+def _sections(view: Mapping[str, Any], has_review: bool) -> Iterator[tuple[str, str, int | None]]:
     if view["comparison"]:
         yield "comparison", "Previous model", None
     if view["groups"]:
         yield "confusion", "Confusion matrix", None
+    if has_review:
         yield "decide", "Decide", None
+    if view["groups"]:
         yield "misses", "Misses", view["summary"]["misses"]
     if view["uncertain"]:
         yield "uncertain", "Uncertain", view["uncertain_count"]
