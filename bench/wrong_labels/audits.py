@@ -28,6 +28,7 @@ class Outcome:
     Attributes:
         planted: number N of labels that were made wrong.
         first, second: how many of them are among the first N and the first 2 N images.
+        in_turns: how many are among 2 N decided images if the dataset is audited again between them.
         peer: the same two counts for the order that cleanlab gives the same probabilities; None if it was not asked.
         marked: number of labels that are called likely wrong.
         right: how many of these were made wrong.
@@ -38,6 +39,7 @@ class Outcome:
     planted: int
     first: int
     second: int
+    in_turns: int
     peer: tuple[int, int] | None
     marked: int
     right: int
@@ -52,6 +54,7 @@ class Outcome:
 @click.option("--flip/--no-flip", default=True)
 @click.option("--seeds", type=click.IntRange(1), default=8)
 @click.option("--cleanlab", help="A Python interpreter that has cleanlab, to compare with its order.")
+@click.option("--audits", type=click.IntRange(1), default=2, help="For the column that deals decisions over audits.")
 @click.option("--share", "shares", multiple=True, type=float, default=(0.0, 0.05, 0.1, 0.2))
 def main(
     dataset: Path,
@@ -60,6 +63,7 @@ def main(
     flip: bool,
     seeds: int,
     cleanlab: str | None,
+    audits: int,
     shares: tuple[float, ...],
 ) -> None:
     """Plant mistakes and count how many come first."""
@@ -73,19 +77,23 @@ def main(
     images = found.images
     print(f"{len(images.labels)} images, {images.classes} labels; one audit: {time.monotonic() - start:.0f} s\n")
     print(
-        "| wrong | in the first N | in the first 2 N | fewest | cleanlab | likely wrong | of these wrong | weak | s |"
+        f"| wrong | in the first N | in the first 2 N | fewest | in 2 N dealt over {audits} audits | cleanlab |"
+        " likely wrong | of these wrong | weak | s |"
     )
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for share in shares:
         outcomes = []
         for seed in range(1, (seeds if share else 1) + 1):
             begun = time.monotonic()
             wrong, scores = _judge_planted(images, share, seed)
+            judged = time.monotonic() - begun
+            in_turns = _found_in_turns(images, wrong, scores, seed, audits)
+            begun = time.monotonic() - judged
             test = self_test(images=replace(images, labels=scores.labels), scores=scores, seed=seed)
             is_weak = bool(weakness(len(images.labels), scores.accuracy, test))
             seconds = time.monotonic() - begun
             peer = _order_by_cleanlab(cleanlab, scores) if cleanlab else None
-            outcomes.append(_outcome(wrong, scores, peer, is_weak, seconds))
+            outcomes.append(_outcome(wrong, scores, in_turns, peer, is_weak, seconds))
         _print_row(share, outcomes)
 
 
@@ -122,8 +130,33 @@ np.save(sys.argv[2], np.argsort(quality, kind="stable"))
 """
 
 
+def _found_in_turns(images: ImageSet, wrong: NDArray[np.bool_], scores: LabelScores, seed: int, audits: int) -> int:
+    """How many wrong labels a person finds in 2 N decisions, if every audit is of the labels corrected so far.
+
+    Args:
+        images: with the true labels.
+        wrong: bool [N], which labels were made wrong.
+        scores: of the first audit.
+        seed: of the folds.
+        audits: over which the decisions are dealt.
+    """
+    decided = np.zeros(len(wrong), np.bool_)
+    for audit in range(audits):
+        if audit:
+            corrected = np.where(decided, images.labels, scores.labels)
+            scores = score_labels(replace(images, labels=corrected), seed)
+        order = np.argsort(-np.where(decided, -np.inf, scores.doubts), kind="stable")
+        decided[order[: 2 * int(wrong.sum()) // audits]] = True
+    return int((decided & wrong).sum())
+
+
 def _outcome(
-    wrong: NDArray[np.bool_], scores: LabelScores, peer: NDArray[np.int64] | None, is_weak: bool, seconds: float
+    wrong: NDArray[np.bool_],
+    scores: LabelScores,
+    in_turns: int,
+    peer: NDArray[np.int64] | None,
+    is_weak: bool,
+    seconds: float,
 ) -> Outcome:
     order, count, marked = np.argsort(-scores.doubts, kind="stable"), int(wrong.sum()), scores.is_likely_wrong
 
@@ -135,6 +168,7 @@ def _outcome(
         planted=count,
         first=first,
         second=second,
+        in_turns=in_turns,
         peer=None if peer is None else found(peer),
         marked=int(marked.sum()),
         right=int((marked & wrong).sum()),
@@ -151,6 +185,7 @@ def _print_row(share: float, outcomes: list[Outcome]) -> None:
         f"{statistics.mean(each.first for each in outcomes) / planted:.0%}",
         f"{statistics.mean(each.second for each in outcomes) / planted:.0%}",
         f"{min(each.second for each in outcomes)}",
+        f"{statistics.mean(each.in_turns for each in outcomes) / planted:.0%}",
         " / ".join(f"{statistics.mean(found) / planted:.0%}" for found in zip(*peers, strict=True)) or "-",
         f"{statistics.mean(each.marked for each in outcomes):.0f}",
         f"{sum(each.right for each in outcomes) / max(1, sum(each.marked for each in outcomes)):.0%}",

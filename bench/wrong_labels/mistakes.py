@@ -2,8 +2,7 @@
 
 Files are moved into wrong folders at random. Then everything goes through the commands themselves: an audit, a
 training, a run of the client on the training images, decisions, `apply`, a training on what is left. A person is played
-by the truth: of the first images of the audit's review, those in wrong folders are relabelled, all others kept. The
-same number of decisions can be dealt over several audits, each of the dataset as the last decisions left it.
+by the truth: of the first images of the audit's review, those in wrong folders are relabelled, all others kept.
 Printed as Markdown; docs/benchmarks.md says what came out, where and when.
 """
 
@@ -39,15 +38,13 @@ class Outcome:
         planted: number N of files in wrong folders.
         by_audit: how many of them are among the first N and the first 2 N images of the audit's review.
         by_misses: the same for the misses of the model that was trained on them, the surest first.
-        mended: how many of them are in the right folder after 2 N decisions.
         noisy, corrected, clean: accuracy on the held-out images, 0-1, of models that were trained with the wrong
-            labels, after 2 N decisions, and without any wrong label.
+            labels, after the first 2 N images were decided, and without any wrong label.
     """
 
     planted: int
     by_audit: tuple[int, int]
     by_misses: tuple[int, int]
-    mended: int
     noisy: float
     corrected: float
     clean: float
@@ -61,7 +58,6 @@ class Bench:
         folder: for everything that is made.
         dataset: all labels are true.
         held_out: images with true labels to mark models on.
-        audits: number of audits that the decisions are dealt over.
         audit_options: of `classify-train audit`.
         options: more options of `classify-train train`.
     """
@@ -69,7 +65,6 @@ class Bench:
     folder: Path
     dataset: Path
     held_out: Path
-    audits: int
     audit_options: Sequence[str]
     options: Sequence[str]
 
@@ -100,31 +95,21 @@ class Bench:
         noisy = self.folder / f"noisy-{name}"
         shutil.copytree(self.dataset, noisy)
         planted = plant(noisy, share, seed)
-        rows = self._audit(noisy)
+        audited = self.folder / f"audited-{name}"
+        run(TRAIN, "audit", noisy, "--output", audited, "--quiet", *self.audit_options)
+        rows = read_review(audited / "review.csv")
         of_noisy = self.accuracy(noisy, f"noisy-{name}", seed)
         misses = _surest_misses(self.classify(noisy, f"noisy-{name}"))
         by_path = {str(path.relative_to(noisy)) for path in walk_images(noisy) if sha256_of(path) in planted}
-        corrected = noisy.with_name(f"corrected-{name}")
-        shutil.copytree(noisy, corrected)
-        decisions = 2 * len(planted) // self.audits
-        for audit in range(self.audits):
-            doubted = self._audit(corrected) if audit else rows
-            _decide(corrected, doubted[:decisions], planted)
+        corrected = _correct(noisy, rows[: 2 * len(planted)], planted)
         return Outcome(
             planted=len(planted),
             by_audit=_found([row.path for row in rows], by_path),
             by_misses=_found(misses, by_path),
-            mended=sum(planted.get(sha256_of(path)) == path.parent.name for path in walk_images(corrected)),
             noisy=of_noisy,
             corrected=self.accuracy(corrected, f"corrected-{name}", seed),
             clean=clean,
         )
-
-    def _audit(self, dataset: Path) -> Sequence[ReviewRow]:
-        """What an audit finds that is not decided yet, the most suspicious first."""
-        audited = Path(tempfile.mkdtemp(dir=self.folder)) / "audited"
-        run(TRAIN, "audit", dataset, "--output", audited, "--quiet", *self.audit_options)
-        return read_review(audited / "review.csv")
 
 
 def _found(paths: Sequence[str], planted: set[str]) -> tuple[int, int]:
@@ -139,12 +124,14 @@ def _surest_misses(results: Path) -> list[str]:
     return [row["path"] for row in sorted(misses, key=lambda row: -float(row["probability"]))]
 
 
-def _decide(dataset: Path, rows: Sequence[ReviewRow], planted: Mapping[str, str]) -> None:
-    """Let a person decide about some images of a review, and change the dataset accordingly."""
-    with tempfile.TemporaryDirectory(dir=dataset.parent) as folder:
-        decisions = Path(folder) / "review.csv"
-        write_review(decisions, [replace(row, action=_decision(row, planted), file="") for row in rows])
-        run(TRAIN, "apply", decisions, "--dataset", dataset, "--yes", "--quiet")
+def _correct(dataset: Path, rows: Sequence[ReviewRow], planted: Mapping[str, str]) -> Path:
+    """A copy of a dataset in which a person has decided about some images of a review."""
+    corrected = dataset.with_name(dataset.name.replace("noisy", "corrected"))
+    shutil.copytree(dataset, corrected)
+    decisions = corrected.with_suffix(".csv")
+    write_review(decisions, [replace(row, action=_decision(row, planted), file="") for row in rows])
+    run(TRAIN, "apply", decisions, "--dataset", corrected, "--yes", "--quiet")
+    return corrected
 
 
 def _decision(row: ReviewRow, planted: Mapping[str, str]) -> str:
@@ -175,7 +162,6 @@ def _digits(folder: Path) -> tuple[Path, Path]:
 @click.option("--seeds", default=3)
 @click.option("--first-seed", default=1)
 @click.option("--share", "shares", multiple=True, type=float, default=(0.1, 0.2), help="Of labels made wrong.")
-@click.option("--audits", type=click.IntRange(1), default=1, help="Deal the decisions over so many audits.")
 def main(
     options: tuple[str, ...],
     dataset: Path | None,
@@ -186,14 +172,13 @@ def main(
     seeds: int,
     first_seed: int,
     shares: tuple[float, ...],
-    audits: int,
 ) -> None:
     """Measure; OPTIONS are more options of classify-train train."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if dataset is None or held_out is None:
             dataset, held_out = _digits(folder)
-        bench = Bench(folder, dataset, held_out, audits, network_options(weights, image_size, flip), options)
+        bench = Bench(folder, dataset, held_out, network_options(weights, image_size, flip), options)
         outcomes: dict[float, list[Outcome]] = {share: [] for share in shares}
         for seed in range(first_seed, first_seed + seeds):
             clean = bench.accuracy(dataset, f"clean-seed-{seed}", seed)
@@ -219,15 +204,14 @@ def _print_found(outcomes: Mapping[float, Sequence[Outcome]]) -> None:
 
 
 def _print_gain(outcomes: Mapping[float, Sequence[Outcome]]) -> None:
-    print("\n| wrong | corrected by 2 N decisions | with the wrong labels | corrected | no wrong label | won back |")
-    print("|---|---|---|---|---|---|")
+    print("\n| wrong | with the wrong labels | first 2 N decided | no wrong label | won back |")
+    print("|---|---|---|---|---|")
     for share, found in outcomes.items():
         noisy, corrected, clean = (
             statistics.mean(getattr(each, name) for each in found) for name in ("noisy", "corrected", "clean")
         )
         won = f"{(corrected - noisy) / (clean - noisy):.0%}" if clean > noisy else "nothing was lost"
-        mended = sum(each.mended for each in found) / sum(each.planted for each in found)
-        print(f"| {share:.0%} | {mended:.0%} | {noisy:.1%} | {corrected:.1%} | {clean:.1%} | {won} |")
+        print(f"| {share:.0%} | {noisy:.1%} | {corrected:.1%} | {clean:.1%} | {won} |")
 
 
 if __name__ == "__main__":
