@@ -31,6 +31,7 @@ from classify_serving.contract.model import SERVING_DEFAULT
 from classify_serving.tensorflow_import import import_tensorflow
 
 IMAGE_SIZE, BATCH_SIZE = 128, 32
+PHOTO, SMALL = (500, 375), (32, 32)
 THREADS = os.cpu_count() or 1
 # Runs in a small process of its own: peak memory includes that of the process that forks, and this one is large.
 _MEASURE_PROGRAM = """
@@ -40,7 +41,7 @@ code = subprocess.call(sys.argv[1:])
 print("", json.dumps([time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]), sep="\\n")
 sys.exit(code)
 """
-PARTS = ("model", "client", "peer", "precisions", "startup", "memory")
+PARTS = ("model", "client", "small", "peer", "precisions", "startup", "memory")
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,11 @@ def main(images: int, rounds: int, many: int, only: tuple[str, ...]) -> None:
         photos = folder / "photos"
         make_photos(photos, images)
         if "client" in parts:
-            compare_with_decoding(photos, rounds)
+            compare_with_decoding(photos, IMAGE_SIZE, rounds)
+        if "small" in parts:
+            small = folder / "small"
+            make_photos(small, 20 * images, SMALL)
+            compare_with_decoding(small, SMALL[0], rounds)
         if "precisions" in parts:
             compare_precisions(folder, photos, rounds, min(200, images))
         if {"model", "peer", "startup"} & {*parts}:
@@ -82,8 +87,8 @@ def main(images: int, rounds: int, many: int, only: tuple[str, ...]) -> None:
             measure_memory(folder, many)
 
 
-def make_photos(folder: Path, count: int) -> None:
-    """Write JPEGs of 500 x 375: random crops of scikit-learn's two photographs, with random brightness."""
+def make_photos(folder: Path, count: int, size: tuple[int, int] = PHOTO) -> None:
+    """Write JPEGs of some width and height: random crops of scikit-learn's two photographs, with random brightness."""
     from sklearn.datasets import load_sample_images
 
     rng, originals = np.random.default_rng(1), load_sample_images().images
@@ -93,7 +98,7 @@ def make_photos(folder: Path, count: int) -> None:
         width = int(rng.integers(400, 560))
         height = width * 375 // 500
         left, top = int(rng.integers(photo.width - width)), int(rng.integers(photo.height - height))
-        crop = photo.crop((left, top, left + width, top + height)).resize((500, 375))
+        crop = photo.crop((left, top, left + width, top + height)).resize(size)
         ImageEnhance.Brightness(crop).enhance(rng.uniform(0.7, 1.3)).save(folder / f"{number:05}.jpg", quality=90)
 
 
@@ -128,15 +133,15 @@ def alternating_medians(rounds: int, *measurements: Callable[[], float]) -> list
     return [statistics.median(column) for column in zip(*rates, strict=True)]
 
 
-def compare_with_decoding(photos: Path, rounds: int) -> None:
+def compare_with_decoding(photos: Path, size: int, rounds: int) -> None:
     """Compare the client, with a server that answers immediately, with a loop that only decodes the images."""
     paths = sorted(photos.iterdir())
 
     def decode_all() -> float:
         def decode(path: Path) -> NDArray[np.uint8]:
             with Image.open(path) as image:
-                image.draft(None, (IMAGE_SIZE, IMAGE_SIZE))
-                return np.asarray(image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR, reducing_gap=2.0))
+                image.draft(None, (size, size))
+                return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0))
 
         start = time.perf_counter()
         with ThreadPoolExecutor(THREADS) as pool:
@@ -144,9 +149,10 @@ def compare_with_decoding(photos: Path, rounds: int) -> None:
                 pass
         return len(paths) / (time.perf_counter() - start)
 
-    with null_server(IMAGE_SIZE) as address:
+    with null_server(size) as address:
         decoding, classifying = alternating_medians(rounds, decode_all, lambda: client_rate(photos, address))
-    print_table("Client alone, with a server that answers immediately", ("", "images/s", "of decoding"), [
+    title = f"Client alone, with a server that answers immediately; {len(paths):,} images to {size} x {size}"
+    print_table(title, ("", "images/s", "of decoding"), [
         (f"decoding only (Pillow), {THREADS} threads", f"{decoding:.0f}", ""),
         ("classify-client", f"{classifying:.0f}", f"{classifying / decoding:.2f}"),
     ])  # fmt: skip

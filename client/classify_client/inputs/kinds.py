@@ -3,7 +3,7 @@
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Final
@@ -14,7 +14,7 @@ from classify_client.inputs.object_stores import is_url, remote_files
 from classify_client.inputs.patterns import expand_glob, has_wildcards, read_paths
 from classify_client.inputs.source import Source, local_source, member_source
 from classify_client.output_folder import holds_results
-from classify_serving.contract.folders import walk_images
+from classify_serving.contract.folders import folder_label, walk_folders
 
 
 @dataclass(frozen=True)
@@ -128,10 +128,13 @@ class Folder(InputKind):
 
     def list(self, given: str, listing: Listing) -> Iterator[Source]:
         root = Path(given)
-        for image in walk_images(root, listing.skips, listing.on_other):
-            inner = image.relative_to(root)
-            folders = (*reversed(inner.parent.parts), root.name or root.resolve().name)
-            yield local_source(image, inner if listing.single else image, folders)
+        for folder, names in walk_folders(root, listing.skips, listing.on_other):
+            place = Path(folder)
+            inner = place.relative_to(root)
+            labels = _labels((*reversed(inner.parts), root.name or root.resolve().name))
+            prefix = (inner if listing.single else place).joinpath("_").as_posix()[:-1]
+            for name in names:
+                yield local_source(place / name, prefix + name, labels)
 
 
 class Archive(InputKind):
@@ -161,7 +164,7 @@ class File(InputKind):
 
     def list(self, given: str, listing: Listing) -> Iterator[Source]:
         path = Path(given)
-        yield local_source(path, Path(path.name) if listing.single else path, _written_folders(path))
+        yield local_source(path, path.name if listing.single else path.as_posix(), _labels(_written_folders(path)))
 
 
 class Pattern(InputKind):
@@ -214,6 +217,10 @@ def _list_paths(paths: Iterator[str], listing: Listing) -> Iterator[Source]:
     for path in paths:
         kind = next((kind for kind in _IN_LISTS if kind.matches(path)), _FILE)
         yield from kind.list(path, among_others)
+
+
+def _labels(folders: Iterable[str]) -> tuple[str, ...]:
+    return tuple(map(folder_label, folders))
 
 
 def _written_folders(path: Path) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """One image to classify: where its content is, its name in the results, and the folders that may name its label."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,9 +58,9 @@ class Source:
         return True
 
 
-def local_source(path: Path, name: Path, folders: Sequence[str]) -> Source:
-    """A local file, called `name` in the results."""
-    return Source(path, printable(name.as_posix()), tuple(map(folder_label, folders)), _file_stamp(path))
+def local_source(path: Path, name: str, folders: tuple[str, ...]) -> Source:
+    """A local file, called `name` in the results; `folders` as of `Source`."""
+    return Source(path, printable(name), folders, _file_stamp(path))
 
 
 def member_source(member: Member, container: str) -> Source:

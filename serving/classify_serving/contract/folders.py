@@ -9,10 +9,29 @@ from classify_serving.contract.images import is_image_name
 from classify_serving.contract.text import printable
 
 
+def _nothing_skipped(folder: Path) -> bool:
+    return False
+
+
+def _not_counted() -> None:
+    pass
+
+
 def walk_images(
-    root: Path, skip: Callable[[Path], bool] = lambda folder: False, on_other: Callable[[], None] = lambda: None
+    root: Path, skip: Callable[[Path], bool] = _nothing_skipped, on_other: Callable[[], None] = _not_counted
 ) -> Iterator[Path]:
-    """Yield the image files below `root` one by one, sorted by name within each folder, files before folders.
+    """Yield the image files below `root` one by one; arguments, order and errors as of `walk_folders`."""
+    for folder, names in walk_folders(root, skip, on_other):
+        for name in names:
+            yield Path(folder, name)
+
+
+def walk_folders(
+    root: Path, skip: Callable[[Path], bool] = _nothing_skipped, on_other: Callable[[], None] = _not_counted
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield the folders from `root` on that have image files, with the sorted names of these.
+
+    A folder comes before those in it, and these are sorted by name.
 
     Hidden files and folders are skipped, and so are pipes, sockets and devices. Symbolic links are followed; a folder
     that links back to one of its own ancestors is entered only once.
@@ -30,7 +49,7 @@ def walk_images(
 
 def _walk(
     folder: str, skip: Callable[[Path], bool], on_other: Callable[[], None], ancestors: tuple[str, ...]
-) -> Iterator[Path]:
+) -> Iterator[tuple[str, list[str]]]:
     real = os.path.realpath(folder)
     if real in ancestors or (ancestors and skip(Path(folder))):
         return
@@ -46,10 +65,9 @@ def _walk(
                 folders.append(entry.name)
             elif may_be_read(entry):
                 on_other()
-    images.sort()
-    for name in images:
-        yield Path(folder, name)
-    images.clear()
+    if images:
+        images.sort()
+        yield folder, images
     for name in sorted(folders):
         yield from _walk(f"{folder}{os.sep}{name}", skip, on_other, (*ancestors, real))
 

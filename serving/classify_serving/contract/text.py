@@ -5,6 +5,8 @@ import re
 
 def printable(text: str) -> str:
     r"""Make text encodable as UTF-8: bytes of a file name that are not valid UTF-8 become `\xNN`."""
+    if text.isascii():
+        return text
     # Python represents such bytes by lone surrogates in U+DC80-U+DCFF; any other lone surrogate is replaced.
     whole = re.sub("[\ud800-\udc7f\udd00-\udfff]", "\ufffd", text)
     return whole.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
