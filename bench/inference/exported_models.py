@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from classify_serving.contract.model import SCHEMA_VERSION, ModelMetadata
+from classify_serving.processor import has_bfloat16
 
 FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
 
@@ -35,7 +36,7 @@ class Version:
 
 
 def export_versions(folder: Path, size: int) -> Mapping[str, Version]:
-    """Export a VGG16 for images of some size; gives the version to serve for each number format."""
+    """Export a VGG16 for images of some size; gives the version to serve for each number format of this processor."""
     from classify_training.export.saved_model import export
     from classify_training.export.signatures import Signatures
     from classify_training.model.classifier import build_classifier
@@ -50,4 +51,5 @@ def export_versions(folder: Path, size: int) -> Mapping[str, Version]:
     network = Int8Network(classifier, calibrate(classifier, images, quiet=True))
     signatures = Int8Signatures(classifier, network, replace(metadata, precision=INT8))
     int8 = export(signatures, images, folder / INT8 / "bench")
-    return {FLOAT32: Version(float32), BFLOAT16: Version(float32, "bfloat16"), INT8: Version(int8)}
+    bfloat16 = {BFLOAT16: Version(float32, "bfloat16")} if has_bfloat16() else {}
+    return {FLOAT32: Version(float32), **bfloat16, INT8: Version(int8)}

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import click
 
-from bench.inference.exported_models import BFLOAT16, FLOAT32, INT8, export_versions
+from bench.inference.exported_models import FLOAT32, export_versions
 from bench.inference.in_process import InProcess, in_openvino, in_tensorflow
-from classify_serving.processor import has_bfloat16
 from classify_serving.tensorflow_import import import_tensorflow
 
 ROUNDS = 5
@@ -28,12 +27,11 @@ ROUNDS = 5
 def main(sizes: tuple[int, ...], batches: tuple[int, ...], rounds: int, openvino: str | None) -> None:
     """Print images per second and per CPU second, and their ratios to float32, as medians."""
     import_tensorflow()
-    formats = [FLOAT32, *([BFLOAT16] if has_bfloat16() else []), INT8]
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
             versions = export_versions(Path(folder), size)
-            workers = {name: stack.enter_context(in_tensorflow(versions[name])) for name in formats}
-            for name in formats if openvino else ():
+            workers = {name: stack.enter_context(in_tensorflow(version)) for name, version in versions.items()}
+            for name in versions if openvino else ():
                 worker = in_openvino(str(openvino), versions[FLOAT32], name)
                 workers[f"OpenVINO {name}"] = stack.enter_context(worker)
             if size == sizes[0]:

@@ -13,13 +13,12 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.inference.exported_models import BFLOAT16, FLOAT32, INT8, Version, export_versions
+from bench.inference.exported_models import Version, export_versions
 from bench.inference.in_process import in_tensorflow
 from bench.inference.servers import model_server
 from classify_serving.contract.model import IMAGES, SERVING_DEFAULT
 from classify_serving.contract.tensors import to_tensor
 from classify_serving.contract.wire_pb2 import ModelSpec, PredictRequest, PredictResponse
-from classify_serving.processor import has_bfloat16
 from classify_serving.tensorflow_import import import_tensorflow
 
 BATCH = 32
@@ -34,7 +33,7 @@ Predict = Callable[[PredictRequest], PredictResponse]
 @click.command()
 @click.option("--size", type=int, default=128)
 @click.option("--rounds", type=int, default=5)
-@click.option("--precision", "precisions", multiple=True, default=(FLOAT32, BFLOAT16, INT8))
+@click.option("--precision", "precisions", multiple=True, help="Default: all.")
 def main(size: int, rounds: int, precisions: tuple[str, ...]) -> None:
     """Measure and print throughput and latency as Markdown tables."""
     import_tensorflow()
@@ -42,10 +41,7 @@ def main(size: int, rounds: int, precisions: tuple[str, ...]) -> None:
     print(f"Batches of {BATCH} images, {size} x {size} pixels; medians of {rounds} rounds")
     with tempfile.TemporaryDirectory() as folder:
         versions = export_versions(Path(folder), size)
-        for precision in precisions:
-            if precision == BFLOAT16 and not has_bfloat16():
-                print("\nno bfloat16: this processor does not multiply it")
-                continue
+        for precision in precisions or versions:
             _measure(versions[precision], precision, images, rounds)
 
 
