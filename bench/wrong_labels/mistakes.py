@@ -2,7 +2,8 @@
 
 Files are moved into wrong folders at random. Then everything goes through the commands themselves: an audit, a
 training, a run of the client on the training images, decisions, `apply`, a training on what is left. A person is played
-by the truth: of the first images of the audit's review, those in wrong folders are relabelled, all others kept.
+by the truth: of the first 2 N images of the audit's review, those in wrong folders are relabelled, all others kept. In
+further turns the corrected dataset is audited, and the first N images are decided.
 Printed as Markdown; docs/benchmarks.md says what came out, where and when.
 """
 
@@ -38,15 +39,16 @@ class Outcome:
         planted: number N of files in wrong folders.
         by_audit: how many of them are among the first N and the first 2 N images of the audit's review.
         by_misses: the same for the misses of the model that was trained on them, the surest first.
-        noisy, corrected, clean: accuracy on the held-out images, 0-1, of models that were trained with the wrong
-            labels, after the first 2 N images were decided, and without any wrong label.
+        noisy, clean: accuracy on the held-out images, 0-1, of models that were trained with and without the wrong
+            labels.
+        corrected: the same after each turn of corrections.
     """
 
     planted: int
     by_audit: tuple[int, int]
     by_misses: tuple[int, int]
     noisy: float
-    corrected: float
+    corrected: Sequence[float]
     clean: float
 
 
@@ -58,6 +60,7 @@ class Bench:
         folder: for everything that is made.
         dataset: all labels are true.
         held_out: images with true labels to mark models on.
+        turns: number of turns of corrections.
         audit_options: of `classify-train audit`.
         options: more options of `classify-train train`.
     """
@@ -65,6 +68,7 @@ class Bench:
     folder: Path
     dataset: Path
     held_out: Path
+    turns: int
     audit_options: Sequence[str]
     options: Sequence[str]
 
@@ -90,26 +94,35 @@ class Bench:
         return self.folder / "models" / name
 
     def turn(self, share: float, seed: int, clean: float) -> Outcome:
-        """Make labels wrong, find them, correct them, and train before and after."""
+        """Make labels wrong, and train; then find them, correct them, and train again, in each turn."""
         name = f"{share:.0%} seed {seed}".replace(" ", "-").replace("%", "")
         noisy = self.folder / f"noisy-{name}"
         shutil.copytree(self.dataset, noisy)
         planted = plant(noisy, share, seed)
-        audited = self.folder / f"audited-{name}"
-        run(TRAIN, "audit", noisy, "--output", audited, "--quiet", *self.audit_options)
-        rows = read_review(audited / "review.csv")
+        rows = self._audit(noisy)
         of_noisy = self.accuracy(noisy, f"noisy-{name}", seed)
         misses = _surest_misses(self.classify(noisy, f"noisy-{name}"))
         by_path = {str(path.relative_to(noisy)) for path in walk_images(noisy) if sha256_of(path) in planted}
-        corrected = _correct(noisy, rows[: 2 * len(planted)], planted)
+        found = _found([row.path for row in rows], by_path)
+        dataset, corrected = noisy, []
+        for turn in range(1, self.turns + 1):
+            decided = rows[: 2 * len(planted)] if turn == 1 else self._audit(dataset)[: len(planted)]
+            dataset = _correct(dataset, noisy.with_name(f"corrected-{turn}-{name}"), decided, planted)
+            corrected.append(self.accuracy(dataset, dataset.name, seed))
         return Outcome(
             planted=len(planted),
-            by_audit=_found([row.path for row in rows], by_path),
+            by_audit=found,
             by_misses=_found(misses, by_path),
             noisy=of_noisy,
-            corrected=self.accuracy(corrected, f"corrected-{name}", seed),
+            corrected=corrected,
             clean=clean,
         )
+
+    def _audit(self, dataset: Path) -> Sequence[ReviewRow]:
+        """What an audit finds that is not decided yet, the most suspicious first."""
+        audited = Path(tempfile.mkdtemp(dir=self.folder)) / "audited"
+        run(TRAIN, "audit", dataset, "--output", audited, "--quiet", *self.audit_options)
+        return read_review(audited / "review.csv")
 
 
 def _found(paths: Sequence[str], planted: set[str]) -> tuple[int, int]:
@@ -124,9 +137,8 @@ def _surest_misses(results: Path) -> list[str]:
     return [row["path"] for row in sorted(misses, key=lambda row: -float(row["probability"]))]
 
 
-def _correct(dataset: Path, rows: Sequence[ReviewRow], planted: Mapping[str, str]) -> Path:
+def _correct(dataset: Path, corrected: Path, rows: Sequence[ReviewRow], planted: Mapping[str, str]) -> Path:
     """A copy of a dataset in which a person has decided about some images of a review."""
-    corrected = dataset.with_name(dataset.name.replace("noisy", "corrected"))
     shutil.copytree(dataset, corrected)
     decisions = corrected.with_suffix(".csv")
     write_review(decisions, [replace(row, action=_decision(row, planted), file="") for row in rows])
@@ -162,6 +174,7 @@ def _digits(folder: Path) -> tuple[Path, Path]:
 @click.option("--seeds", default=3)
 @click.option("--first-seed", default=1)
 @click.option("--share", "shares", multiple=True, type=float, default=(0.1, 0.2), help="Of labels made wrong.")
+@click.option("--turns", type=click.IntRange(1), default=1, help="Of corrections, each with a training after it.")
 def main(
     options: tuple[str, ...],
     dataset: Path | None,
@@ -172,13 +185,14 @@ def main(
     seeds: int,
     first_seed: int,
     shares: tuple[float, ...],
+    turns: int,
 ) -> None:
     """Measure; OPTIONS are more options of classify-train train."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if dataset is None or held_out is None:
             dataset, held_out = _digits(folder)
-        bench = Bench(folder, dataset, held_out, network_options(weights, image_size, flip), options)
+        bench = Bench(folder, dataset, held_out, turns, network_options(weights, image_size, flip), options)
         outcomes: dict[float, list[Outcome]] = {share: [] for share in shares}
         for seed in range(first_seed, first_seed + seeds):
             clean = bench.accuracy(dataset, f"clean-seed-{seed}", seed)
@@ -204,14 +218,14 @@ def _print_found(outcomes: Mapping[float, Sequence[Outcome]]) -> None:
 
 
 def _print_gain(outcomes: Mapping[float, Sequence[Outcome]]) -> None:
-    print("\n| wrong | with the wrong labels | first 2 N decided | no wrong label | won back |")
-    print("|---|---|---|---|---|")
+    print("\n| wrong | turns | with the wrong labels | corrected | no wrong label | won back |")
+    print("|---|---|---|---|---|---|")
     for share, found in outcomes.items():
-        noisy, corrected, clean = (
-            statistics.mean(getattr(each, name) for each in found) for name in ("noisy", "corrected", "clean")
-        )
-        won = f"{(corrected - noisy) / (clean - noisy):.0%}" if clean > noisy else "nothing was lost"
-        print(f"| {share:.0%} | {noisy:.1%} | {corrected:.1%} | {clean:.1%} | {won} |")
+        noisy, clean = (statistics.mean(getattr(each, name) for each in found) for name in ("noisy", "clean"))
+        for turn in range(len(found[0].corrected)):
+            corrected = statistics.mean(each.corrected[turn] for each in found)
+            won = f"{(corrected - noisy) / (clean - noisy):.0%}" if clean > noisy else "nothing was lost"
+            print(f"| {share:.0%} | {turn + 1} | {noisy:.1%} | {corrected:.1%} | {clean:.1%} | {won} |")
 
 
 if __name__ == "__main__":
