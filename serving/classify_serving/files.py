@@ -30,10 +30,18 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it replaces `path` atomically if the block ends without an error."""
+    """Yield a temporary path beside `path`; it replaces `path` atomically if the block ends without an error.
+
+    After an error, nothing is left of it.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
-    yield temporary
-    os.replace(temporary, path)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def replace_file(path: Path, content: bytes) -> None:

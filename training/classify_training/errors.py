@@ -33,6 +33,8 @@ class CacheError(TrainingError):
 class RunError(TrainingError):
     """The folder of a run cannot be written, or a configuration cannot be read."""
 
+    exit_code = 2
+
 
 class FitError(TrainingError):
     """The training diverged."""

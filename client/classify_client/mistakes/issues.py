@@ -22,6 +22,10 @@ MARGIN: Final = 0.5
 """A label is doubted only if the predicted class is this much more probable than the given one."""
 
 
+LEAST_ACCURACY: Final = 0.6
+"""Of a model that may doubt labels; the same as for an audit."""
+
+
 @dataclass(frozen=True)
 class LabelIssue:
     """The issue of a miss.
@@ -70,6 +74,12 @@ def class_thresholds(results: Results) -> dict[str, float]:
     return {name: total / count for name, (count, total) in results.labelled.items()}
 
 
+def can_doubt(results: Results) -> bool:
+    """Whether the model is right on so many of the labelled images that what it says is evidence against a label."""
+    labelled = sum(count for count, _ in results.labelled.values())
+    return labelled - len(results.misses) >= LEAST_ACCURACY * labelled
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What is known about the misses besides the predictions.
@@ -93,9 +103,10 @@ def find_issues(results: Results, evidence: Evidence) -> dict[str, LabelIssue]:
     """The issue of each miss, by path.
 
     A label is doubted if the model is at least as sure of another class as it usually is of that class's own images
-    (the off-diagonal of the confident joint), and by `MARGIN` surer than of the given one.
+    (the off-diagonal of the confident joint), and by `MARGIN` surer than of the given one. A model that is right on
+    less than `LEAST_ACCURACY` of the images is no evidence against a label.
     """
-    thresholds = class_thresholds(results)
+    thresholds = class_thresholds(results) if can_doubt(results) else None
     labels: dict[str, set[str]] = defaultdict(set)
     for item in results.misses:
         labels[evidence.digests.get(item.row.path, "")].add(item.row.true_label)
@@ -108,9 +119,16 @@ def find_issues(results: Results, evidence: Evidence) -> dict[str, LabelIssue]:
 
 
 def _find(
-    row: Row, evidence: Evidence, thresholds: Mapping[str, float], labels: Mapping[str, Collection[str]]
+    row: Row, evidence: Evidence, thresholds: Mapping[str, float] | None, labels: Mapping[str, Collection[str]]
 ) -> LabelIssue:
-    """The issue of one miss; `labels` are those of all misses with the same content, by SHA-256."""
+    """The issue of one miss.
+
+    Args:
+        row: of the miss.
+        evidence: what is known besides the predictions.
+        thresholds: as of `class_thresholds`; None if the model is no evidence against a label.
+        labels: those of all misses with the same content, by SHA-256.
+    """
     digest = evidence.digests.get(row.path, "")
     in_dataset = evidence.manifest.labels(digest) if evidence.manifest else frozenset[str]()
     if others := sorted(in_dataset - {row.true_label}):
@@ -146,10 +164,12 @@ def _by_score(row: Row, score: LabelScore) -> LabelIssue:
     return LabelIssue(CONFUSION, f"models that have not seen it take it for {row.true_label} too", doubt=score.doubt)
 
 
-def _by_probability(row: Row, thresholds: Mapping[str, float]) -> LabelIssue:
+def _by_probability(row: Row, thresholds: Mapping[str, float] | None) -> LabelIssue:
     given = row.probability_of(row.true_class)
-    usual = thresholds.get(row.predicted, 1.0)
     reason = f"{row.predicted}: {row.probability:.1%}, {row.true_class}: {given:.1%}"
+    if thresholds is None:
+        return LabelIssue(CONFUSION, reason)
+    usual = thresholds.get(row.predicted, 1.0)
     if row.probability >= usual and row.probability - given >= MARGIN:
         return LabelIssue(WRONG_LABEL, f"{reason}; images labelled {row.predicted} get {usual:.1%} on average")
     return LabelIssue(CONFUSION, reason)

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from classify_client.mistakes.compare import Comparison
-from classify_client.mistakes.issues import NOTES, LabelIssue, most_suspicious_first
+from classify_client.mistakes.issues import LEAST_ACCURACY, NOTES, LabelIssue, can_doubt, most_suspicious_first
 from classify_client.mistakes.review import Review
 from classify_client.output_folder import REPORT
 from classify_client.report.html import render
@@ -100,6 +100,7 @@ def make_view(
         "calibration": calibration(results),
         "issue_types": ISSUE_TYPES,
         "issue_notes": NOTES,
+        "weak_below": None if can_doubt(results) else LEAST_ACCURACY,
         "issue_counts": counts,
         "comparison": comparison if comparison.total.images else None,
         "broken_paths": {pair.path for pair in comparison.broken},

@@ -7,6 +7,7 @@ and new runs; of several such files, it is about the one with its path.
 
 import csv
 import itertools
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
@@ -171,7 +172,15 @@ def read_table(path: Path) -> ReviewTable:
     if not lines or not set(lines[0]) >= _REQUIRED:
         raise ReviewError(f"{path} is not a review: use the {REVIEW} of an audit, a training or a run of the client")
     header = lines[0]
+    if len(lines[-1]) < len(header) and not _ends_with_line(path):
+        raise ReviewError(f"{path} ends in the middle of a line: put back the whole file, or remove it")
     return ReviewTable(delimiter, lines, [_row(dict(zip(header, line, strict=False))) for line in lines[1:]])
+
+
+def _ends_with_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() in b"\r\n"
 
 
 def _row(line: Mapping[str, str]) -> ReviewRow:

@@ -22,6 +22,8 @@ from classify_serving.review_page.server import ReviewServer
 from classify_serving.termination import sigterm_interrupts
 
 PAGE: Final = "report.html"
+_NO_ROWS: Final = b'"rows":[]'
+"""In a page that lists no image to decide about."""
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{32}")
 _ADDRESS: Final = ".review-address.json"
 """In the folder of the review, readable by its owner only: where its page was served last."""
@@ -50,15 +52,15 @@ def serve_review(folder: Path, dataset: Path | None, adds: bool, port: int, open
     if adds and dataset is None:
         raise ReviewError("--add needs --dataset, the folder to copy images into")
     if (folder / PAGE).is_file() and not (folder / REVIEW).exists():
+        if _NO_ROWS not in _read_page(folder):
+            raise ReviewError(
+                f"{folder / REVIEW} is missing, but {PAGE} has images to decide about: put it back, or classify, audit"
+                " or train again"
+            )
         click.echo(f"Nothing to decide: no image was doubtful, so {folder} has no {REVIEW}.")
         return
     review = ReviewFile(folder / REVIEW, dataset)
-    try:
-        page = (folder / PAGE).read_bytes()
-    except OSError as error:
-        raise ReviewError(
-            f"cannot read {folder / PAGE} ({error_reason(error)}): classify, audit or train again"
-        ) from error
+    page = _read_page(folder)
     if b'id="review-data"' not in page:
         raise ReviewError(f"{folder / PAGE} was written by an older release: classify, audit or train again")
     target = dataset or dataset_of(review.rows)
@@ -85,6 +87,15 @@ def serve_review(folder: Path, dataset: Path | None, adds: bool, port: int, open
             threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
         server.serve_forever()
     click.echo(f"Stopped. Decisions are in {folder / REVIEW}.")
+
+
+def _read_page(folder: Path) -> bytes:
+    try:
+        return (folder / PAGE).read_bytes()
+    except OSError as error:
+        raise ReviewError(
+            f"cannot read {folder / PAGE} ({error_reason(error)}): classify, audit or train again"
+        ) from error
 
 
 def _listen_where_last(listen: Callable[[int], ReviewServer], port: int) -> ReviewServer:

@@ -150,6 +150,9 @@ def test_a_label_is_doubted_if_the_model_is_at_least_as_sure_as_usual(tmp_path: 
         "cat/3.png": "confusion",
     }
     assert issues["cat/1.png"].reason == "dog: 90.0%, cat: 5.0%; images labelled dog get 80.0% on average"
+    # Right on four of seven images.
+    weak = make_results([*correct[:4], sure, unsure, close], tmp_path, ("cat", "dog"))
+    assert {issue.type for issue in find_issues(weak, Evidence()).values()} == {"confusion"}
 
 
 @given(st.integers(0, 400), st.integers(0, 400))

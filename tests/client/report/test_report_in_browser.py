@@ -25,9 +25,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any, start: Start) -> Iterator[Any]:
-    """The report of nine images, five of them misses; any message on the browser's console fails the test."""
+    """The report of 13 images, five of them misses; any message on the browser's console fails the test."""
     client = start(BrightnessModel(make_metadata()))
-    brightnesses = {"black": (1, 2, 250, 251, 252), "grey": (3, 128), "white": (4, 255)}
+    brightnesses = {"black": (1, 2, 250, 251, 252), "grey": (3, 126, 127, 128), "white": (4, 253, 254, 255)}
     for label, values in brightnesses.items():
         for value in values:
             write_picture(client.images / label / f"<b>{value}.png", value)
@@ -48,7 +48,7 @@ def click(page: Any, selector: str) -> None:
 
 
 def test_the_misses_are_shown_with_their_pictures_on_narrow_and_wide_screens(page: Any) -> None:
-    assert "5 of 9 predictions are wrong" in texts(page, "h1")[0]
+    assert "5 of 13 predictions are wrong" in texts(page, "h1")[0]
     assert texts(page, ".flat .path")[0] == "black/<b>250.png"
     all_pictures_loaded = "return [...document.images].every(image => image.complete && image.naturalWidth > 0)"
     assert page.execute_script(all_pictures_loaded)
@@ -66,7 +66,7 @@ def test_the_class_table_can_be_sorted_by_each_column(page: Any) -> None:
     assert texts(page, "#classes tbody td:nth-child(3)") == ["3", "1", "1"]
     click(page, "#classes thead th:nth-child(4) button")
     click(page, "#classes thead th:nth-child(4) button")
-    assert texts(page, "#classes tbody td:nth-child(4)") == ["40.0%", "50.0%", "50.0%"]
+    assert texts(page, "#classes tbody td:nth-child(4)") == ["40.0%", "75.0%", "75.0%"]
     assert page.find_element("css selector", "[aria-sort=ascending]").text == "Recall"
 
 

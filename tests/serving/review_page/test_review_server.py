@@ -241,6 +241,11 @@ def test_a_server_that_is_started_anew_has_the_same_address(rows: list[ReviewRow
         assert reason in result.stderr
     (folder / "review.csv").unlink()
     result = subprocess.run(command, capture_output=True, text=True)
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert "review.csv is missing" in result.stderr
+    write_review_folder(folder, [])
+    (folder / "review.csv").unlink()
+    result = subprocess.run(command, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.startswith("Nothing to decide")
 

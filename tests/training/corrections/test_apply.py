@@ -67,7 +67,7 @@ def test_decisions_are_carried_out_and_undone(data: Path) -> None:
     ]
     result = apply(data, rows, "--yes")
     assert result.exit_code == 0, result.output
-    assert "1 to move, 1 to delete, 2 labels to confirm, 1 undecided" in result.stdout
+    assert "1 to move, 1 to delete, 1 label to confirm, 1 undecided" in result.stdout
     after = tree(data)
     moved = f"dog/1_{rows[0].sha256[:12]}.png"
     assert set(after) == {"cat/3.png", "dog/1.png", "dog/2.png", moved}
@@ -112,6 +112,11 @@ def test_images_are_found_by_content_wherever_they_are(data: Path, tmp_path: Pat
     invoke(data, "--undo")
     assert "dog/new.png" not in tree(data)
     assert new.exists()
+    lost = row(data / "cat/2.png", "cat", "relabel:dog")
+    (data / "cat/2.png").unlink()
+    result = apply(data, [lost], "--dry-run")
+    assert "skipped  2.png: neither in the dataset nor where it was judged" in result.stdout
+    assert "nothing to do" in result.stdout
 
 
 def test_splits_stay_as_they_are(tmp_path: Path) -> None:
@@ -211,7 +216,7 @@ def test_a_kill_midway_is_finished_or_undone(data: Path, killed_after: int, then
     assert tree(data) == (after if then == "again" else before)
     if then != "again":
         moved = sum(change.kind != "confirm" for change in changes[:killed_after])
-        assert f"Undone: {moved} files are back in place" in result.stdout
+        assert f"Undone: {moved} files are as before" in result.stdout
 
 
 def perform(data: Path, changes: list[Change]) -> bytes:
@@ -308,8 +313,13 @@ def test_no_name_becomes_a_formula(tmp_path: Path) -> None:
 
 def test_a_review_saved_by_a_spreadsheet_is_read(tmp_path: Path) -> None:
     content = "\ufeffpath;label;action;sha256\r\na.png;cat;keep;00\r\n"
-    (tmp_path / "review.csv").write_bytes(content.encode())
-    assert read_review(tmp_path / "review.csv") == [ReviewRow(path="a.png", label="cat", action="keep", sha256="00")]
+    rows = [ReviewRow(path="a.png", label="cat", action="keep", sha256="00")]
+    for text in (content, content.rstrip()):
+        (tmp_path / "review.csv").write_bytes(text.encode())
+        assert read_review(tmp_path / "review.csv") == rows
+    (tmp_path / "review.csv").write_bytes((content + "b.png;ca").encode())
+    with pytest.raises(ReviewError, match="ends in the middle of a line"):
+        read_review(tmp_path / "review.csv")
 
 
 def test_an_interruption_before_the_first_change_says_that_nothing_was_changed(data: Path) -> None:

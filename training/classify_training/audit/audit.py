@@ -47,7 +47,7 @@ def audit(config: AuditConfig) -> Audit:
 
     Raises:
         DatasetError: the dataset cannot be read, has images of one label only, or a broken list of confirmed labels.
-        CacheError: decoded images or features cannot be written.
+        CacheError: decoded images cannot be written.
         WeightsError: the pretrained weights cannot be downloaded, read or used.
         Interrupted: a signal arrived.
     """

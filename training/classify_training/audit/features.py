@@ -4,6 +4,7 @@ Labels play no part in it: after images were moved to other labels, or deleted, 
 """
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -18,12 +19,13 @@ from classify_serving.files import locked, replacing, sha256_if_readable
 from classify_training.config import AuditConfig
 from classify_training.data.cache import ImageCache
 from classify_training.data.dataset import Dataset
-from classify_training.errors import CacheError
 from classify_training.evaluation.evaluate import run_on_examples
 from classify_training.evaluation.frozen_features import mean_features
 from classify_training.model.classifier import Classifier, build_classifier
 from classify_training.model.precision import choose_policy
 from classify_training.model.standardise import scale_to_some
+
+_log = logging.getLogger(__name__)
 
 _BATCH: Final = 64
 _DIGESTS: Final = "digests"
@@ -36,13 +38,13 @@ Features = Mapping[str, NDArray[np.float32]]
 def features_of(dataset: Dataset, config: AuditConfig) -> Features:
     """Mean features of each image and, where flips are on, of its mirror image.
 
-    They are read from the cache if it has those of every image, else they are computed and written to it.
+    They are read from the cache if it has those of every image, else they are computed and written to it; if that
+    fails, a warning is logged.
 
     Returns:
         Name of each of the network's last stages -> float32 [V,N,c] for V variants of the dataset's N examples.
 
     Raises:
-        CacheError: they cannot be written.
         WeightsError: the pretrained weights cannot be downloaded, read or used.
         Interrupted: a signal arrived.
     """
@@ -85,10 +87,7 @@ def _write(path: Path, dataset: Dataset, features: Features) -> None:
         with locked(path.parent, wait=True), replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)
     except OSError as error:
-        raise CacheError(
-            f"cannot write the features {path} ({error_reason(error)}): free disk space, check permissions, or choose"
-            " another --cache"
-        ) from error
+        _log.warning("the next audit will take as long as this one: cannot keep %s (%s)", path, error_reason(error))
 
 
 def _compute(dataset: Dataset, config: AuditConfig, policy: str) -> Features:

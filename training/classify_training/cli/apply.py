@@ -101,6 +101,8 @@ def _print_plan(plan: "CorrectionPlan") -> None:
             click.echo(f"add      {terminal_text(change.source)} -> {terminal_text(change.target)}")
     for row in plan.not_in_dataset:
         click.echo(f"skipped  {terminal_text(row.path)}: not in the dataset, --add copies it there")
+    for row in plan.missing:
+        click.echo(f"skipped  {terminal_text(row.path)}: neither in the dataset nor where it was judged")
     for row, path in plan.other_label:
         label = f"not in the dataset as {terminal_text(row.label)}, but as {terminal_text(path)}"
         click.echo(f"skipped  {terminal_text(row.path)}: {label}, which stays as it is")
@@ -120,6 +122,9 @@ def _print_plan(plan: "CorrectionPlan") -> None:
 def _count(changes: "Sequence[Change]") -> str:
     names = {"move": "to move", "delete": "to delete", "add": "to add", "confirm": "labels to confirm"}
     counts = Counter("delete" if each.is_deletion else each.kind for each in changes)
+    # The label of an image that moves or is added is confirmed as well, but is no other decision.
+    moved = {each.sha256 for each in changes if each.kind != "confirm" and not each.is_deletion}
+    counts["confirm"] -= sum(each.kind == "confirm" and each.sha256 in moved for each in changes)
     if counts["confirm"] == 1:
         names["confirm"] = "label to confirm"
     return ", ".join(f"{counts[kind]} {name}" for kind, name in names.items() if counts[kind])
@@ -127,6 +132,6 @@ def _count(changes: "Sequence[Change]") -> str:
 
 def _print_undone(changes: "Sequence[Change] | None", dataset: Path) -> None:
     if changes is None:
-        raise CorrectionError(f"there is nothing to undo in {dataset}: --dataset names another folder")
+        raise CorrectionError(f"there is nothing to undo in {dataset}: give --dataset if you mean another folder")
     files = sum(change.kind != "confirm" for change in changes)
-    click.echo(f"Undone: {files} files are back in place, {len(changes) - files} labels are no longer confirmed.")
+    click.echo(f"Undone: {files} files are as before, {len(changes) - files} labels are no longer confirmed.")

@@ -49,6 +49,7 @@ class CorrectionPlan:
         unchanged: number of rows whose decision is already true in the dataset.
         undecided: number of rows without an action.
         not_in_dataset: rows that relabel an image outside of the dataset; the option `add` would add it.
+        missing: rows that relabel an image that is neither in the dataset nor where it was judged.
         other_label: rows whose image is in the dataset only under other labels, and the path of one such file.
         conflicts: path of each file whose label is decided -> path of the same image that stays under another label.
     """
@@ -58,6 +59,7 @@ class CorrectionPlan:
     unchanged: int = 0
     undecided: int = 0
     not_in_dataset: list[ReviewRow] = field(default_factory=list)
+    missing: list[ReviewRow] = field(default_factory=list)
     other_label: list[tuple[ReviewRow, str]] = field(default_factory=list)
     conflicts: dict[str, str] = field(default_factory=dict)
 
@@ -156,14 +158,15 @@ class _Planner:
                 self._note_conflict(copy, digest, label)
         if not match.copies and not (label is not None and self._kept(digest, label)):
             self._plan_without_copy(decision, match)
-        if label is not None and (digest, label) not in self._confirmed:
+        is_missing = self.corrections.missing[-1:] == [decision.row]
+        if label is not None and not is_missing and (digest, label) not in self._confirmed:
             self._confirmed.add((digest, label))
             self.corrections.changes.append(Change("confirm", digest, label))
         self.corrections.unchanged += self._size() == before
 
     def _size(self) -> int:
         plan = self.corrections
-        return len(plan.changes) + len(plan.not_in_dataset) + len(plan.other_label)
+        return len(plan.changes) + len(plan.not_in_dataset) + len(plan.missing) + len(plan.other_label)
 
     def _plan_copy(self, copy: ImageCopy, digest: str, label: str | None) -> None:
         if copy.label == label:
@@ -208,8 +211,8 @@ class _Planner:
             target = self._free.take(f"{folder}/{Path(row.file).name}", row.sha256)
             self.corrections.changes.append(Change("add", row.sha256, target, row.file))
             self._arriving[row.sha256, label] = target
-        elif exists and decision.action and decision.action.verb == "relabel":
-            self.corrections.not_in_dataset.append(row)
+        elif decision.action and decision.action.verb == "relabel":
+            (self.corrections.not_in_dataset if exists else self.corrections.missing).append(row)
 
     def _exists_unchanged(self, row: ReviewRow) -> bool:
         """Whether an image outside of the dataset still exists where it was classified.
