@@ -10,6 +10,7 @@ import io
 import statistics
 import time
 from collections.abc import Callable
+from operator import truediv
 
 import numpy as np
 import pyvips
@@ -87,10 +88,9 @@ def main() -> None:
     for width, height in ((500, 375), (4000, 3000)):
         content = photo(width, height)
         rates = [[rate(decode, content) for decode in DECODERS.values()] for _ in range(ROUNDS)]
-        reference = statistics.median(first for first, *_ in rates)
-        ratios = [statistics.median(own / first for first, own in zip([r[0] for r in rates], column, strict=True))
-                  for column in list(zip(*rates, strict=True))[1:]]  # fmt: skip
-        cells = [f"{reference:.0f} images per CPU second", *(f"{ratio:.2f}x" for ratio in ratios)]
+        pillow, *others = zip(*rates, strict=True)
+        ratios = [statistics.median(map(truediv, other, pillow)) for other in others]
+        cells = [f"{statistics.median(pillow):.0f} images per CPU second", *(f"{ratio:.2f}x" for ratio in ratios)]
         print(f"| {width} x {height} | {len(content) / 1000:.0f} | {' | '.join(cells)} |", flush=True)
 
 

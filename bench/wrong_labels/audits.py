@@ -86,12 +86,10 @@ def main(
         for seed in range(1, (seeds if share else 1) + 1):
             begun = time.monotonic()
             wrong, scores = _judge_planted(images, share, seed)
-            judged = time.monotonic() - begun
-            in_turns = _found_in_turns(images, wrong, scores, seed, audits)
-            begun = time.monotonic() - judged
             test = self_test(images=replace(images, labels=scores.labels), scores=scores, seed=seed)
             is_weak = bool(weakness(len(images.labels), scores.accuracy, test))
             seconds = time.monotonic() - begun
+            in_turns = _found_in_turns(images, wrong, scores, seed, audits)
             peer = _order_by_cleanlab(cleanlab, scores) if cleanlab else None
             outcomes.append(_outcome(wrong, scores, in_turns, peer, is_weak, seconds))
         _print_row(share, outcomes)

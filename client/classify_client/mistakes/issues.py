@@ -21,7 +21,6 @@ NOTES: Final[Mapping[str, str]] = {
 MARGIN: Final = 0.5
 """A label is doubted only if the predicted class is this much more probable than the given one."""
 
-
 LEAST_ACCURACY: Final = 0.6
 """Of a model that may doubt labels; the same as for an audit."""
 

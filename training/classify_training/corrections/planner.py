@@ -156,17 +156,18 @@ class _Planner:
             if self._decided[copy] is decision:
                 self._plan_copy(copy, digest, label)
                 self._note_conflict(copy, digest, label)
-        if not match.copies and not (label is not None and self._kept(digest, label)):
-            self._plan_without_copy(decision, match)
-        is_missing = self.corrections.missing[-1:] == [decision.row]
-        if label is not None and not is_missing and (digest, label) not in self._confirmed:
+        has_copy = match.copies or (label is not None and self._kept(digest, label))
+        if not has_copy and not self._plan_without_copy(decision, match):
+            self.corrections.missing.append(decision.row)
+            return
+        if label is not None and (digest, label) not in self._confirmed:
             self._confirmed.add((digest, label))
             self.corrections.changes.append(Change("confirm", digest, label))
         self.corrections.unchanged += self._size() == before
 
     def _size(self) -> int:
         plan = self.corrections
-        return len(plan.changes) + len(plan.not_in_dataset) + len(plan.missing) + len(plan.other_label)
+        return len(plan.changes) + len(plan.not_in_dataset) + len(plan.other_label)
 
     def _plan_copy(self, copy: ImageCopy, digest: str, label: str | None) -> None:
         if copy.label == label:
@@ -197,13 +198,14 @@ class _Planner:
     def _is_staying(self, copy: ImageCopy) -> bool:
         return copy not in self._decided or self._decided[copy].wanted == copy.label
 
-    def _plan_without_copy(self, decision: Decision, match: Match) -> None:
+    def _plan_without_copy(self, decision: Decision, match: Match) -> bool:
+        """Add the changes for an image that is not in the dataset as wanted; false if one to relabel is nowhere."""
         row, label, others = decision.row, decision.wanted, self._copies.of(decision.row.sha256)
         if others and match.is_moved:
-            return
+            return True
         exists = self._exists_unchanged(row)
         if label is None:
-            return
+            return True
         if others:
             self.corrections.other_label.append((row, others[0].path))
         elif exists and self._config.add:
@@ -212,7 +214,10 @@ class _Planner:
             self.corrections.changes.append(Change("add", row.sha256, target, row.file))
             self._arriving[row.sha256, label] = target
         elif decision.action and decision.action.verb == "relabel":
-            (self.corrections.not_in_dataset if exists else self.corrections.missing).append(row)
+            if not exists:
+                return False
+            self.corrections.not_in_dataset.append(row)
+        return True
 
     def _exists_unchanged(self, row: ReviewRow) -> bool:
         """Whether an image outside of the dataset still exists where it was classified.
