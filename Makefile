@@ -8,6 +8,8 @@ ARGS   ?=
 VENV := .venv
 BIN  := $(VENV)/bin
 PIP  := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Each process needs about 2 GB, and makes the models that its tests share.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 PARTS := --editable ./serving[embedded] --editable ./training --editable ./client
 PYPROJECTS := serving/pyproject.toml training/pyproject.toml client/pyproject.toml
 
@@ -24,10 +26,10 @@ demo: $(VENV)/.installed  ## sample data -> train -> serve -> classify -> misses
 	@echo "To type the commands yourself: source $(BIN)/activate"
 
 test: $(VENV)/.developing  ## all tests
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 coverage: $(VENV)/.developing  ## all tests, and how much of the code they reach
-	$(BIN)/python -m pytest --cov --cov-report term:skip-covered
+	$(PYTEST) --cov --cov-report term:skip-covered
 
 fuzz: $(VENV)/.developing  ## many random requests to the local server, new ones in each run
 	FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest tests/serving/server/test_fuzz.py --timeout 3600
