@@ -30,6 +30,7 @@ PAGES = [
     "docs/glossary.md",
     "docs/mistakes.md",
     "docs/robustness.md",
+    "docs/scale.md",
     "docs/serving.md",
     "docs/training.md",
 ]
@@ -47,7 +48,9 @@ def test_every_command_and_option_has_help(name: str) -> None:
 def test_a_page_names_only_what_exists(page: str) -> None:
     path = ROOT / page
     readme = re.sub(
-        r"docker compose( (-\S+( serving=3| gpu)?|up|run|training|client))*|SERVING_ARGS=.*", "", path.read_text()
+        r"docker compose( (-\S+( serving=3| gpu)?|up|run|training|client))*|SERVING_ARGS=.*|kubectl .*",
+        "",
+        path.read_text(),
     )
     options = [option for command in COMMANDS.values() for option in command.params]
     known = {name for option in options for name in (*option.opts, *option.secondary_opts)}
