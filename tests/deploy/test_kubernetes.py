@@ -42,7 +42,10 @@ def _built(name: str) -> list[Object]:
     for patch in kustomization.get("patches", ()):
         for change in _read(FOLDER / name / patch["path"]):
             (target,) = (each for each in objects if _identity(each) == _identity(change))
-            _merge(target, change)
+            if change.get("$patch") == "delete":
+                objects.remove(target)
+            else:
+                _merge(target, change)
     for image in kustomization["images"]:
         used = [each for each in _containers(objects) if each["image"].partition(":")[0] == image["name"]]
         assert used, image
@@ -92,7 +95,7 @@ def _container(name: str, folder: str = "base") -> Object:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("folder", ["gpu", "classify"])  # `gpu` has all of `base`.
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_the_api_of_kubernetes_accepts_every_object(folder: str, version: str) -> None:
     for each in _built(folder):
         kubernetes_validate.validate(each, version, strict=True)
