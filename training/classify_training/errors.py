@@ -9,7 +9,8 @@ TrainingError
 ├── WeightsError     the pretrained weights cannot be downloaded or read, or do not fit
 ├── MapError         the embedding map cannot be drawn
 ├── CorrectionError  a review cannot be applied to the dataset
-├── QuantizationError  a model cannot be served with 8-bit integers
+├── QuantizationError  a model cannot be quantized
+│   └── AnswersDifferError  with 8-bit integers it would answer too differently
 └── ExportError      the model cannot be written, or differs from the trained model
 """
 
@@ -67,4 +68,12 @@ class ExportError(TrainingError):
 
 
 class QuantizationError(TrainingError):
-    """The model cannot be computed with 8-bit integers, or its answers would change too much."""
+    """The model or the dataset to quantize it with is missing, or of another kind."""
+
+    exit_code = 2
+
+
+class AnswersDifferError(QuantizationError):
+    """With 8-bit integers the model would answer too differently."""
+
+    exit_code = 1

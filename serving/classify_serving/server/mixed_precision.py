@@ -25,7 +25,9 @@ def use_mixed_precision(choice: MixedPrecision) -> None:
         return
     if has_bfloat16():
         tf.config.optimizer.set_experimental_options({_REWRITE: True})
+        _log.info("computing float32 models in bfloat16")
     elif choice == "bfloat16":
         _log.warning(
-            "answering in float32, because this processor has no instructions for bfloat16 (avx512_bf16 or amx_bf16)"
+            "answering in float32, because this processor has no instructions for bfloat16 (avx512_bf16 or amx_bf16),"
+            " or ONEDNN_MAX_CPU_ISA or TF_ENABLE_ONEDNN_OPTS turns them off"
         )

@@ -10,6 +10,7 @@ import pytest
 from client_support import Start
 from hypothesis import given
 from hypothesis import strategies as st
+from ml_dtypes import bfloat16
 from numpy.typing import NDArray
 from support import BrightnessModel, make_metadata, write_picture
 
@@ -96,5 +97,15 @@ def test_ranked_probabilities_are_accepted_whatever_their_rounding() -> None:
     for values in ([1.0, 0.0], [0.5, 0.5], [0.5004, 0.5]):
         for dtype in (np.float16, np.float32, np.float64):
             check_predictions(labels, np.array([values], dtype), 1)
+    with pytest.raises(AnswerError, match="sum of at most 1"):
+        check_predictions(labels, np.array([[0.7, 0.4]]), 1)
     with pytest.raises(AnswerError, match="1 images"):
         check_predictions(labels, np.zeros((2, 2)), 1)
+
+
+@given(st.lists(st.floats(-20, 20), min_size=1, max_size=300))
+def test_probabilities_of_a_server_that_computes_in_bfloat16_are_accepted(logits: list[float]) -> None:
+    exponentials = np.exp(np.array(logits) - max(logits)).astype(bfloat16)
+    probabilities = (exponentials / exponentials.sum(dtype=np.float64)).astype(bfloat16).astype(np.float32)
+    top = np.sort(probabilities)[::-1][:5]
+    check_predictions(np.array([[b"a"] * len(top)], np.object_), top[None], 1)

@@ -1,6 +1,7 @@
 """classify-train quantize: the same answers with 8-bit integers, or nothing is published."""
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +29,7 @@ from classify_training.export.signatures import Signatures
 from classify_training.model.classifier import Classifier, build_classifier
 from classify_training.model.standardise import scale_convolutions
 from classify_training.quantization.agreement import Agreement
-from classify_training.quantization.calibration import best_range, bin_centres
+from classify_training.quantization.calibration import best_range, bin_centres, calibrate
 from classify_training.quantization.kernels import quantize_kernel
 
 COLOURS: Final = {"blue": (30, 60, 200), "green": (30, 180, 60), "red": (200, 40, 40)}
@@ -84,7 +85,7 @@ def quantized(classifier: Classifier, data: Path, tmp_path_factory: pytest.TempP
     result = quantize(folder, "--data", str(data))
     assert result.exit_code == 0, result.output
     assert "Exported colours version 2 (int8)" in result.stdout
-    assert "0 answers are others on a processor with AVX2 only" in result.stdout
+    assert "0 of 40 answers differ on a processor with AVX2 only" in result.stdout
     return folder
 
 
@@ -128,7 +129,7 @@ def test_an_int8_version_says_what_it_was_made_of(quantized: Path) -> None:
     # There is nothing of a temporary folder.
     assert sorted(path.name for path in quantized.iterdir()) == ["1", "2"]
     again = quantize(quantized)
-    assert (again.exit_code, again.stderr.count("\n")) == (1, 1)
+    assert (again.exit_code, again.stderr.count("\n")) == (2, 1)
     assert "computes with 8-bit integers already (it was made of version 1)" in again.stderr
 
 
@@ -155,18 +156,42 @@ def test_what_cannot_be_quantized_ends_in_one_sentence(classifier: Classifier, d
     folder = publish(classifier, data, tmp_path / "models" / "colours")
     few = tmp_path / "few"
     shutil.copytree(data / "red", few / "red", ignore=lambda _, names: names[5:])
+    others = tmp_path / "others"
+    shutil.copytree(data / "red", others / "rouge")
+    shutil.copytree(data / "blue", others / "bleu")
     for options, reason in (
         ([], "give a folder of labelled images like those with --data"),
         (["--data", str(few)], "are too few to calibrate"),
+        (["--data", str(others)], "has the name of one of the model's classes (blue, green, red)"),
         (["--data", str(tmp_path / "nowhere")], "no dataset folder"),
     ):
         result = quantize(folder, *options)
-        assert (result.exit_code in (1, 2), result.stderr.count("\n")) == (True, 1), result.output
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
         assert reason in result.stderr
     result = quantize(tmp_path / "nothing")
-    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert "no model folder" in result.stderr
+    os.truncate(next(folder.glob("1/variables/variables.data*")), 100_000)
+    result = quantize(folder, "--data", str(data))
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
+    assert "cannot read the model in" in result.stderr
     assert [path.name for path in folder.iterdir()] == ["1"]
+
+
+def test_a_version_that_appears_meanwhile_is_not_overtaken(
+    classifier: Classifier, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = publish(classifier, data, tmp_path / "models" / "colours")
+
+    def calibrate_slowly(*arguments: Any) -> Any:
+        shutil.copytree(folder / "1", folder / "2")
+        return calibrate(*arguments)
+
+    monkeypatch.setattr("classify_training.quantization.quantize.calibrate", calibrate_slowly)
+    result = quantize(folder, "--data", str(data))
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
+    assert "version 2 was published" in result.stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2"]
 
 
 def test_a_training_quantizes_its_model_if_asked_to(dataset: Path, tmp_path: Path) -> None:
@@ -176,7 +201,7 @@ def test_a_training_quantizes_its_model_if_asked_to(dataset: Path, tmp_path: Pat
     result = CliRunner().invoke(main, command)
     assert "Exported m version 1" in result.stdout
     # The dataset of the run was found; that it has too few images is no fault of the training.
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert f"images in {dataset} are too few to calibrate" in result.stderr
     assert [path.name for path in (tmp_path / "m").iterdir()] == ["1"]
 
@@ -216,7 +241,7 @@ def test_agreement_names_what_is_wrong() -> None:
     assert problem(0) == problem(1) == ""
     assert "its accuracy is 98.0% instead of 100.0%" in problem(2)
     assert problem(2, targets=targets - 1) == ""
-    assert "3 of 100 answers are others, more than 2%" in problem(3)
+    assert "3 of 100 answers differ, more than 2%" in problem(3)
     sure = np.full((100, 2), [0.7, 0.3], np.float32)
-    assert "1 of 100 answers of which the float32 model was at least 70% sure are others" in problem(1, sure)
+    assert "1 of 100 answers of which the float32 model was at least 70% sure differ" in problem(1, sure)
     assert "no numbers" in Agreement(before, np.full_like(before, np.nan), targets).problem()

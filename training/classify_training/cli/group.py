@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import click
@@ -14,9 +15,11 @@ from classify_training.errors import TrainingError
 
 _WHAT_IS_LEFT: Final[Mapping[str, str]] = {
     "train": "the same command resumes after the last finished epoch",
+    "quantize": "nothing was published; the same command begins again",
     "apply": "the same command finishes the changes that were begun, and --undo takes them back",
 }
 """Said after an interruption of a command, unless the interruption has a message of its own."""
+_GENERATED: Final = "__autograph_generated_file"
 
 
 class Group(click.Group):
@@ -71,4 +74,8 @@ def _end_now() -> NoReturn:
     """End the process without waiting for TensorFlow's threads, which may be computing a batch."""
     sys.stdout.flush()
     sys.stderr.flush()
+    # TensorFlow deletes the code that it has generated at a regular end only.
+    for name, module in tuple(sys.modules.items()):
+        if name.startswith(_GENERATED) and module.__file__:
+            Path(module.__file__).unlink(missing_ok=True)
     os._exit(interrupts.EXIT_CODE)

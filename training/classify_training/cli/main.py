@@ -202,7 +202,13 @@ def train(
                 plan, config, on_published=partial(_report, is_last=serve_precision == "float32"), started=started
             )
     if serve_precision == "int8":
-        run_quantize(output, None, quiet)
+        try:
+            run_quantize(output, None, quiet)
+        except interrupts.Interrupted as error:
+            raise interrupts.Interrupted(
+                f"the model is published in float32, but not with 8-bit integers: classify-train quantize"
+                f" {quote(str(output))} does that"
+            ) from error
 
 
 main.add_command(audit)

@@ -23,8 +23,8 @@ def quantize(model: Path, data: Path | None, quiet: bool) -> None:
     """Publish the newest version of MODEL as its next version, which computes with 8-bit integers.
 
     On processors with AVX512-VNNI or AMX it answers about four times as fast as float32, on others about twice. It is
-    published only if it gives the same answers: at most 2% of them may be others on images that it was not calibrated
-    on, none that the float32 version was at least 70% sure of.
+    published only if it gives the same answers on images that it was not calibrated on: at most 2% of them may differ,
+    and none of which the float32 version was at least 70% sure.
     """
     run_quantize(model, data, quiet)
 
@@ -55,7 +55,7 @@ def _report(done: "Quantized") -> None:
         f" on: accuracy {found.accuracy:.1%} instead of {found.source_accuracy:.1%}"
     )
     for where, agreement in done.agreements.items():
-        click.echo(f"  {agreement.changed} answers are others {where}")
+        click.echo(f"  {agreement.changed} of {found.compared_images:,} answers differ {where}")
     click.echo(f"Exported {done.metadata.model_name} version {done.metadata.model_version} (int8) to {done.path}")
     click.echo(f"Serve it:  classify-serve {quote(str(done.path.parent))}")
     click.echo(f"Go back to float32:  remove the folder {quote(str(done.path))}")

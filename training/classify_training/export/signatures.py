@@ -90,7 +90,9 @@ class Signatures(tf.Module):  # type: ignore[misc]  # TensorFlow is untyped
         return {contract.JSON: tf.fill(tf.shape(request), tf.constant(self.metadata.to_json()))}
 
     def _answers(self, logits: tf.Tensor) -> Tensors:
-        probabilities = tf.nn.softmax(tf.cast(logits, tf.float32) / self.metadata.temperature)
+        # In float64: a server that computes float32 in bfloat16 leaves it alone, so that probabilities have a sum of 1.
+        scaled = tf.cast(logits, tf.float64) / self.metadata.temperature
+        probabilities = tf.cast(tf.nn.softmax(scaled), tf.float32)
         names = tf.constant(self.metadata.class_names)
         best = tf.math.top_k(probabilities, k=min(contract.TOP_K, len(self.metadata.class_names)))
         return {

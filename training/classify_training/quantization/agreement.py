@@ -67,10 +67,10 @@ class Agreement:
         if self.changed_while_sure:
             return (
                 f"{self.changed_while_sure} of {len(self.before)} answers of which the float32 model was at least"
-                f" {SURE:.0%} sure are others"
+                f" {SURE:.0%} sure differ"
             )
         if self.changed > MOST_CHANGED * len(self.before):
-            return f"{self.changed} of {len(self.before)} answers are others, more than {MOST_CHANGED:.0%}"
+            return f"{self.changed} of {len(self.before)} answers differ, more than {MOST_CHANGED:.0%}"
         before, after = self.correct
         if before - after > MOST_ACCURACY_LOST * self._known:
             return "its accuracy is {1:.1%} instead of {0:.1%}".format(*self.accuracies)

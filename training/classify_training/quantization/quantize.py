@@ -22,7 +22,7 @@ from classify_training import interrupts
 from classify_training.config import DataConfig
 from classify_training.data.balance import choose_in_turns
 from classify_training.data.dataset import Dataset, load
-from classify_training.errors import QuantizationError
+from classify_training.errors import AnswersDifferError, QuantizationError
 from classify_training.export.model_folder import locked_model_folder
 from classify_training.export.saved_model import export, remove_leftovers
 from classify_training.export.signatures import Signatures
@@ -102,7 +102,8 @@ def quantize(config: QuantizeConfig) -> Quantized:
     as there are any, in new processes, also as other processors compute them.
 
     Raises:
-        QuantizationError: there is no such version or dataset, or the answers differ too much; nothing is published.
+        QuantizationError: there is no such version or dataset; nothing is published.
+        AnswersDifferError: the answers differ too much; nothing is published.
         DatasetError: the dataset cannot be read.
         CacheError: decoded images cannot be written.
         ExportError: the version cannot be written.
@@ -111,6 +112,7 @@ def quantize(config: QuantizeConfig) -> Quantized:
     remove_leftovers(config.model)
     source = read_source(config.model)
     folder = source.path.parent
+    newest = newest_version(folder)
     dataset = load(_data(config, source), config.quiet)
     calibration, compared = _choose(dataset, source)
     float32 = Signatures(source.classifier, source.metadata)
@@ -130,12 +132,17 @@ def quantize(config: QuantizeConfig) -> Quantized:
             # Ctrl-C in a terminal ends that process too.
             interrupts.check()
             if isinstance(answers, str):
-                raise QuantizationError(f"the int8 model does not run {where} ({answers}): nothing was published")
+                raise AnswersDifferError(f"the int8 model does not run {where} ({answers}): nothing was published")
             agreements[where] = Agreement(before, answers, compared.targets)
             _check(agreements[where], where)
 
     with locked_model_folder(folder, config.quiet):
-        metadata = _metadata(source, newest_version(folder) + 1, calibration, agreement)
+        if (now := newest_version(folder)) != newest:
+            raise QuantizationError(
+                f"version {now} was published in {folder} in the meantime: look at it, and run the command again if its"
+                " 8-bit version is wanted"
+            )
+        metadata = _metadata(source, newest + 1, calibration, agreement)
         signatures = Int8Signatures(source.classifier, network, metadata)
         path = export(signatures, compared.pixels[:32], folder, _extras(source.path), compare_in_new_processes)
     return Quantized(path, metadata, agreements)
@@ -177,6 +184,11 @@ def _choose(dataset: Dataset, source: Source) -> tuple[_Images, _Images]:
     classes = source.metadata.class_names
     names = [source.metadata.true_class(example.file.label) for example in dataset.examples]
     targets = np.array([classes.index(name) if name else -1 for name in names], np.int64)
+    if (targets < 0).all():
+        raise QuantizationError(
+            f"no folder in {dataset.root} has the name of one of the model's classes ({', '.join(classes[:5])}"
+            f"{', ...' if len(classes) > 5 else ''}): give images like those that it was trained on with --data"
+        )
     seen = _seen(dataset, source.path)
     rng = np.random.default_rng(0)
     training, others = np.flatnonzero(seen), np.flatnonzero(~seen)
@@ -222,7 +234,7 @@ def _check_rebuilt(source: Source, rebuilt: Signatures, images: NDArray[np.uint8
 
 def _check(agreement: Agreement, where: str) -> None:
     if problem := agreement.problem():
-        raise QuantizationError(
+        raise AnswersDifferError(
             f"with 8-bit integers the model would answer too differently{' ' + where if where else ''}: {problem};"
             " nothing was published, serve the float32 version"
         )

@@ -47,7 +47,11 @@ def read_source(folder: Path) -> Source:
         metadata = ModelMetadata.from_json(described)
     except (ServableError, ContractError) as error:
         raise QuantizationError(str(error)) from error
-    except (OSError, ValueError, KeyError, AttributeError, tf.errors.OpError) as error:
+    except KeyError as error:
+        raise QuantizationError(
+            f"the model in {folder} has no signature {error}: give the folder of a model that classify-train exported"
+        ) from error
+    except (OSError, ValueError, IndexError, AttributeError, tf.errors.OpError) as error:
         reason = str(error).partition("\n")[0]
         raise QuantizationError(
             f"cannot read the model in {folder} ({reason}): give the folder of a model that classify-train exported"
@@ -55,7 +59,7 @@ def read_source(folder: Path) -> Source:
     if metadata.quantization:
         raise QuantizationError(
             f"version {metadata.model_version} of {folder} computes with 8-bit integers already (it was made of"
-            f" version {metadata.quantization.source_version})"
+            f" version {metadata.quantization.source_version}): there is nothing to do"
         )
     classifier = _rebuild(loaded, metadata, path)
     # The function alone does not keep the variables alive.
