@@ -153,7 +153,7 @@ def preview(output: Path, images: int, repeats: int, quiet: bool, **options: Any
     "--serve-precision",
     type=click.Choice(["float32", "int8"]),
     default="float32",
-    help="int8: also publish a version with 8-bit integers, as classify-train quantize does.",
+    help="int8: also publish a version with 8-bit integers, as classify-train quantize does, after any --time-budget.",
 )
 @option("--if-none", is_flag=True, help="Train only if OUTPUT has no version yet.")
 @option("--dry-run", is_flag=True, help="Show what would be trained on, and stop.")
