@@ -112,7 +112,6 @@ def quantize(config: QuantizeConfig) -> Quantized:
     remove_leftovers(config.model)
     source = read_source(config.model)
     folder = source.path.parent
-    newest = newest_version(folder)
     dataset = load(_data(config, source), config.quiet)
     calibration, compared = _choose(dataset, source)
     float32 = Signatures(source.classifier, source.metadata)
@@ -137,12 +136,12 @@ def quantize(config: QuantizeConfig) -> Quantized:
             _check(agreements[where], where)
 
     with locked_model_folder(folder, config.quiet):
-        if (now := newest_version(folder)) != newest:
+        if (now := newest_version(folder)) != source.newest:
             raise QuantizationError(
                 f"version {now} was published in {folder} in the meantime: look at it, and run the command again if its"
                 " 8-bit version is wanted"
             )
-        metadata = _metadata(source, newest + 1, calibration, agreement)
+        metadata = _metadata(source, source.newest + 1, calibration, agreement)
         signatures = Int8Signatures(source.classifier, network, metadata)
         path = export(signatures, compared.pixels[:32], folder, _extras(source.path), compare_in_new_processes)
     return Quantized(path, metadata, agreements)

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from classify_serving.contract import model as contract
 from classify_serving.contract.model import ContractError, ModelMetadata
-from classify_serving.contract.versions import ServableError, find_version
+from classify_serving.contract.versions import ServableError, find_version, newest_version
 from classify_training.config import HeadFeatures
 from classify_training.errors import QuantizationError
 from classify_training.model.classifier import Classifier, build_classifier
@@ -23,12 +23,14 @@ class Source:
 
     Attributes:
         path: its folder.
+        newest: number of the model's newest version when it was read.
         metadata: what it says of itself.
         classifier: the model, rebuilt from its variables.
         serve: the exported function of the signature `serving_default`.
     """
 
     path: Path
+    newest: int
     metadata: ModelMetadata
     classifier: Classifier
     serve: Any
@@ -42,6 +44,7 @@ def read_source(folder: Path) -> Source:
     """
     try:
         path = find_version(folder)
+        newest = newest_version(path.parent)
         loaded = tf.saved_model.load(str(path))
         described = loaded.signatures[contract.METADATA](request=tf.constant([b""]))[contract.JSON].numpy()[0]
         metadata = ModelMetadata.from_json(described)
@@ -63,7 +66,9 @@ def read_source(folder: Path) -> Source:
         )
     classifier = _rebuild(loaded, metadata, path)
     # The function alone does not keep the variables alive.
-    return Source(path, metadata, classifier, lambda **inputs: loaded.signatures[contract.SERVING_DEFAULT](**inputs))
+    return Source(
+        path, newest, metadata, classifier, lambda **inputs: loaded.signatures[contract.SERVING_DEFAULT](**inputs)
+    )
 
 
 def _rebuild(loaded: Any, metadata: ModelMetadata, path: Path) -> Classifier:
