@@ -74,6 +74,6 @@ class QuantizationError(TrainingError):
 
 
 class AnswersDifferError(QuantizationError):
-    """With 8-bit integers the model would answer too differently."""
+    """With 8-bit integers the model would answer too differently, or not at all on some processors."""
 
     exit_code = 1

@@ -15,10 +15,12 @@ from classify_training.errors import TrainingError
 
 _WHAT_IS_LEFT: Final[Mapping[str, str]] = {
     "train": "the same command resumes after the last finished epoch",
-    "quantize": "nothing was published; the same command begins again",
+    "quantize": "the same command begins again",
     "apply": "the same command finishes the changes that were begun, and --undo takes them back",
 }
 """Said after an interruption of a command, unless the interruption has a message of its own."""
+_PUBLISHING: Final = {"train", "quantize"}
+"""Commands that publish a version last: when one ends where it can stop, nothing is published."""
 _GENERATED: Final = "__autograph_generated_file"
 
 
@@ -64,7 +66,7 @@ def _report_interruption(ctx: click.Context, error: BaseException) -> NoReturn:
     is_regular = isinstance(error, interrupts.Interrupted)
     message = str(error) if is_regular and str(error) else _WHAT_IS_LEFT.get(command, "")
     # After a second signal, which stops anywhere, it is not known whether the version was renamed.
-    if command == "train" and is_regular and not str(error):
+    if command in _PUBLISHING and is_regular and not str(error):
         message = f"nothing was published; {message}"
     click.echo(terminal_text(f"Interrupted: {message}." if message else "Interrupted."), err=True)
     sys.exit(interrupts.EXIT_CODE)

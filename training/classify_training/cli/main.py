@@ -206,7 +206,7 @@ def train(
             run_quantize(output, None, quiet)
         except interrupts.Interrupted as error:
             raise interrupts.Interrupted(
-                f"the model is published in float32, but not with 8-bit integers: classify-train quantize"
+                "the model is published in float32, but not with 8-bit integers: classify-train quantize"
                 f" {quote(str(output))} does that"
             ) from error
 

@@ -43,8 +43,8 @@ def run_quantize(model: Path, data: Path | None, quiet: bool) -> None:
     from classify_training.quantization.quantize import quantize as make_int8
 
     with interrupts.deferred():
-        done = make_int8(QuantizeConfig(model=model, dataset=data, quiet=quiet))
-    _report(done)
+        # Within the block: what is published is said, whatever signal comes now.
+        _report(make_int8(QuantizeConfig(model=model, dataset=data, quiet=quiet)))
 
 
 def _report(done: "Quantized") -> None:
