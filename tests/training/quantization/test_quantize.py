@@ -3,6 +3,10 @@
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -192,6 +196,21 @@ def test_a_version_that_appears_meanwhile_is_not_overtaken(
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
     assert "version 2 was published" in result.stderr
     assert sorted(path.name for path in folder.iterdir()) == ["1", "2"]
+
+
+def test_an_interruption_ends_the_comparison_at_once(classifier: Classifier, data: Path, tmp_path: Path) -> None:
+    folder = publish(classifier, data, tmp_path / "models" / "colours")
+    command = [sys.executable, "-m", "classify_training", "quantize", str(folder), "--data", str(data)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        # Images that are handed to the first new process.
+        while not list(folder.glob(".incoming-*/*/images.npy")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr
+        assert process.stderr.read() == "Interrupted: nothing was published; the same command begins again.\n"
+    assert process.returncode == 130
+    assert [path.name for path in folder.iterdir()] == ["1"]
 
 
 def test_a_training_quantizes_its_model_if_asked_to(dataset: Path, tmp_path: Path) -> None:

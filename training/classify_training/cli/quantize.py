@@ -9,14 +9,14 @@ import click
 from classify_training import interrupts
 from classify_training.cli.log_handler import log_to_stderr
 from classify_training.cli.options.aliases import option
-from classify_training.cli.options.types import FOLDER
+from classify_training.cli.options.types import FOLDER, writable_folder
 
 if TYPE_CHECKING:
     from classify_training.quantization.quantize import Quantized
 
 
 @click.command()
-@click.argument("model", type=FOLDER, default=Path("models/classifier"))
+@click.argument("model", type=FOLDER, default=Path("models/classifier"), callback=writable_folder)
 @option("--data", type=FOLDER, default=None, help="Labelled images, if not those that the model was trained on.")
 @option("--quiet", is_flag=True, help="No progress on stderr.")
 def quantize(model: Path, data: Path | None, quiet: bool) -> None:

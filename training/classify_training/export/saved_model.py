@@ -77,7 +77,7 @@ def export(
     except (OSError, tf.errors.OpError) as error:
         raise ExportError(
             f"cannot write the model to {target} ({_reason(error)}): free disk space, check permissions,"
-            " or choose another --output"
+            " or train with another --output"
         ) from error
     _log.info("exported %s", target)
     return target

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from classify_training import interrupts
+
 _BATCH = 32
 
 
@@ -20,21 +22,26 @@ def answers_of(version: Path, images: NDArray[np.uint8], settings: Mapping[str, 
     """Ask a version in a new process.
 
     Args:
-        version: folder of the version.
+        version: folder of the version; images and answers pass through files beside it.
         images: uint8 [N,S,S,3] RGB.
         settings: environment variables of the process.
 
     Returns:
         Probabilities, float32 [N,C]; or why there are none.
+
+    Raises:
+        OSError: the files cannot be written.
+        Interrupted: a signal arrived; the process is ended.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=version.parent) as folder:
         given, found = Path(folder) / "images.npy", Path(folder) / "answers.npy"
         np.save(given, images)
-        done = subprocess.run(
-            [sys.executable, "-m", __spec__.name, str(version), str(given), str(found)],
-            env={**os.environ, **settings},
-            stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="backslashreplace",
-        )  # fmt: skip
+        with interrupts.at_once():
+            done = subprocess.run(
+                [sys.executable, "-m", __spec__.name, str(version), str(given), str(found)],
+                env={**os.environ, **settings},
+                stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="backslashreplace",
+            )  # fmt: skip
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if line.strip()]
             return lines[-1].strip() if lines else f"the process ended with {done.returncode}"

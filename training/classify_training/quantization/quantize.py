@@ -18,7 +18,6 @@ from classify_serving.contract.model import ModelMetadata, Quantization
 from classify_serving.contract.versions import newest_version
 from classify_serving.exchange.train_embeddings import run_of
 from classify_serving.exchange.train_manifest import TrainManifestError, read_train_manifest
-from classify_training import interrupts
 from classify_training.config import DataConfig
 from classify_training.data.balance import choose_in_turns
 from classify_training.data.dataset import Dataset, load
@@ -128,8 +127,6 @@ def quantize(config: QuantizeConfig) -> Quantized:
         for where, settings in ENVIRONMENTS.items():
             with stage(f"Comparing the answers {where}", config.quiet):
                 answers = answers_of(written, compared.pixels, settings)
-            # Ctrl-C in a terminal ends that process too.
-            interrupts.check()
             if isinstance(answers, str):
                 raise AnswersDifferError(f"the int8 model does not run {where} ({answers}): nothing was published")
             agreements[where] = Agreement(before, answers, compared.targets)
