@@ -200,7 +200,7 @@ def test_a_version_that_appears_meanwhile_is_not_overtaken(
 
 def test_an_interruption_ends_the_comparison_at_once(classifier: Classifier, data: Path, tmp_path: Path) -> None:
     folder = publish(classifier, data, tmp_path / "models" / "colours")
-    command = [sys.executable, "-m", "classify_training", "quantize", str(folder), "--data", str(data)]
+    command = [sys.executable, "-m", "classify_training", "quantize", str(folder), "--data", str(data), "--quiet"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         # Images that are handed to the first new process.
         while not list(folder.glob(".incoming-*/*/images.npy")):

@@ -33,6 +33,6 @@ def locked_model_folder(folder: Path, quiet: bool) -> Iterator[Path]:
                     stack.enter_context(locked(folder, wait=True))
         except OSError as error:
             raise ExportError(
-                f"cannot write to {folder} ({error_reason(error)}): check permissions, or train with another --output"
+                f"cannot write to {folder} ({error_reason(error)}): check permissions, or choose another --output"
             ) from error
         yield folder

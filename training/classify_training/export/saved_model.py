@@ -39,6 +39,7 @@ def export(
     folder: Path,
     extras: Mapping[str, bytes] | None = None,
     before_publishing: Callable[[Path], None] = lambda written: None,
+    elsewhere: str = "choose another --output",
 ) -> Path:
     """Write a version of a model below `folder`, and return its path.
 
@@ -51,6 +52,7 @@ def export(
         folder: the model's folder, created if needed.
         extras: additional files, path in the version's folder -> content.
         before_publishing: called with the complete and verified version just before it is renamed.
+        elsewhere: what the user can do if there is no space in this folder.
 
     Raises:
         ExportError: the folder cannot be written to, or the reloaded model differs from the trained one.
@@ -76,8 +78,7 @@ def export(
             os.rename(written, target)
     except (OSError, tf.errors.OpError) as error:
         raise ExportError(
-            f"cannot write the model to {target} ({_reason(error)}): free disk space, check permissions,"
-            " or train with another --output"
+            f"cannot write the model to {target} ({_reason(error)}): free disk space, check permissions, or {elsewhere}"
         ) from error
     _log.info("exported %s", target)
     return target

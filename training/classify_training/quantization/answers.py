@@ -3,19 +3,25 @@
 TensorFlow reads its settings when it starts, so that another kind of processor can be imitated in a new process only.
 """
 
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from classify_training import interrupts
 
-_BATCH = 32
+_BATCH: Final = 32
+_PR_SET_PDEATHSIG: Final = 1
+"""Of Linux, linux/prctl.h."""
 
 
 def answers_of(version: Path, images: NDArray[np.uint8], settings: Mapping[str, str]) -> NDArray[np.float32] | str:
@@ -42,6 +48,8 @@ def answers_of(version: Path, images: NDArray[np.uint8], settings: Mapping[str, 
                 env={**os.environ, **settings},
                 stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="backslashreplace",
             )  # fmt: skip
+        if done.returncode < 0:
+            return f"the process was ended by signal {-done.returncode}, perhaps because memory was full"
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if line.strip()]
             return lines[-1].strip() if lines else f"the process ended with {done.returncode}"
@@ -49,7 +57,14 @@ def answers_of(version: Path, images: NDArray[np.uint8], settings: Mapping[str, 
         return answers
 
 
+def _end_with_parent() -> None:
+    """Let the system end this process if its parent is killed; on Linux only."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _main(version: str, given: str, found: str) -> None:
+    _end_with_parent()
     import tensorflow as tf
 
     from classify_serving.contract.model import IMAGES, PROBABILITIES, SERVING_DEFAULT

@@ -128,7 +128,10 @@ def quantize(config: QuantizeConfig) -> Quantized:
             with stage(f"Comparing the answers {where}", config.quiet):
                 answers = answers_of(written, compared.pixels, settings)
             if isinstance(answers, str):
-                raise AnswersDifferError(f"the int8 model does not run {where} ({answers}): nothing was published")
+                raise AnswersDifferError(
+                    f"the int8 model does not run {where} ({answers}): nothing was published; run again, or serve the"
+                    " float32 version"
+                )
             agreements[where] = Agreement(before, answers, compared.targets)
             _check(agreements[where], where)
 
@@ -140,7 +143,14 @@ def quantize(config: QuantizeConfig) -> Quantized:
             )
         metadata = _metadata(source, source.newest + 1, calibration, agreement)
         signatures = Int8Signatures(source.classifier, network, metadata)
-        path = export(signatures, compared.pixels[:32], folder, _extras(source.path), compare_in_new_processes)
+        path = export(
+            signatures,
+            compared.pixels[:32],
+            folder,
+            _extras(source.path),
+            compare_in_new_processes,
+            elsewhere="copy the model's folder to another disk; an int8 version is larger than a float32 one",
+        )
     return Quantized(path, metadata, agreements)
 
 
@@ -199,7 +209,7 @@ def _choose(dataset: Dataset, source: Source) -> tuple[_Images, _Images]:
     if min(len(calibration), len(compared)) < _FEWEST_IMAGES:
         raise QuantizationError(
             f"{len(dataset.examples)} images in {dataset.root} are too few to calibrate 8-bit integers and to compare"
-            " the answers: give more with --data"
+            f" the answers: give at least {2 * _FEWEST_IMAGES} with --data"
         )
     images = (
         _Images(dataset.pixels(places), targets[places], [dataset.examples[place].digest for place in places.tolist()])

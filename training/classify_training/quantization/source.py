@@ -44,6 +44,11 @@ def read_source(folder: Path) -> Source:
     """
     try:
         path = find_version(folder)
+        if path == folder:
+            raise QuantizationError(
+                f"{folder} is one version: give the folder of its model, {folder.absolute().parent}, whose newest"
+                " version is quantized"
+            )
         newest = newest_version(path.parent)
         loaded = tf.saved_model.load(str(path))
         described = loaded.signatures[contract.METADATA](request=tf.constant([b""]))[contract.JSON].numpy()[0]
@@ -57,7 +62,8 @@ def read_source(folder: Path) -> Source:
     except (OSError, ValueError, IndexError, AttributeError, tf.errors.OpError) as error:
         reason = str(error).partition("\n")[0]
         raise QuantizationError(
-            f"cannot read the model in {folder} ({reason}): give the folder of a model that classify-train exported"
+            f"cannot read the model in {folder} ({reason}): it is damaged or was not exported by classify-train; copy"
+            " it again, or train again"
         ) from error
     if metadata.quantization:
         raise QuantizationError(
