@@ -21,6 +21,7 @@ LAYERS: Final = {
         "__init__",
         "__main__",
         "cli",
+        "cluster",
         "run api",
         "after_run",
         "config report",

@@ -129,7 +129,10 @@ def _confirmed_labels(given: Path | None, inputs: Iterable[Path]) -> frozenset[t
 
 
 def analyse_mistakes(
-    summary: dict[str, Any], context: AnalysisContext, model_client: ModelClient | None
+    summary: dict[str, Any],
+    context: AnalysisContext,
+    model_client: ModelClient | None,
+    results: Results | None = None,
 ) -> dict[str, Any]:
     """Write `review.csv`, `summary.json` and `report.html`, and what the options ask for.
 
@@ -137,6 +140,7 @@ def analyse_mistakes(
         summary: of the run.
         context: what is known about the images.
         model_client: to ask the model about misses again; None if the run is not complete.
+        results: of a run whose rows were read elsewhere; None to read them.
 
     Returns:
         The content of `summary.json`: the summary, with accuracy on seen and unseen images if these are known.
@@ -149,7 +153,10 @@ def analyse_mistakes(
     write_summary(context.folder, summary)
     with waiting("Analysing the misses", context.quiet):
         analysis = _Analysis(summary, context, model_client)
-        analysis.read_results()
+        if results is None:
+            analysis.read_results()
+        else:
+            analysis.use_results(results)
         analysis.open_misses()
         analysis.write()
     return analysis.results.summary
@@ -194,6 +201,11 @@ class _Analysis:
         for _ in others:
             # Only collects the rows.
             pass
+
+    def use_results(self, results: Results) -> None:
+        """Take results that were read elsewhere; without all rows, nothing is said about seen images or other runs."""
+        results.summary = self.results.summary
+        self.results, self._seen, self._comparator = results, None, Comparator(())
 
     def _other_answers(self) -> Iterator[Item]:
         """Collect all rows; yield the answered images that are not misses, which `open_misses` opens."""

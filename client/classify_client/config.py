@@ -93,6 +93,21 @@ class AnalysisOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClusterOptions:
+    """The Ray cluster that classifies.
+
+    Attributes:
+        ray: its address, HOST:PORT or `auto`; None to classify in this process.
+        max_misses: maximum number of copies in `miss/`, and in `review/`, of a run on a cluster.
+        cluster_threads: decoding threads of each process there; None for a number that fits the machines.
+    """
+
+    ray: str | None = None
+    max_misses: int = 10_000
+    cluster_threads: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """One run of the client; `quiet` turns off progress bars."""
 
@@ -101,6 +116,7 @@ class RunConfig:
     server: ServerOptions = field(default_factory=ServerOptions)
     pipeline: PipelineOptions = field(default_factory=PipelineOptions)
     analysis: AnalysisOptions = field(default_factory=AnalysisOptions)
+    cluster: ClusterOptions = field(default_factory=ClusterOptions)
     quiet: bool = False
 
     def arguments(self) -> Mapping[str, Any]:
@@ -122,4 +138,5 @@ class RunConfig:
             "batch_size": pipeline.batch_size or "auto",
             "in_flight": pipeline.in_flight or "auto",
             "threads": pipeline.threads,
+            "ray": self.cluster.ray,
         }

@@ -6,6 +6,7 @@ ClassifyError
 │   └── OutputGone    it was deleted during the run
 ├── SettingsError     options contradict each other, or a key or token file cannot be used
 └── ServiceError      no server answers, or the model is missing or of another kind
+    └── ClusterError  machines or processes of a cluster failed
 """
 
 
@@ -41,3 +42,7 @@ class ServiceError(ClassifyError):
     """No server can be reached, or it does not have the model."""
 
     exit_code = 3
+
+
+class ClusterError(ServiceError):
+    """Machines or processes of a cluster failed, and Ray could not replace them."""

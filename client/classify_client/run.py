@@ -59,29 +59,50 @@ def run(config: RunConfig) -> Outcome:
         ClassifyError: see errors.py. Results so far are kept; running again resumes.
     """
     output = config.output.output
-    if output.resolve() in {Path(given).resolve() for given in config.selection.inputs}:
-        raise InputError(f"the input {output} is also the output folder: choose another --output")
-    check_format(config.output.file_format)
+    check_output(config)
     counts = RunCounts()
     sources = list_sources(config.selection, output, counts.skip)
     with ExitStack() as stack:
-        model_client = stack.enter_context(_connect(config.server, config.quiet, stack))
+        model_client = stack.enter_context(connect(config.server, config.quiet, stack))
         metadata = model_client.metadata()
         try:
             output.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(_locked(output))
+            stack.enter_context(locked_output(output))
             return _Run(config, model_client, metadata, counts).classify(sources)
         except OSError as error:
-            # An error of copying names two files; the second one is the copy.
-            where = error.filename2 or error.filename or output
-            raise OutputError(
-                f"cannot write {where} ({error_reason(error)}):"
-                " choose another --output, or fix the cause and run again to continue"
-            ) from error
+            raise cannot_write(output, error) from error
 
 
-def _connect(server: ServerOptions, quiet: bool, stack: ExitStack) -> ModelClient:
-    """A client of the given servers, or of a local one that ends with the stack."""
+def check_output(config: RunConfig) -> None:
+    """Check that results can be written where and as they are wanted.
+
+    Raises:
+        InputError: the output folder is an input.
+        OutputError: the package for the format is not installed.
+    """
+    output = config.output.output
+    if output.resolve() in {Path(given).resolve() for given in config.selection.inputs}:
+        raise InputError(f"the input {output} is also the output folder: choose another --output")
+    check_format(config.output.file_format)
+
+
+def cannot_write(output: Path, error: OSError) -> OutputError:
+    """The error that results could not be written to an output folder."""
+    # An error of copying names two files; the second one is the copy.
+    where = error.filename2 or error.filename or output
+    return OutputError(
+        f"cannot write {where} ({error_reason(error)}):"
+        " choose another --output, or fix the cause and run again to continue"
+    )
+
+
+def connect(server: ServerOptions, quiet: bool, stack: ExitStack) -> ModelClient:
+    """A client of the given servers, or of a local one that ends with the stack.
+
+    Raises:
+        SettingsError: the connection's settings cannot be used.
+        ServiceError: the local server does not start.
+    """
     connection, model = server.connection, RequestedModel(server.model, server.model_version, server.version_label)
     if server.local_server:
         with waiting("Starting the local server", quiet):
@@ -92,8 +113,12 @@ def _connect(server: ServerOptions, quiet: bool, stack: ExitStack) -> ModelClien
 
 
 @contextmanager
-def _locked(output: Path) -> Iterator[None]:
-    """Keep other runs out of an output folder."""
+def locked_output(output: Path) -> Iterator[None]:
+    """Keep other runs out of an output folder.
+
+    Raises:
+        OutputError: another one writes to it.
+    """
     with ExitStack() as stack:
         try:
             stack.enter_context(locked(output))
@@ -174,15 +199,15 @@ class _Run:
                 continue
             row = self._copies.add(earlier.with_truth(source, self._metadata, self._labels), source)
             self._predictions.keep(row, earlier)
-            self._counts.add(row, reused=True)
+            self._counts.add(row, self._metadata.precision, reused=True)
 
     def _write(self, results: list[Result[Source]]) -> None:
         with self._times.measure("write"):
             # Copies first: a copy without a row is made again by the next run, a row without its copy is not.
             rows = [self._copies.add(Row.of(result, result.model, self._labels), result.source) for result in results]
             self._predictions.append(rows)
-        for row in rows:
-            self._counts.add(row)
+        for row, result in zip(rows, results, strict=True):
+            self._counts.add(row, result.model.precision)
 
     def _summary(self, complete: bool) -> dict[str, Any]:
         seconds = time.perf_counter() - self._start

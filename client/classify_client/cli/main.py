@@ -12,6 +12,7 @@ from classify_client import __version__
 from classify_client.cli.compare import compare_command
 from classify_client.cli.options import (
     analysis_options,
+    cluster_options,
     input_options,
     output_options,
     pipeline_options,
@@ -55,6 +56,7 @@ class _Client(click.Command):
 @output_options
 @server_options
 @pipeline_options
+@cluster_options
 @analysis_options
 @click.version_option(__version__)
 def main(max_failures: int, fail_under: float | None, as_json: bool, dry_run: bool, **options: Any) -> None:
@@ -86,9 +88,7 @@ def main(max_failures: int, fail_under: float | None, as_json: bool, dry_run: bo
             _list_images(_selection(options), options["output"])
             return
         with sigterm_interrupts(), log_to_stderr():
-            from classify_client.run import run
-
-            outcome = run(_config(options))
+            outcome = _run(_config(options))
     except ClassifyError as error:
         click.echo(f"Error: {terminal_text(str(error))}", err=True)
         sys.exit(error.exit_code)
@@ -97,6 +97,11 @@ def main(max_failures: int, fail_under: float | None, as_json: bool, dry_run: bo
         sys.exit(EXIT_INTERRUPTED)
     _report(outcome, options["output"], as_json)
     sys.exit(_exit_code(outcome, max_failures, fail_under))
+
+
+def _is_given(name: str) -> bool:
+    """Whether an option was given, and is not only the default."""
+    return click.get_current_context().get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
 
 
 def _check_local_server(local_server: Path | None) -> None:
@@ -120,19 +125,41 @@ def _check_local_server(local_server: Path | None) -> None:
 
 
 def _config(options: Mapping[str, Any]) -> "RunConfig":
-    from classify_client.config import AnalysisOptions, OutputOptions, PipelineOptions, RunConfig, ServerOptions
+    from classify_client.config import (
+        AnalysisOptions,
+        ClusterOptions,
+        OutputOptions,
+        PipelineOptions,
+        RunConfig,
+        ServerOptions,
+    )
     from classify_client.inference.connection import Connection
 
     values = {**options, "labels": options["labels"] == "folder"}
     values["connection"] = _group(Connection, values)
+    values["cluster_threads"] = values["threads"] if _is_given("threads") else None
     return RunConfig(
         selection=_selection(options),
         output=_group(OutputOptions, values),
         server=_group(ServerOptions, values),
         pipeline=_group(PipelineOptions, values),
         analysis=_group(AnalysisOptions, values),
+        cluster=_group(ClusterOptions, values),
         quiet=options["quiet"],
     )
+
+
+def _run(config: "RunConfig") -> "Outcome":
+    if config.cluster.ray is not None:
+        from classify_client.cluster.connect import check_ray
+
+        check_ray()
+        from classify_client.cluster.run import run_on_cluster
+
+        return run_on_cluster(config)
+    from classify_client.run import run
+
+    return run(config)
 
 
 def _selection(options: Mapping[str, Any]) -> "Selection":

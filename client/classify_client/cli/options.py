@@ -151,7 +151,23 @@ _PIPELINE: Final = [
         type=click.IntRange(1),
         default=os.cpu_count() or 1,
         show_default="cores",
-        help="Number of threads that decode images.",
+        help="Number of threads that decode images; with --ray, in each process, and at most 4 if not given.",
+    ),
+]
+
+_CLUSTER: Final = [
+    click.option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Classify on the machines of a Ray cluster: HOST:PORT of its head, or auto for the cluster that this"
+        " machine belongs to. Needs classify-client[ray].",
+    ),
+    click.option(
+        "--max-misses",
+        type=click.IntRange(0),
+        default=10_000,
+        metavar="N",
+        help="With --ray: copy at most N misses into miss/, the most suspicious ones.",
     ),
 ]
 
@@ -198,4 +214,5 @@ input_options: Final = partial(_with, _INPUTS)
 output_options: Final = partial(_with, _OUTPUTS)
 server_options: Final = partial(_with, _SERVER)
 pipeline_options: Final = partial(_with, _PIPELINE)
+cluster_options: Final = partial(_with, _CLUSTER)
 analysis_options: Final = partial(_with, _ANALYSIS)

@@ -30,10 +30,8 @@ def summary_lines(summary: Mapping[str, Any], output: Path, analysis_seconds: fl
         yield "Worst recall", _worst(summary)
         yield "Confused", _confusions(summary)
     if summary["images_per_second"] is not None:
-        waited = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in summary["waited_seconds"].items())
-        speed = f"{summary['images_per_second']:.0f} images/s over {summary['seconds']:.1f} s"
-        yield "Speed", f"{speed}  (waited for: {waited})"
-        requests = summary["requests"]
+        yield "Speed", _speed(summary)
+    if summary["images_per_second"] is not None and (requests := summary.get("requests")):
         yield (
             "Requests",
             f"{requests['batch_size']} images each, {requests['in_flight']} in flight"
@@ -45,13 +43,24 @@ def summary_lines(summary: Mapping[str, Any], output: Path, analysis_seconds: fl
     yield "Model", f"{model['name']} version {', '.join(model['versions']) or '-'} ({model['precision']})"
     yield "Predictions", str(predictions_path(output, summary["arguments"]["format"]))
     if summary["misses"]:
-        yield "Misses", f"{summary['misses']} in {output / MISS}{os.sep}"
+        copied = summary.get("copied_misses", summary["misses"])
+        most = "" if copied == summary["misses"] else f", the {copied} most suspicious ones"
+        yield "Misses", f"{summary['misses']}{most} in {output / MISS}{os.sep}"
     if summary["to_review"]:
         below = summary["arguments"]["review_below"]
         yield "To review", f"{summary['to_review']} with a probability below {below:g} in {output / REVIEW}{os.sep}"
     yield "Report", str(output / REPORT)
     if summary["misses"] and (output / REVIEW_FILE).exists():
         yield "Next", f"decide while looking at them: classify-client review {output}"
+
+
+def _speed(summary: Mapping[str, Any]) -> str:
+    speed = f"{summary['images_per_second']:.0f} images/s over {summary['seconds']:.1f} s"
+    if cluster := summary.get("cluster"):
+        machines = f"{cluster['machines']} machine{'' if cluster['machines'] == 1 else 's'}"
+        return f"{speed}  ({machines}, {cluster['processes']} processes with {cluster['threads']} threads each)"
+    waited = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in summary["waited_seconds"].items())
+    return f"{speed}  (waited for: {waited})"
 
 
 def seen_line(seen: Mapping[str, Any], unseen: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import partial
+from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -85,21 +85,59 @@ def _member(store: "AbstractFileSystem", entry: Mapping[str, Any], folder: str) 
     return Member(
         name=path.removeprefix(folder).strip("/"),
         root=folder.rpartition("/")[2],
-        open=partial(_read, store, path, size),
+        open=RemoteFile(store, path, size),
         stamp=Stamp(size, tag.strip('"')),
         container=store.unstrip_protocol(folder),
     )
 
 
-def _read(store: "AbstractFileSystem", path: str, size: int | None) -> BinaryIO:
-    try:
-        if size is not None and size <= CONTENT_LIMIT:
-            return BytesIO(store.cat_file(path))
-        with store.open(path, "rb") as file:
-            content = file.read(CONTENT_LIMIT + 1)
-    except Exception as error:
-        # As in `remote_files`; here only this file fails.
-        raise ImageError(path, error_reason(error)) from error
-    if len(content) > CONTENT_LIMIT:
-        raise ImageError(path, f"more than {CONTENT_LIMIT // 1024**2} MiB")
-    return BytesIO(content)
+@dataclass(frozen=True)
+class RemoteFile:
+    """Opens a file in an object store.
+
+    Attributes:
+        store: the file system of fsspec.
+        path: of the file there.
+        size: in bytes; None if not known.
+    """
+
+    store: "AbstractFileSystem"
+    path: str
+    size: int | None
+
+    def __call__(self) -> BinaryIO:
+        """Read its content.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        try:
+            if self.size is not None and self.size <= CONTENT_LIMIT:
+                return BytesIO(self.store.cat_file(self.path))
+            with self.store.open(self.path, "rb") as file:
+                content = file.read(CONTENT_LIMIT + 1)
+        except Exception as error:
+            # As in `remote_files`; here only this file fails.
+            raise ImageError(self.path, error_reason(error)) from error
+        if len(content) > CONTENT_LIMIT:
+            raise ImageError(self.path, f"more than {CONTENT_LIMIT // 1024**2} MiB")
+        return BytesIO(content)
+
+    @property
+    def url(self) -> str | None:
+        """By which another process finds the file, with the credentials of its machine; None if no URL says it all."""
+        url: str = self.store.unstrip_protocol(self.path)
+        return url if remote_file(url, self.size) == self else None
+
+
+def remote_file(url: str, size: int | None) -> RemoteFile:
+    """The file that a URL names.
+
+    Raises:
+        ImportError: fsspec or the package for this store is not installed.
+    """
+    from fsspec.core import url_to_fs
+
+    # fsspec gives the same object for all files of a store.
+    store, path = url_to_fs(url, use_listings_cache=False)
+    return RemoteFile(store, path, size)

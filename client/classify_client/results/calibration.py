@@ -42,6 +42,13 @@ class Reliability:
         self._confidence[place] += probability
         self._right[place] += is_right
 
+    def merge(self, other: "Reliability") -> None:
+        """Add the answers of another one."""
+        for place in range(BINS):
+            self._counts[place] += other._counts[place]
+            self._confidence[place] += other._confidence[place]
+            self._right[place] += other._right[place]
+
     @property
     def bins(self) -> list[Bin]:
         """The bins that are not empty, in order of probability."""

@@ -1,6 +1,6 @@
 """The folders of images to look at: `miss/` with wrong predictions, `review/` with uncertain ones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import msgspec
@@ -29,18 +29,18 @@ class ImageCopies:
         for folder in self._folders.values():
             folder.remove_partial()
 
-    def add(self, row: Row, source: Source) -> Row:
-        """Copy an image to the folders where its row belongs; gives the row with the names of the copies.
+    def add(self, row: Row, source: Source, wanted: Collection[str] = (MISS, REVIEW)) -> Row:
+        """Copy an image to those of some folders where its row belongs; gives the row with the names of the copies.
 
         Raises:
             OSError: a copy cannot be written.
         """
         miss = review = ""
-        if row.is_miss:
+        if row.is_miss and MISS in wanted:
             miss = _unless_gone(
                 source, lambda: self._misses.add(source.original, row.true_class, row.predicted, source.file_name)
             )
-        if self._is_uncertain(row):
+        if self._is_uncertain(row) and REVIEW in wanted:
             name = review_name(row.probability, row.predicted, source.file_name)
             review = _unless_gone(source, lambda: self._review.put(source.original, name))
         return (

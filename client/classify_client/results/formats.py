@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any, Final, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TextIO, TypeVar
 
 import msgspec
 
@@ -15,6 +15,9 @@ from classify_client.results.rows import Row, check_columns, column_types, from_
 from classify_serving.contract.model import TOP_K
 from classify_serving.exchange.csv_cells import escape_formula, unescape_formula
 from classify_serving.files import replacing
+
+if TYPE_CHECKING:
+    import pyarrow
 
 _TYPES: Final = column_types()
 _ROW_GROUP: Final = 10_000
@@ -134,12 +137,18 @@ def _read_parquet(path: Path) -> Iterator[Row]:
 
 
 def _write_parquet(path: Path, rows: Iterable[Row], top_k: int) -> None:
-    import pyarrow
     from pyarrow.parquet import ParquetWriter
+
+    remaining = iter(rows)
+    with ParquetWriter(path, arrow_table((), top_k).schema) as writer:
+        while group := list(islice(remaining, _ROW_GROUP)):
+            writer.write_table(arrow_table(group, top_k))
+
+
+def arrow_table(rows: Iterable[Row], top_k: int) -> "pyarrow.Table":
+    """Rows as a table of Arrow, with the columns of `column_types`."""
+    import pyarrow
 
     types = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64(), bool: pyarrow.bool_()}
     schema = pyarrow.schema([(name, types[kind]) for name, kind in column_types(top_k).items()])
-    remaining = _records(rows, top_k)
-    with ParquetWriter(path, schema) as writer:
-        while group := list(islice(remaining, _ROW_GROUP)):
-            writer.write_table(pyarrow.Table.from_pylist(group, schema))
+    return pyarrow.Table.from_pylist(list(_records(rows, top_k)), schema)

@@ -87,8 +87,24 @@ class Results:
             self.misses.append(item)
         elif row.probability < UNCERTAIN_BELOW:
             self.uncertain_count += 1
-            insort(self.uncertain, item, key=lambda uncertain: (uncertain.row.probability, uncertain.row.path))
+            insort(self.uncertain, item, key=_certainty)
             del self.uncertain[MAX_UNCERTAIN:]
+
+    def merge(self, other: "Results") -> None:
+        """Add the results of other images; lists that are limited stay so."""
+        self.misses += other.misses
+        self.uncertain = sorted((*self.uncertain, *other.uncertain), key=_certainty)[:MAX_UNCERTAIN]
+        self.uncertain_count += other.uncertain_count
+        self.unreadable = (self.unreadable + other.unreadable)[:MAX_UNREADABLE]
+        self.reliability.merge(other.reliability)
+        for name, (count, total) in other.labelled.items():
+            before = self.labelled.get(name, (0, 0.0))
+            self.labelled[name] = before[0] + count, before[1] + total
+        self.predictions += other.predictions
+
+
+def _certainty(item: Item) -> tuple[float, str]:
+    return item.row.probability, item.row.path
 
 
 def read_results(folder: Path) -> Results:

@@ -30,9 +30,16 @@ class RunCounts:
     to_review: int = 0
     pairs: Counter[tuple[str, str]] = field(default_factory=Counter)
     versions: set[str] = field(default_factory=set)
+    precisions: set[str] = field(default_factory=set)
 
-    def add(self, row: Row, reused: bool = False) -> None:
-        """Count one row; `reused` if its answer is from an earlier run."""
+    def add(self, row: Row, precision: str, reused: bool = False) -> None:
+        """Count one row.
+
+        Args:
+            row: of an image.
+            precision: of the model that answered.
+            reused: whether the answer is from an earlier run.
+        """
         self.reused += reused
         if not row.is_answered:
             self.failed += 1
@@ -40,8 +47,20 @@ class RunCounts:
         self.answered += 1
         self.to_review += bool(row.review)
         self.versions.add("" if row.model_version is None else str(row.model_version))
+        self.precisions.add(precision)
         if row.is_labelled:
             self.pairs[row.true_class, row.predicted] += 1
+
+    def merge(self, other: "RunCounts") -> None:
+        """Add the counts over other rows."""
+        self.answered += other.answered
+        self.failed += other.failed
+        self.reused += other.reused
+        self.skipped += other.skipped
+        self.to_review += other.to_review
+        self.pairs += other.pairs
+        self.versions |= other.versions
+        self.precisions |= other.precisions
 
     def skip(self) -> None:
         """Count a file whose name is not that of an image."""
@@ -138,7 +157,7 @@ def summarise(
             "name": metadata.model_name,
             "versions": sorted(counts.versions),
             "created": metadata.created,
-            "precision": metadata.precision,
+            "precision": ", ".join(sorted(counts.precisions)) or metadata.precision,
             "merges": dict(metadata.merges),
         },
         "arguments": dict(arguments),

@@ -1,0 +1,70 @@
+"""The results of a run on a cluster as those of any run: one file of predictions, and copies of the misses."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from classify_client.cluster.manifest import find_images
+from classify_client.cluster.parts import merge, rows_of, with_copies, write_tables
+from classify_client.cluster.tally import Tally
+from classify_client.cluster.work_folder import WorkFolder
+from classify_client.config import OutputOptions
+from classify_client.output_folder import FORMATS, predictions_path
+from classify_client.results.copies import ImageCopies
+from classify_client.results.formats import read_rows, write_rows
+from classify_client.results.reader import Item
+from classify_client.results.rows import Row
+from classify_serving.exchange.misses import MISS, REVIEW
+from classify_serving.files import replacing
+
+
+def publish(output: OutputOptions, work: WorkFolder, parts: Sequence[Path], tally: Tally) -> None:
+    """Copy the misses, and write the predictions in their order; the tally gets the names of the copies.
+
+    Raises:
+        OutputError: earlier results cannot be read.
+        OSError: a file cannot be written.
+    """
+    copies = ImageCopies(output.output, output.link, output.miss_by_pair, output.review_below)
+    results, chosen = tally.results, {MISS: tally.results.misses, REVIEW: tally.to_review}
+    rows = {item.position: _without_copies(item.row) for items in chosen.values() for item in items}
+    sources = find_images((work.manifest, work.kept_manifest), sorted(rows))
+    wanted = {name: {item.position for item in items} for name, items in chosen.items()}
+    for at, source in sources.items():
+        rows[at] = copies.add(rows[at], source, [name for name, positions in wanted.items() if at in positions])
+    results.misses = [_with_copy(item, rows[item.position], output.output) for item in results.misses]
+    tally.counts.to_review = sum(bool(row.review) for row in rows.values())
+    current = {name for row in rows.values() for name in row.copies}
+    for name in _earlier_copies(output.output) - current:
+        copies.remove(name)
+    _write(output, parts, rows.values())
+
+
+def _without_copies(row: Row) -> Row:
+    return msgspec.structs.replace(row, miss="", review="")
+
+
+def _with_copy(item: Item, row: Row, folder: Path) -> Item:
+    return replace(item, row=row, copy=folder / MISS / row.miss if row.miss else None)
+
+
+def _earlier_copies(folder: Path) -> set[str]:
+    return {name for kind in FORMATS for row in read_rows(predictions_path(folder, kind)) for name in row.copies}
+
+
+def _write(output: OutputOptions, parts: Sequence[Path], copied: Collection[Row]) -> None:
+    path = predictions_path(output.output, output.file_format)
+    # The columns have the names of the folders.
+    names = {column: {row.path: name for row in copied if (name := getattr(row, column))} for column in (MISS, REVIEW)}
+    tables = (with_copies(table, names) for table in merge(parts))
+    if output.file_format == "parquet":
+        # Without a Python object for each row.
+        with replacing(path) as temporary:
+            write_tables(temporary, tables)
+    else:
+        write_rows(path, (row for table in tables for row in rows_of(table)), output.top_k)
+    for kind in FORMATS:
+        if (other := predictions_path(output.output, kind)) != path:
+            other.unlink(missing_ok=True)

@@ -1,0 +1,117 @@
+"""Summary and misses of the rows in many files: each process counts some of them, and only the counts are collected."""
+
+import heapq
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from classify_client.cluster.manifest import POSITION
+from classify_client.results.reader import Item, Results, input_root
+from classify_client.results.summary import RunCounts
+
+_FILES_AT_ONCE: Final = 16
+_TASKS_AT_ONCE: Final = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What is kept of the rows.
+
+    Attributes:
+        misses: so many, the most suspicious ones, and as many for the folder `review/`.
+        review_below: images with a lower probability are for the folder `review/`; None for no such folder.
+    """
+
+    misses: int
+    review_below: float | None
+
+
+@dataclass
+class Tally:
+    """Counts over rows, and the few of them that are looked at.
+
+    Attributes:
+        counts: for the summary.
+        results: for the report.
+        to_review: images for the folder `review/`, the least certain first.
+    """
+
+    counts: RunCounts
+    results: Results
+    to_review: list[Item] = field(default_factory=list)
+
+    def merge(self, other: "Tally", limits: Limits) -> None:
+        """Add the rows of another one."""
+        self.counts.merge(other.counts)
+        self.results.merge(other.results)
+        self.to_review += other.to_review
+        self.limit(limits)
+
+    def limit(self, limits: Limits) -> None:
+        """Keep only as many rows as are wanted."""
+        if len(self.results.misses) > limits.misses:
+            self.results.misses = heapq.nsmallest(limits.misses, self.results.misses, key=_suspicion)
+        if len(self.to_review) > limits.misses:
+            self.to_review = heapq.nsmallest(limits.misses, self.to_review, key=lambda item: item.row.probability)
+
+
+def _suspicion(item: Item) -> tuple[float, str]:
+    """As in `mistakes.issues.most_suspicious_first`: the surer the model is of another class, the sooner."""
+    row = item.row
+    return row.probability_of(row.true_class) - row.probability, row.path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counted:
+    """What the rows are of.
+
+    Attributes:
+        folder: the output folder.
+        inputs: of the run.
+        precision: of the model.
+    """
+
+    folder: Path
+    inputs: Sequence[str]
+    precision: str
+
+
+def tally_parts(counted: Counted, limits: Limits, parts: Sequence[Path]) -> Tally:
+    """Count the rows of some files."""
+    from pyarrow import parquet
+
+    from classify_client.cluster.parts import rows_of
+
+    root, tally = input_root(counted.inputs), Tally(RunCounts(), Results(counted.folder, {}))
+    for part in parts:
+        table = parquet.read_table(part)
+        for row, position in zip(rows_of(table), table[POSITION].to_pylist(), strict=True):
+            item = Item(row, root / row.path, None, position)
+            tally.counts.add(row, counted.precision)
+            tally.results.add(item)
+            if limits.review_below is not None and row.is_answered and row.probability < limits.review_below:
+                tally.to_review.append(item)
+        tally.limit(limits)
+    return tally
+
+
+def tally_on_cluster(counted: Counted, limits: Limits, parts: Sequence[Path]) -> Tally:
+    """Count the rows of all files in the processes of the cluster."""
+    total = Tally(RunCounts(), Results(counted.folder, {}))
+    for tally in _results(counted, limits, parts):
+        total.merge(tally, limits)
+    total.results.misses.sort(key=lambda item: item.position)
+    return total
+
+
+def _results(counted: Counted, limits: Limits, parts: Sequence[Path]) -> Iterator[Tally]:
+    import ray
+
+    count, waiting = ray.remote(num_cpus=1)(tally_parts), deque[Any]()
+    for start in range(0, len(parts), _FILES_AT_ONCE):
+        if len(waiting) >= _TASKS_AT_ONCE:
+            yield ray.get(waiting.popleft())
+        waiting.append(count.remote(counted, limits, parts[start : start + _FILES_AT_ONCE]))
+    yield from map(ray.get, waiting)

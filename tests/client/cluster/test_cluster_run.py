@@ -1,0 +1,261 @@
+"""`--ray`: the files of a run on a cluster are those of a run on this machine, whatever happens to its machines."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from client_support import Client, Start
+from numpy.typing import NDArray
+from support import BrightnessModel, free_port, make_metadata, write_picture
+
+from classify_client.cluster.parts import count_rows, find_parts
+from classify_client.cluster.work_folder import WorkFolder
+from classify_serving.contract import model as contract
+
+PROGRAM: Final = Path(__file__).parents[2] / "ray_machines.py"
+PATIENCE: Final = 240.0
+"""Seconds for what takes a few of them on a machine that does nothing else."""
+
+
+@dataclass
+class Machines:
+    """A cluster; its machines are processes."""
+
+    process: "subprocess.Popen[str]"
+    address: str
+
+    def tell(self, command: str) -> str:
+        """Give a command to the program; returns its answer."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{command}\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def classifying(self) -> list[int]:
+        """The numbers of the processes that classify, the youngest last."""
+        names = {int(path.name): _command(path) for path in Path("/proc").iterdir() if path.name.isdigit()}
+        found = [pid for pid, name in names.items() if name.startswith("ray::MapWorker(MapBatches(ImageClassifier))")]
+        return sorted(pid for pid in found if self.process.pid in _ancestors(pid))
+
+
+def _command(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _ancestors(pid: int) -> Iterator[int]:
+    while pid > 1:
+        try:
+            # The name before it may contain spaces and parentheses.
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            return
+        yield pid
+
+
+@pytest.fixture(scope="module")
+def machines() -> Iterator[Machines]:
+    """A cluster of two machines with two processors each."""
+    with subprocess.Popen(
+        [sys.executable, PROGRAM, "2", "2"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdin is not None
+        yield Machines(process, process.stdout.readline().strip())
+        process.stdin.close()
+
+
+def command(client: Client, output: Path, *options: str) -> list[str]:
+    program = [sys.executable, "-m", "classify_client", str(client.images), "--output", str(output)]
+    return [*program, "--server", client.address, "--batch-size", "8", "--quiet", *options]
+
+
+def run(client: Client, output: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command(client, output, *options), capture_output=True, text=True, check=False)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """The content of each file that a run leaves, by path, but for those that contain its duration."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in ("summary.json", "report.html", "review.csv")
+    }
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """What is counted in a summary."""
+    found = json.loads((folder / "summary.json").read_text())
+    return {
+        name: found[name] for name in ("images", "answered", "failed", "accuracy", "classes", "confusion", "misses")
+    }
+
+
+def write_images(client: Client, count: int) -> None:
+    """Images of three classes, a third of them with a wrong label, and a broken one."""
+    for number in range(count - 1):
+        label = ("black", "grey", "white")[number % 3]
+        write_picture(client.images / label / f"{number:04}.png", (5, 128, 250)[(number // 3) % 3], (12, 12))
+    (client.images / "white" / "broken.png").write_bytes(b"no image")
+
+
+def test_the_results_are_those_of_a_run_without_a_cluster(start: Start, machines: Machines, tmp_path: Path) -> None:
+    client = start(BrightnessModel(make_metadata(merges={"dark": "black"})))
+    write_images(client, 300)
+    write_picture(client.images / "dark" / "one.png", 250, (12, 12))
+    write_picture(client.images / "unknown" / "one.png", 250, (12, 12))
+    here, there = tmp_path / "here", tmp_path / "there"
+    options = ("--review-below", "0.9", "--max-failures", "1")
+    assert run(client, here, *options).returncode == 0
+    on_cluster = (*options, "--ray", machines.address)
+    done = run(client, there, *on_cluster)
+    assert (done.returncode, done.stderr) == (0, "1 of 302 images failed: see the column error in "
+                                                  f"{there}/predictions.csv\n"), done.stderr  # fmt: skip
+    assert files(there) == files(here)
+    assert summary(there) == summary(here)
+    assert "2 machines" in done.stdout
+    assert (there / "report.html").stat().st_size > 0.9 * (here / "report.html").stat().st_size
+    assert (there / "review.csv").read_text() == (here / "review.csv").read_text()
+
+    # Again: only what is new, what was changed and what failed is sent; a copy that is no miss any more is removed.
+    asked = client.model.images
+    write_picture(client.images / "white" / "new.png", 250, (12, 12))
+    changed = client.images / "black" / "0003.png"
+    assert list((there / "miss").glob(f"*{changed.name}"))
+    write_picture(changed, 5, (14, 14))
+    again = json.loads(run(client, there, *on_cluster, "--json", "--format", "parquet", "--max-misses", "5").stdout)
+    assert client.model.images - asked == 2
+    assert (again["images"], again["reused"], again["failed"]) == (303, 300, 1)
+    assert (again["copied_misses"], len(list((there / "miss").iterdir()))) == (5, 5)
+    assert not list((there / "miss").glob(f"*{changed.name}"))
+    assert not (there / "predictions.csv").exists()
+    # A run without a cluster goes on from there.
+    asked = client.model.images
+    assert run(client, there, *options).returncode == 0
+    assert client.model.images == asked
+    assert run(client, here, *options).returncode == 0
+    assert files(there) == files(here)
+
+
+def test_each_machine_serves_the_model_itself(dataset: Path, model: Path, machines: Machines, tmp_path: Path) -> None:
+    for output, options in (("here", ()), ("there", ("--ray", machines.address, "--batch-size", "8"))):
+        program = [sys.executable, "-m", "classify_client", str(dataset), "--output", str(tmp_path / output)]
+        subprocess.run(
+            [*program, "--local-server", str(model), "--max-failures", "9", *options], check=True, capture_output=True
+        )
+    here, there = (files(tmp_path / output)["predictions.csv"].decode().splitlines() for output in ("here", "there"))
+    # The last digits of a probability depend on the images that are computed at the same time.
+    assert [line.split(",")[:5] for line in there] == [line.split(",")[:5] for line in here]
+    assert len(here) > 20
+    assert summary(tmp_path / "there")["confusion"] == summary(tmp_path / "here")["confusion"]
+
+
+class PausingModel(BrightnessModel):
+    """Stops answering after some images, until `gate` is set again."""
+
+    def __init__(self, pause_after: int) -> None:
+        super().__init__(make_metadata())
+        self.pause_after: int | None = pause_after
+        self.paused = threading.Event()
+
+    def predict(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        if signature != contract.METADATA and self.pause_after is not None and self.images >= self.pause_after:
+            self.pause_after = None
+            self.gate.clear()
+            self.paused.set()
+        return super().predict(signature, inputs)
+
+    def go_on(self, pause_after: int | None = None) -> None:
+        """Answer again."""
+        self.paused.clear()
+        self.pause_after = pause_after
+        self.gate.set()
+
+
+def wait_for(condition: Callable[[], object], process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@contextmanager
+def running(client: Client, output: Path, machines: Machines) -> Iterator["subprocess.Popen[str]"]:
+    options = ("--ray", machines.address, "--max-failures", "1", "--threads", "1")
+    with subprocess.Popen(command(client, output, *options), stderr=subprocess.PIPE, text=True) as process:
+        yield process
+
+
+def test_nothing_is_lost_when_processes_and_machines_end(start: Start, machines: Machines, tmp_path: Path) -> None:
+    model = PausingModel(200)
+    client, output = start(model), tmp_path / "there"
+    write_images(client, 1200)
+    rows = WorkFolder.of(output).rows
+
+    def answered() -> int:
+        return count_rows(find_parts(rows)) if rows.is_dir() else 0
+
+    # The command itself is killed: what has a row is not sent again.
+    with running(client, output, machines) as process:
+        wait_for(model.paused.is_set, process)
+        wait_for(answered, process)
+        process.kill()
+    done, asked = answered(), model.images
+    assert 0 < done < 1200
+    assert [path.name for path in output.iterdir()] == [".cluster"]
+    model.go_on(asked + 100)
+
+    with running(client, output, machines) as process:
+        # A process of a machine, and then a whole machine.
+        wait_for(model.paused.is_set, process)
+        os.kill(machines.classifying()[-1], signal.SIGKILL)
+        model.go_on(model.images + 100)
+        wait_for(model.paused.is_set, process)
+        number = machines.tell("add 2")
+        model.go_on(model.images + 100)
+        wait_for(model.paused.is_set, process)
+        assert machines.tell("remove 1") == "removed"
+        model.go_on()
+        assert process.wait(PATIENCE) == 0, process.stderr and process.stderr.read()
+    assert number == "2"
+    assert machines.tell("add 2") == "3"
+    assert not (output / ".cluster").exists()
+    assert run(client, tmp_path / "here", "--max-failures", "1").returncode == 0
+    assert files(output) == files(tmp_path / "here")
+    assert json.loads((output / "summary.json").read_text())["reused"] >= done
+
+
+def test_what_a_cluster_lacks_is_said_in_one_sentence(start: Start, machines: Machines, tmp_path: Path) -> None:
+    client = start(BrightnessModel(make_metadata()))
+    write_images(client, 5)
+    nobody, output = f"127.0.0.1:{free_port()}", tmp_path / "out"
+    for options, code, reason in (
+        (("--ray", nobody), 3, f"no Ray cluster at {nobody}"),
+        (("--ray", "ray://head:10001"), 2, "only HOST:PORT or auto can be used"),
+        (("--ray", "head"), 2, "give auto, or HOST:PORT of the head machine"),
+        (("--ray", machines.address, "--embed"), 2, "--embed opens every image on one machine"),
+        (("--ray", machines.address, "--server", nobody, "--retry-timeout", "1s"), 3, f"at {nobody}"),
+        (("--ray", machines.address, "--local-server", str(tmp_path / "none")), 2, "no model folder"),
+        (("--ray", machines.address, "--token-file", str(tmp_path / "none")), 2, "correct --token-file"),
+    ):
+        program = [sys.executable, "-m", "classify_client", str(client.images), "--output", str(output)]
+        server = () if "--server" in options or "--local-server" in options else ("--server", client.address)
+        ended = subprocess.run([*program, *server, *options], capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stderr.count("\n")) == (code, 1), ended.stderr
+        assert reason in ended.stderr
+        assert not output.exists() or not list(output.iterdir())
