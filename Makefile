@@ -14,7 +14,7 @@ PARTS := --editable ./serving[embedded] --editable ./training --editable ./clien
 PYPROJECTS := serving/pyproject.toml training/pyproject.toml client/pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage fuzz test-containers lint layers hooks format train-export install wire bench bench-train bench-mistakes bench-audit bench-deciding bench-serve bench-precisions bench-client bench-interruptions clean
+.PHONY: help demo test coverage fuzz test-containers lint layers hooks format train-export install wire bench bench-train bench-mistakes bench-audit bench-deciding bench-serve bench-precisions bench-client bench-interruptions bench-scale clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 16
@@ -87,6 +87,9 @@ bench-client: $(VENV)/.installed  ## compare the client with decoding alone, the
 
 bench-interruptions: $(VENV)/.installed  ## kill the client, trainings and applies at random moments, and check what is left
 	$(BIN)/python -m bench.interrupting.interruptions $(ARGS)
+
+bench-scale: $(VENV)/.developing  ## throughput of the client on a cluster of 1 to 8 machines, its overhead and its memory
+	$(BIN)/python -m bench.inference.scale $(ARGS)
 
 clean:  ## remove .venv and caches; data, models and results stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

@@ -26,6 +26,7 @@ def model_server(version: Version, *options: str) -> Any:
     return server(*serve, "--mixed-precision", version.mixed_precision, *options)
 
 
-def null_server(image_size: int) -> Any:
-    """A server without a model, which answers immediately."""
-    return server(sys.executable, "-m", "bench.inference.null_server", bench_metadata(image_size).to_json().decode())
+def null_server(image_size: int, seconds: float = 0.0) -> Any:
+    """A server without a model, which answers immediately, or one batch after another in so many seconds each."""
+    metadata = bench_metadata(image_size).to_json().decode()
+    return server(sys.executable, "-m", "bench.inference.null_server", metadata, str(seconds))

@@ -24,7 +24,18 @@ def test_a_run_loads_no_tensorflow() -> None:
         "tensorflow_serving",
         "sklearn",
         "scipy",
+        "ray",
+        "pyarrow",
+        "pandas",
     }
+
+
+def test_a_cluster_needs_ray() -> None:
+    code = (
+        "import sys; sys.modules['ray'] = None; from classify_client.cli.main import main; main(['x', '--ray', 'auto'])"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (2, "Error: --ray needs Ray: pip install 'classify-client[ray]'\n")
 
 
 def test_the_python_api_is_loaded_at_its_first_use() -> None:
