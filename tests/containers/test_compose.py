@@ -219,6 +219,40 @@ def test_several_servers_share_the_work(project: Project, up: Path, images: int,
     scaled.wait()
 
 
+def test_a_cluster_goes_on_without_a_machine_and_a_server(
+    project: Project, up: Path, images: int, tmp_path: Path
+) -> None:
+    log, classified = tmp_path / "log", project.folder / "classified"
+    for path in classified.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    commands = [command for command, _ in documented_commands(ROOT / "docs/scale.md")]
+    build, start = (command for command in commands if "--profile cluster" in command)
+    built = project.run(build)
+    assert built.returncode == 0, built.stderr
+    cluster = project.start(start, log)
+    parts, end = classified / ".cluster/rows", b"cluster-client-1 exited with code"
+    wait_for("the first rows", lambda: len(list(parts.glob("*.parquet"))) > 1 or cluster.poll() is not None)
+    lost = (project.containers("ray-worker")[-1], project.containers("serving")[-1])
+    assert subprocess.run(["docker", "kill", *lost], capture_output=True).returncode == 0
+    wait_for("the client", lambda: end in log.read_bytes() or cluster.poll() is not None)
+    assert "cluster-client-1 exited with code 0" in log.read_text(), log.read_text()
+    found = {row["path"]: row for row in rows(project)}
+    assert len(found) == len(rows(project)) == images + 208
+    assert not (classified / ".cluster").exists()
+    assert project.owners() == {OWNER if os.getuid() == 0 else os.getuid()}
+    alone = project.shell("docker compose run --rm -T --no-deps client /images --overwrite")
+    assert alone.returncode == 0, alone.stderr
+    for row in rows(project):
+        there = found.pop(row["path"])
+        # The last digits of a probability depend on the images that are computed at the same time.
+        assert float(row["probability"]) == pytest.approx(float(there["probability"]), abs=1e-3)
+        same = ("status", "true_label", "predicted", "correct", "size", "modified", "miss")
+        assert [there[name] for name in same] == [row[name] for name in same]
+    assert not found
+    cluster.send_signal(signal.SIGINT)
+    cluster.wait()
+
+
 def received(container: str) -> int:
     """Number of bytes that a container has received over the network."""
     command = ["docker", "exec", container, "cat", "/proc/net/dev"]

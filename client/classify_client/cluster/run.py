@@ -200,7 +200,7 @@ class _ClusterRun:
         del summary["waited_seconds"]
         processes = self._processes
         summary["cluster"] = {
-            "machines": len(self._machines), "processes": processes.count, "threads": processes.threads,
+            "machines": sum(node.cpus >= 1 for node in self._machines), "processes": processes.count, "threads": processes.threads,
         }  # fmt: skip
         return summary
 
