@@ -167,7 +167,7 @@ _CLUSTER: Final = [
         type=click.IntRange(0),
         default=10_000,
         metavar="N",
-        help="With --ray: copy at most N misses into miss/, the most suspicious ones.",
+        help="With --ray: copy at most N images into miss/, the most suspicious ones, and as many into review/.",
     ),
 ]
 

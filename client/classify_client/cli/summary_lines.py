@@ -58,7 +58,8 @@ def _speed(summary: Mapping[str, Any]) -> str:
     speed = f"{summary['images_per_second']:.0f} images/s over {summary['seconds']:.1f} s"
     if cluster := summary.get("cluster"):
         machines = f"{cluster['machines']} machine{'' if cluster['machines'] == 1 else 's'}"
-        return f"{speed}  ({machines}, {cluster['processes']} processes with {cluster['threads']} threads each)"
+        processes = f"{cluster['processes']} process{'' if cluster['processes'] == 1 else 'es'}"
+        return f"{speed}  ({machines}, {processes}, {cluster['threads']} threads each)"
     waited = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in summary["waited_seconds"].items())
     return f"{speed}  (waited for: {waited})"
 

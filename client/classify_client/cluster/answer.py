@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from classify_client.cluster.classifier import CALLS_AT_ONCE, Counter, ImageClassifier, Task
-from classify_client.cluster.connect import LEAST_CPUS, Node, own_error
+from classify_client.cluster.connect import LEAST_CPUS, Node, cluster_error
 from classify_client.cluster.manifest import POSITION
 from classify_client.cluster.work_folder import WorkFolder
-from classify_client.errors import ClusterError, SettingsError
+from classify_client.errors import ServiceError, SettingsError
 
 _MOST_THREADS: Final = 4
 """Of a process: more threads mostly wait for the interpreter's lock."""
@@ -36,15 +36,17 @@ class Processes:
     threads: int
 
 
-def plan_processes(machines: Sequence[Node], threads: int | None = None) -> Processes:
+def plan_processes(machines: Sequence[Node], free: float, threads: int | None = None) -> Processes:
     """How many processes fit the machines, if two logical processors are left for reading and writing.
 
     Args:
         machines: of the cluster.
+        free: logical processors that nobody uses.
         threads: of each process; None for as many as the machines have processors, at most four.
 
     Raises:
         SettingsError: the cluster has too few logical processors, so that Ray would wait for ever.
+        ServiceError: others use too many of them.
     """
     cpus = [int(node.cpus) for node in machines if node.cpus >= 1]
     if sum(cpus) < LEAST_CPUS:
@@ -52,15 +54,20 @@ def plan_processes(machines: Sequence[Node], threads: int | None = None) -> Proc
             f"the cluster has {sum(cpus)} logical processors, and a run needs {LEAST_CPUS}: add machines, or start"
             f" Ray with --num-cpus {LEAST_CPUS}"
         )
+    if free < LEAST_CPUS:
+        raise ServiceError(
+            f"{free:g} of the {sum(cpus)} logical processors of the cluster are free, and a run needs {LEAST_CPUS}:"
+            " wait until its other jobs have ended, or add machines"
+        )
     each = threads or min(_MOST_THREADS, min(cpus))
     count = sum(max(1, number // each) for number in cpus)
     # Decoding is what needs processors; reading and writing share them with it.
     reserved = max(1, each - 1)
     while reserved > 1 and sum(number // reserved for number in cpus) < count:
         reserved -= 1
-    while reserved > 1 and sum(cpus) - reserved * count < LEAST_CPUS - 1:
+    while reserved > 1 and free - reserved * count < LEAST_CPUS - 1:
         reserved -= 1
-    return Processes(max(1, min(count, (sum(cpus) - LEAST_CPUS + 1) // reserved)), reserved, each)
+    return Processes(max(1, min(count, int(free - LEAST_CPUS + 1) // reserved)), reserved, each)
 
 
 def answer(
@@ -82,6 +89,7 @@ def answer(
     Raises:
         ClusterError: machines or processes failed; what is answered is kept.
         ClassifyError: no server answers, or its settings cannot be used on a machine.
+        OSError: rows cannot be written.
     """
     import ray
     from ray.data import ActorPoolStrategy, read_parquet
@@ -111,21 +119,13 @@ def answer(
         try:
             rows.write_parquet(str(work.rows))
         except Exception as error:
-            raise own_error(error) or ClusterError(_reason(error)) from error
+            raise cluster_error(error) from error
 
 
 def images_per_part(images: int, processes: int) -> int:
     """Images that a process takes at once: a power of two, so that each process gets many parts, but not tiny ones."""
     wanted = images // (processes * _PARTS_PER_PROCESS)
     return max(_IMAGES_AT_LEAST, min(_IMAGES_AT_MOST, 1 << max(0, wanted.bit_length() - 1)))
-
-
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (
-        f"the cluster could not finish ({(lines[-1] if lines else type(error).__name__).rstrip('.')}): run again to"
-        " continue, and look into Ray's logs if it happens again"
-    )
 
 
 @contextmanager

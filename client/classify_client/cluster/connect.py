@@ -1,23 +1,35 @@
 """The connection to a Ray cluster, and what its machines must have for a run."""
 
+import errno
+import logging
 import os
 import signal
-import socket
-import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from classify_client.errors import ClassifyError, ServiceError, SettingsError
+import grpc
+
+from classify_client.errors import ClassifyError, ClusterError, ServiceError, SettingsError
 
 AUTO: Final = "auto"
+log = logging.getLogger(__name__)
+
+_CANNOT_WRITE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+_NAMESPACE: Final = "classify-client"
+_TURN_SECONDS: Final = 1.0
+_FREE_ATTEMPTS: Final = 5
 LEAST_CPUS: Final = 3
 """Logical processors: one for a process that classifies, two for reading and writing; with fewer, Ray Data waits."""
 
 _CONNECT_SECONDS: Final = 5.0
+_ALIVE_METHOD: Final = "/ray.rpc.NodeInfoGcsService/CheckAlive"
+"""Of the head's gRPC service, in Ray's gcs_service.proto."""
+_ADDRESS_VARIABLE: Final = "RAY_ADDRESS"
 
 
 @dataclass(frozen=True)
@@ -58,11 +70,14 @@ def connected(address: str) -> Iterator[list[Node]]:
         ServiceError: there is no cluster, or none that this machine belongs to.
     """
     check_ray()
-    address = os.environ.get("RAY_ADDRESS", AUTO) if address == AUTO else address
+    address = os.environ.get(_ADDRESS_VARIABLE) or AUTO if address == AUTO else address
     _check_address(address)
     # Its compiled part writes lines for developers to stderr, also in runs without a fault.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    import ray
+    try:
+        import ray
+    except ImportError as error:
+        raise SettingsError(f"Ray cannot be imported ({error}): pip install 'classify-client[ray]' again") from error
 
     # Ray prints what happens to its processes, which may be restarted ten times without any harm.
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
@@ -80,7 +95,10 @@ def _connect(address: str) -> None:
     try:
         with _without_stderr():
             ray.init(address=address, log_to_driver=False, logging_level="CRITICAL")
-    except (ConnectionError, ValueError, RuntimeError, SystemExit) as error:
+    except SystemExit as error:
+        # What Ray's own handler makes of SIGTERM.
+        raise KeyboardInterrupt from error
+    except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".") or "no answer"
         raise ServiceError(_no_cluster(address, reason)) from error
     finally:
@@ -93,8 +111,12 @@ def _connect(address: str) -> None:
 @contextmanager
 def _without_stderr() -> Iterator[None]:
     """While the block runs, nothing is written to stderr, not even by compiled code."""
-    sys.stderr.flush()
-    stderr = os.dup(2)
+    try:
+        stderr = os.dup(2)
+    except OSError:
+        # It is closed.
+        yield
+        return
     with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
@@ -120,6 +142,18 @@ def nodes() -> list[Node]:
     ]
 
 
+def free_cpus(machines: Sequence[Node]) -> float:
+    """Logical processors that nobody uses; those of a run that has just ended become free soon."""
+    import ray
+
+    total = sum(node.cpus for node in machines)
+    for _ in range(_FREE_ATTEMPTS):
+        if (free := float(ray.available_resources().get("CPU", 0.0))) >= total:
+            break
+        time.sleep(_TURN_SECONDS)
+    return min(free, total)
+
+
 def _check_address(address: str) -> None:
     """Ray itself waits for two minutes, and ends the process, if nobody listens."""
     if address == AUTO:
@@ -133,13 +167,20 @@ def _check_address(address: str) -> None:
     if not colon or not host or not port.isdigit():
         raise SettingsError(f"--ray {address}: give auto, or HOST:PORT of the head machine, such as head:6379")
     try:
-        socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
-    except (OSError, OverflowError) as error:
-        raise ServiceError(_no_cluster(address, str(error).partition("] ")[2] or str(error))) from error
+        with grpc.insecure_channel(address) as channel:
+            ask: Any = channel.unary_unary(_ALIVE_METHOD)
+            ask(b"", timeout=_CONNECT_SECONDS)
+    except grpc.RpcError as error:
+        # Whether it knows who asks is for Ray to find out.
+        if error.code() not in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+            is_other = error.code() is grpc.StatusCode.UNIMPLEMENTED
+            raise ServiceError(_no_cluster(address, "another program" if is_other else "no answer")) from error
 
 
 def _no_cluster(address: str, reason: str) -> str:
     where = "on this machine" if address == AUTO else f"at {address}"
+    if address == os.environ.get(_ADDRESS_VARIABLE):
+        where += f", which {_ADDRESS_VARIABLE} names"
     return (
         f"no Ray cluster {where} ({reason}): start one with ray start --head, and run the command on one of its"
         " machines"
@@ -171,16 +212,54 @@ def on_each_node(machines: list[Node], function: Callable[..., str], *arguments:
             problem = ray.get(answer)
         except Exception as error:
             if "classify_client" not in str(error) or "No module named" not in str(error):
-                raise own_error(error) or error from error
+                raise cluster_error(error) from error
             problem = "classify-client is not installed: pip install 'classify-client[ray]' there"
         if problem:
             raise SettingsError(f"on the machine {host} of the cluster: {problem}")
 
 
-def own_error(error: BaseException | None) -> ClassifyError | None:
-    """The error of this package that made a process of the cluster fail, if it was one."""
-    while error is not None:
-        if isinstance(error, ClassifyError) and type(error).__module__ == ClassifyError.__module__:
-            return error
-        error = getattr(error, "cause", None) or error.__cause__
-    return None
+def cluster_error(error: BaseException) -> ClassifyError | OSError:
+    """What made a process of the cluster fail: an error of this package, a file that cannot be written, or else Ray."""
+    cause: BaseException | None = error
+    while cause is not None:
+        # Ray makes classes that are derived from the class of the cause.
+        if isinstance(cause, ClassifyError) and type(cause).__module__ == ClassifyError.__module__:
+            return cause
+        if isinstance(cause, OSError) and cause.errno in _CANNOT_WRITE:
+            return OSError(cause.errno, os.strerror(cause.errno))
+        cause = getattr(cause, "cause", None) or cause.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return ClusterError(
+        f"the cluster failed ({(lines[-1] if lines else type(error).__name__).rstrip('.')}): run again to continue, and"
+        " look into Ray's logs if it happens again"
+    )
+
+
+@contextmanager
+def only_run() -> Iterator[None]:
+    """Keep other runs from the cluster while the block runs, and wait for one that is there already.
+
+    Ray hands out processors one by one: two runs could each get a part of what it needs, and wait for ever.
+    """
+    import ray
+
+    warned = False
+    while True:
+        try:
+            held = ray.remote(num_cpus=0)(_Turn).options(name=_Turn.__name__, namespace=_NAMESPACE).remote()
+            ray.get(held.__ray_ready__.remote())
+            break
+        except ValueError:
+            # There is one of this name: it ends with the command that made it.
+            if not warned:
+                log.warning("Waiting for another classify-client on this cluster to end.")
+            warned = True
+            time.sleep(_TURN_SECONDS)
+    try:
+        yield
+    finally:
+        ray.kill(held)
+
+
+class _Turn:
+    """A Ray actor of which a cluster has one."""

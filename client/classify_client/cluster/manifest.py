@@ -64,7 +64,7 @@ class ManifestWriter:
         """Write what is in memory."""
         if self._records:
             table = pyarrow.Table.from_pylist(self._records, _SCHEMA)
-            parquet.write_table(table, self._folder / f"{self._records[0][POSITION]:012}.parquet")
+            write_table(table, self._folder / f"{self._records[0][POSITION]:012}.parquet")
             self._records.clear()
 
 
@@ -110,3 +110,15 @@ def _source(record: "Mapping[str, Any]") -> Source:
     original = remote_file(location, record["size"]) if is_url(location) else Path(location)
     stamp = Stamp(record["size"], record["modified"])
     return Source(original, record["name"], tuple(record["folders"]), stamp)
+
+
+def write_table(table: pyarrow.Table, path: Path) -> None:
+    """Write one Parquet file.
+
+    Raises:
+        OSError: it cannot be written; with the reason alone, and the path.
+    """
+    try:
+        parquet.write_table(table, path)
+    except OSError as error:
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) if error.errno else error from error

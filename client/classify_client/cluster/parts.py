@@ -11,7 +11,7 @@ import pyarrow
 from numpy.typing import NDArray
 from pyarrow import compute, parquet
 
-from classify_client.cluster.manifest import POSITION
+from classify_client.cluster.manifest import POSITION, write_table
 from classify_client.results.formats import arrow_table
 from classify_client.results.rows import Row, from_record
 
@@ -53,7 +53,7 @@ class PartWriter:
         """Write what is in memory."""
         if self._rows:
             path = self._folder / f"{self._name}-{self._positions[0]:012}.parquet"
-            parquet.write_table(to_part(self._rows, self._positions, self._top_k), path)
+            write_table(to_part(self._rows, self._positions, self._top_k), path)
             self._rows.clear()
             self._positions.clear()
 
@@ -159,5 +159,5 @@ def rewrite(parts: Sequence[Path], folder: Path) -> list[Path]:
     """
     folder.mkdir()
     for number, table in enumerate(merge(parts)):
-        parquet.write_table(table, folder / f"{number:012}.parquet")
+        write_table(table, folder / f"{number:012}.parquet")
     return find_parts(folder)

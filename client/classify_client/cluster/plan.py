@@ -35,6 +35,23 @@ def plan_run(config: RunConfig, metadata: ModelMetadata, work: WorkFolder) -> Pl
     # Before anything is removed: the first image shows whether there are any.
     sources = list_sources(config.selection, config.output.output, counts.skip)
     new = work.begin()
+    try:
+        plan = _list(config, metadata, work, new, sources, counts)
+    except BaseException:
+        new.remove()
+        raise
+    work.replace(new)
+    return plan
+
+
+def _list(
+    config: RunConfig,
+    metadata: ModelMetadata,
+    work: WorkFolder,
+    new: WorkFolder,
+    sources: Iterator[Source],
+    counts: RunCounts,
+) -> Plan:
     manifest, kept_manifest = ManifestWriter(new.manifest), ManifestWriter(new.kept_manifest)
     kept = PartWriter(new.rows, "kept", config.output.top_k)
     with closing(_Answers(config, metadata)) as answers:
@@ -55,7 +72,6 @@ def plan_run(config: RunConfig, metadata: ModelMetadata, work: WorkFolder) -> Pl
         skipped=counts.skipped,
     )
     new.finish_plan(plan)
-    work.replace(new)
     return plan
 
 

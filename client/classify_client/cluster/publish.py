@@ -14,19 +14,26 @@ from classify_client.config import OutputOptions
 from classify_client.output_folder import FORMATS, predictions_path
 from classify_client.results.copies import ImageCopies
 from classify_client.results.formats import read_rows, write_rows
+from classify_client.results.previous import keep_previous
 from classify_client.results.reader import Item
 from classify_client.results.rows import Row
+from classify_serving.contract.model import ModelMetadata
 from classify_serving.exchange.misses import MISS, REVIEW
 from classify_serving.files import replacing
 
 
-def publish(output: OutputOptions, work: WorkFolder, parts: Sequence[Path], tally: Tally) -> None:
+def publish(
+    output: OutputOptions, metadata: ModelMetadata, work: WorkFolder, parts: Sequence[Path], tally: Tally
+) -> None:
     """Copy the misses, and write the predictions in their order; the tally gets the names of the copies.
+
+    The results of another model are kept for a comparison, as by every run.
 
     Raises:
         OutputError: earlier results cannot be read.
         OSError: a file cannot be written.
     """
+    keep_previous(output.output, metadata)
     copies = ImageCopies(output.output, output.link, output.miss_by_pair, output.review_below)
     results, chosen = tally.results, {MISS: tally.results.misses, REVIEW: tally.to_review}
     rows = {item.position: _without_copies(item.row) for items in chosen.values() for item in items}
@@ -35,7 +42,6 @@ def publish(output: OutputOptions, work: WorkFolder, parts: Sequence[Path], tall
     for at, source in sources.items():
         rows[at] = copies.add(rows[at], source, [name for name, positions in wanted.items() if at in positions])
     results.misses = [_with_copy(item, rows[item.position], output.output) for item in results.misses]
-    tally.counts.to_review = sum(bool(row.review) for row in rows.values())
     current = {name for row in rows.values() for name in row.copies}
     for name in _earlier_copies(output.output) - current:
         copies.remove(name)

@@ -4,7 +4,7 @@ import logging
 import secrets
 import shutil
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from classify_client import __version__
 from classify_client.after_run import AnalysisContext, analyse_mistakes
 from classify_client.cluster.answer import Processes, answer, plan_processes
 from classify_client.cluster.classifier import Task
-from classify_client.cluster.connect import Node, connected, nodes, on_each_node, own_error
+from classify_client.cluster.connect import Node, cluster_error, connected, free_cpus, nodes, on_each_node, only_run
 from classify_client.cluster.machines import check_machine, first_is_readable
 from classify_client.cluster.parts import count_rows, find_parts, rewrite
 from classify_client.cluster.plan import plan_run
@@ -21,7 +21,7 @@ from classify_client.cluster.servers import start_pool
 from classify_client.cluster.tally import Counted, Limits, tally_on_cluster
 from classify_client.cluster.work_folder import Plan, WorkFolder, run_identity
 from classify_client.config import RunConfig
-from classify_client.errors import ClusterError, OutputError, ServiceError, SettingsError
+from classify_client.errors import ClusterError, OutputError, SettingsError
 from classify_client.inference.model_client import ModelClient
 from classify_client.inference.pipeline import Times
 from classify_client.results.summary import RunCounts, summarise
@@ -52,13 +52,20 @@ def run_on_cluster(config: RunConfig) -> Outcome:
         assert config.cluster.ray is not None
         with waiting("Connecting to the cluster", config.quiet):
             machines = stack.enter_context(connected(config.cluster.ray))
-        processes = plan_processes(machines, config.cluster.cluster_threads)
+        stack.enter_context(only_run())
+        processes = plan_processes(machines, free_cpus(machines), config.cluster.cluster_threads)
+        is_new = not output.exists()
         try:
             output.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked_output(output))
             return _ClusterRun(config, machines, processes, stack).classify()
         except OSError as error:
             raise cannot_write(output, error) from error
+        finally:
+            if is_new:
+                # Only if nothing is in it, because the run failed before it began.
+                with suppress(OSError):
+                    output.rmdir()
 
 
 def _check_options(config: RunConfig) -> None:
@@ -87,10 +94,12 @@ class _ClusterRun:
         with waiting("Counting the results", config.quiet):
             parts = self._parts(plan)
             limits = Limits(misses=config.cluster.max_misses, review_below=config.output.review_below)
-            counted = Counted(folder=self._output, inputs=tuple(config.selection.inputs), precision=metadata.precision)
+            counted = Counted(
+                folder=config.output.output, inputs=tuple(config.selection.inputs), precision=metadata.precision
+            )
             tally = tally_on_cluster(counted, limits, parts)
         with waiting("Writing the predictions", config.quiet):
-            publish(config.output, self._work, parts, tally)
+            publish(config.output, metadata, self._work, parts, tally)
         tally.counts.reused, tally.counts.skipped = reused, plan.skipped
         summary = self._summary(tally.counts, metadata, time.perf_counter() - start)
         summary["copied_misses"] = len(tally.results.misses)
@@ -130,9 +139,7 @@ class _ClusterRun:
                 servers = ray.get(self._pool.on_node.remote(first.identity, first.gpus))
                 metadata: ModelMetadata = ray.get(servers[0].metadata.remote())
             except ray.exceptions.RayError as error:
-                raise own_error(error) or ServiceError(
-                    f"the local server on {first.host} did not start ({type(error).__name__}): look into Ray's logs"
-                ) from error
+                raise cluster_error(error) from error
         return metadata
 
     def _plan(self, metadata: ModelMetadata) -> Plan:
@@ -169,13 +176,15 @@ class _ClusterRun:
                 try:
                     answer(task, self._work, plan.images - plan.kept, self._processes, self._pool, progress)
                     break
-                except ClusterError:
+                except ClusterError as error:
                     attempts = _ATTEMPTS if self._done() > before else attempts - 1
                     if not attempts:
                         raise
-                    log.warning("Machines or processes of the cluster failed; going on with those that are left.")
+                    log.warning("%s", str(error).replace("run again", "going on", 1).partition(",")[0])
                     self._machines = nodes()
-                    self._processes = plan_processes(self._machines, config.cluster.cluster_threads)
+                    self._processes = plan_processes(
+                        self._machines, free_cpus(self._machines), config.cluster.cluster_threads
+                    )
         return reused
 
     def _done(self) -> int:
@@ -200,8 +209,10 @@ class _ClusterRun:
         del summary["waited_seconds"]
         processes = self._processes
         summary["cluster"] = {
-            "machines": sum(node.cpus >= 1 for node in self._machines), "processes": processes.count, "threads": processes.threads,
-        }  # fmt: skip
+            "machines": sum(node.cpus >= 1 for node in self._machines),
+            "processes": processes.count,
+            "threads": processes.threads,
+        }
         return summary
 
     def _model_client(self) -> ModelClient | None:

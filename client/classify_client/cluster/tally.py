@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from classify_client.cluster.connect import cluster_error
 from classify_client.cluster.manifest import POSITION
 from classify_client.results.reader import Item, Results, input_root
 from classify_client.results.summary import RunCounts
@@ -92,16 +93,26 @@ def tally_parts(counted: Counted, limits: Limits, parts: Sequence[Path]) -> Tall
             tally.counts.add(row, counted.precision)
             tally.results.add(item)
             if limits.review_below is not None and row.is_answered and row.probability < limits.review_below:
+                tally.counts.to_review += 1
                 tally.to_review.append(item)
         tally.limit(limits)
     return tally
 
 
 def tally_on_cluster(counted: Counted, limits: Limits, parts: Sequence[Path]) -> Tally:
-    """Count the rows of all files in the processes of the cluster."""
+    """Count the rows of all files in the processes of the cluster.
+
+    Raises:
+        ClusterError: a process failed.
+    """
+    import ray
+
     total = Tally(RunCounts(), Results(counted.folder, {}))
-    for tally in _results(counted, limits, parts):
-        total.merge(tally, limits)
+    try:
+        for tally in _results(counted, limits, parts):
+            total.merge(tally, limits)
+    except ray.exceptions.RayError as error:
+        raise cluster_error(error) from error
     total.results.misses.sort(key=lambda item: item.position)
     return total
 

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -10,12 +11,14 @@ import msgspec
 
 from classify_client.cluster.parts import find_parts, read_part
 from classify_client.config import RunConfig
+from classify_client.output_folder import FORMATS, predictions_path
 from classify_client.results.rows import Row
 from classify_serving.contract.model import ModelMetadata
 from classify_serving.files import replace_file
 
 WORK: Final = ".cluster"
 _NEW: Final = ".cluster-new"
+_OLD: Final = ".cluster-old"
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,8 +106,12 @@ class WorkFolder:
         other.folder.rename(self.folder)
 
     def remove(self) -> None:
-        """Remove everything."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove everything, at once: a kill leaves no half of it that looks like a run."""
+        old = self.folder.with_name(_OLD)
+        shutil.rmtree(old, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            self.folder.rename(old)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def run_identity(config: RunConfig, metadata: ModelMetadata) -> dict[str, Any]:
@@ -114,6 +121,19 @@ def run_identity(config: RunConfig, metadata: ModelMetadata) -> dict[str, Any]:
         "model": [metadata.model_name, metadata.model_version, metadata.created],
         "labels": config.output.labels,
         "top_k": config.output.top_k,
+        # Inputs may be relative to it.
+        "folder": str(Path.cwd()),
+        # Other runs may have answered images since.
+        "predictions": [_state(predictions_path(config.output.output, name)) for name in FORMATS],
     }
     # As it reads back.
     return msgspec.json.decode(msgspec.json.encode(identity), type=dict[str, Any])
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    """Size and time of the last change of a file; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns

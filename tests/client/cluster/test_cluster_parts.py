@@ -8,11 +8,15 @@ import pyarrow
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
+from support import make_metadata
 
 from classify_client.cluster.answer import images_per_part, plan_processes
 from classify_client.cluster.connect import LEAST_CPUS, Node
 from classify_client.cluster.parts import count_rows, find_parts, merge, rewrite, rows_of, to_part, with_copies
 from classify_client.cluster.tally import Counted, Limits, Tally, tally_parts
+from classify_client.cluster.work_folder import Plan, WorkFolder, run_identity
+from classify_client.config import OutputOptions, RunConfig
+from classify_client.inputs.selection import Selection
 from classify_client.results.reader import MAX_UNCERTAIN, Item, Results
 from classify_client.results.rows import Row
 from classify_client.results.summary import RunCounts
@@ -87,6 +91,8 @@ def test_a_tally_of_parts_is_that_of_all_rows(sizes: list[int], most: int, below
     for at in range(total):
         counts.add(row_at(at), "int8")
         results.add(Item(row_at(at), Path(row_at(at).path), None, at))
+    uncertain = [at for at in range(total) if row_at(at).is_answered and row_at(at).probability < below]
+    counts.to_review = len(uncertain)
     assert tally.counts == counts
     assert len(tally.results.misses) == min(most, len(results.misses))
     surest = sorted(each.row.probability_of(each.row.true_class) - each.row.probability for each in results.misses)
@@ -99,18 +105,19 @@ def test_a_tally_of_parts_is_that_of_all_rows(sizes: list[int], most: int, below
     assert {name: count for name, (count, _) in tally.results.labelled.items()} == {
         name: count for name, (count, _) in results.labelled.items()
     }
-    uncertain = [at for at in range(total) if row_at(at).is_answered and row_at(at).probability < below]
     assert len(tally.to_review) == min(most, len(uncertain))
 
 
-@given(st.lists(st.integers(0, 64), min_size=1, max_size=12), st.integers(1, 64) | st.none())
-def test_processes_leave_processors_for_reading_and_writing(cpus: list[int], threads: int | None) -> None:
+@given(st.lists(st.integers(0, 64), min_size=1, max_size=12), st.integers(1, 64) | st.none(), st.integers(0, 64))
+def test_processes_leave_processors_for_reading_and_writing(cpus: list[int], threads: int | None, used: int) -> None:
     if sum(cpus) < LEAST_CPUS:
         return
-    planned = plan_processes([Node(str(number), "host", count, 0) for number, count in enumerate(cpus)], threads)
+    machines = [Node(str(number), "host", count, 0) for number, count in enumerate(cpus)]
+    free = max(LEAST_CPUS, sum(cpus) - used)
+    planned = plan_processes(machines, free, threads)
     assert planned.count >= 1
     assert planned.threads == (threads or planned.threads)
-    assert planned.count * planned.cpus <= sum(cpus) - 2 or planned.count == planned.cpus == 1
+    assert planned.count * planned.cpus <= free - 2 or planned.count == planned.cpus == 1
 
 
 @given(st.integers(0, 10**9), st.integers(1, 1000))
@@ -123,3 +130,25 @@ def test_parts_are_small_enough_for_every_process(images: int, processes: int) -
 def test_a_table_of_rows_has_one_schema_without_rows_too() -> None:
     empty: pyarrow.Table = to_part([], [], 5)
     assert empty.schema == to_part([row_at(0)], [0], 5).schema
+
+
+def test_an_unfinished_run_is_continued_only_if_nothing_else_happened(tmp_path: Path) -> None:
+    config = RunConfig(selection=Selection(("images",)), output=OutputOptions(output=tmp_path))
+    plan = Plan(run=run_identity(config, make_metadata()), images=3, kept=0, skipped=0)
+    work = WorkFolder.of(tmp_path)
+    assert work.plan() is None
+    new = work.begin()
+    new.finish_plan(plan)
+    work.replace(new)
+    assert work.plan() == plan
+    assert plan.run == run_identity(config, make_metadata())
+    assert plan.run != run_identity(config, make_metadata(model_version=2))
+    # Another run has answered images in the meantime.
+    (tmp_path / "predictions.csv").write_text("path")
+    assert plan.run != run_identity(config, make_metadata())
+    # What a kill leaves while the files are removed is no run.
+    work.folder.rename(tmp_path / ".cluster-old")
+    assert work.plan() is None
+    work.remove()
+    work.begin().remove()
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions.csv"]
