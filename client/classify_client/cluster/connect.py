@@ -1,12 +1,14 @@
 """The connection to a Ray cluster, and what its machines must have for a run."""
 
 import errno
+import itertools
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -80,7 +82,7 @@ def connected(address: str) -> Iterator[list[Node]]:
         raise SettingsError(f"Ray cannot be imported ({error}): pip install 'classify-client[ray]' again") from error
 
     # Ray prints what happens to its processes, which may be restarted ten times without any harm.
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(sys.stderr or nowhere):
         _connect(address)
         try:
             yield nodes()
@@ -114,16 +116,16 @@ def _without_stderr() -> Iterator[None]:
     try:
         stderr = os.dup(2)
     except OSError:
-        # It is closed.
-        yield
-        return
+        # It is closed; a connection must not get its number, to which compiled code writes.
+        stderr = None
     with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
         yield
     finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
+        if stderr is not None:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def nodes() -> list[Node]:
@@ -243,17 +245,15 @@ def only_run() -> Iterator[None]:
     """
     import ray
 
-    warned = False
-    while True:
+    for attempt in itertools.count():
         try:
             held = ray.remote(num_cpus=0)(_Turn).options(name=_Turn.__name__, namespace=_NAMESPACE).remote()
             ray.get(held.__ray_ready__.remote())
             break
-        except ValueError:
-            # There is one of this name: it ends with the command that made it.
-            if not warned:
+        except (ValueError, ray.exceptions.ActorDiedError):
+            # There is one of this name, or it is just ending: it ends with the command that made it.
+            if attempt == 1:
                 log.warning("Waiting for another classify-client on this cluster to end.")
-            warned = True
             time.sleep(_TURN_SECONDS)
     try:
         yield
