@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Final
 
@@ -68,12 +69,12 @@ def cluster(machines: int, cpus: int = CPUS) -> Iterator[str]:
 
 
 def write_images(folder: Path, count: int) -> Path:
-    """A folder of so many names of one small photograph."""
+    """A folder with so many copies of one small image."""
     folder.mkdir()
-    original = folder / "0.jpg"
-    Image.effect_noise((IMAGE_SIZE, IMAGE_SIZE), 64).convert("RGB").save(original)
-    for number in range(1, count):
-        os.link(original, folder / f"{number}.jpg")
+    content = BytesIO()
+    Image.effect_noise((IMAGE_SIZE, IMAGE_SIZE), 64).convert("RGB").save(content, "JPEG")
+    for number in range(count):
+        (folder / f"{number}.jpg").write_bytes(content.getvalue())
     return folder
 
 
