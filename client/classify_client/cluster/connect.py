@@ -203,13 +203,12 @@ def on_each_node(machines: list[Node], function: Callable[..., str], *arguments:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    answers = {
-        node.host: ray.remote(num_cpus=0, max_retries=1)(function)
-        .options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.identity, soft=False))
-        .remote(*arguments)
+    task = ray.remote(num_cpus=0, max_retries=1)(function)
+    answers = [
+        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.identity, soft=False)).remote(*arguments)
         for node in machines
-    }
-    for host, answer in answers.items():
+    ]
+    for node, answer in zip(machines, answers, strict=True):
         try:
             problem = ray.get(answer)
         except Exception as error:
@@ -217,7 +216,7 @@ def on_each_node(machines: list[Node], function: Callable[..., str], *arguments:
                 raise cluster_error(error) from error
             problem = "classify-client is not installed: pip install 'classify-client[ray]' there"
         if problem:
-            raise SettingsError(f"on the machine {host} of the cluster: {problem}")
+            raise SettingsError(f"on the machine {node.host} of the cluster: {problem}")
 
 
 def cluster_error(error: BaseException) -> ClassifyError | OSError:

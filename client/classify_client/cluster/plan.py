@@ -76,8 +76,9 @@ def _list(
 
 
 def _earlier_rows(config: RunConfig, work: WorkFolder) -> Iterator[Row]:
+    """Those of an unfinished run first: of two rows for one image the later one counts, and it may be older."""
     finished = (read_rows(predictions_path(config.output.output, name)) for name in FORMATS)
-    return chain(chain.from_iterable(finished), work.answered_rows())
+    return chain(work.answered_rows(), chain.from_iterable(finished))
 
 
 class _Answers:
