@@ -48,7 +48,8 @@ def test_every_command_and_option_has_help(name: str) -> None:
 def test_a_page_names_only_what_exists(page: str) -> None:
     path = ROOT / page
     readme = re.sub(
-        r"docker compose( (-\S+( serving=[23]| gpu| cluster| ray-worker=3)?|up|run|training|client))*|SERVING_ARGS=.*|kubectl .*|ray start .*",
+        r"docker compose( (-\S+( serving=[23]| gpu| cluster| ray-worker=3)?|up|run|training|client))*"
+        r"|SERVING_ARGS=.*|kubectl .*|ray start .*",
         "",
         path.read_text(),
     )
