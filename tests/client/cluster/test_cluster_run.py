@@ -22,7 +22,10 @@ from classify_client.cluster.parts import count_rows, find_parts
 from classify_client.cluster.work_folder import WorkFolder
 from classify_serving.contract import model as contract
 
-PROGRAM: Final = Path(__file__).parents[2] / "ray_machines.py"
+# Processes of Ray start slowly where other tests use the processors.
+pytestmark = pytest.mark.timeout(900)
+
+PROGRAM: Final = Path(__file__).parents[3] / "bench" / "inference" / "ray_machines.py"
 PATIENCE: Final = 240.0
 """Seconds for what takes a few of them on a machine that does nothing else."""
 
