@@ -89,7 +89,7 @@ bench-interruptions: $(VENV)/.installed  ## kill the client, trainings and appli
 	$(BIN)/python -m bench.interrupting.interruptions $(ARGS)
 
 bench-scale: $(VENV)/.developing  ## throughput of the client on a cluster of 1 to 8 machines, its overhead and its memory
-	$(BIN)/python -m bench.inference.scale $(ARGS)
+	$(BIN)/python -m bench.cluster.scale $(ARGS)
 
 clean:  ## remove .venv and caches; data, models and results stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

@@ -31,12 +31,12 @@ def summary_lines(summary: Mapping[str, Any], output: Path, analysis_seconds: fl
         yield "Confused", _confusions(summary)
     if summary["images_per_second"] is not None:
         yield "Speed", _speed(summary)
-    if summary["images_per_second"] is not None and (requests := summary.get("requests")):
-        yield (
-            "Requests",
-            f"{requests['batch_size']} images each, {requests['in_flight']} in flight"
-            + ("" if requests["settled"] else "  (still searching for the fastest setting)"),
-        )
+        if requests := summary.get("requests"):
+            yield (
+                "Requests",
+                f"{requests['batch_size']} images each, {requests['in_flight']} in flight"
+                + ("" if requests["settled"] else "  (still searching for the fastest setting)"),
+            )
     if analysis_seconds >= _LONG_ANALYSIS:
         yield "Analysis", f"{analysis_seconds:.1f} s for the report, heat maps and embeddings"
     model = summary["model"]
@@ -57,8 +57,8 @@ def summary_lines(summary: Mapping[str, Any], output: Path, analysis_seconds: fl
 def _speed(summary: Mapping[str, Any]) -> str:
     speed = f"{summary['images_per_second']:.0f} images/s over {summary['seconds']:.1f} s"
     if cluster := summary.get("cluster"):
-        machines = f"{cluster['machines']} machine{'' if cluster['machines'] == 1 else 's'}"
-        processes = f"{cluster['processes']} process{'' if cluster['processes'] == 1 else 'es'}"
+        machines = _count(cluster["machines"], "machine", "machines")
+        processes = _count(cluster["processes"], "process", "processes")
         return f"{speed}  ({machines}, {processes}, {cluster['threads']} threads each)"
     waited = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in summary["waited_seconds"].items())
     return f"{speed}  (waited for: {waited})"
@@ -108,8 +108,8 @@ def _confusions(summary: Mapping[str, Any], most: int = 3) -> str:
     )
 
 
-def _count(images: int) -> str:
-    return f"{images} image" if images == 1 else f"{images} images"
+def _count(number: int, one: str = "image", many: str = "images") -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def _short(label: str, most: int = 40) -> str:

@@ -3,12 +3,12 @@
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from classify_client.cluster.classifier import CALLS_AT_ONCE, Counter, ImageClassifier, Task
-from classify_client.cluster.connect import LEAST_CPUS, Node, cluster_error
+from classify_client.cluster.connect import LEAST_CPUS, Node, cluster_error, start_actor
 from classify_client.cluster.manifest import POSITION
 from classify_client.cluster.work_folder import WorkFolder
 from classify_client.errors import ServiceError, SettingsError
@@ -91,12 +91,10 @@ def answer(
         ClassifyError: no server answers, or its settings cannot be used on a machine.
         OSError: rows cannot be written.
     """
-    import ray
     from ray.data import ActorPoolStrategy, read_parquet
 
     task = replace(task, pipeline=replace(task.pipeline, threads=processes.threads))
-    counter = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Counter).remote()
-    with _checkpoint(work), _polled(counter, progress):
+    with _checkpoint(work), _counted(progress) as counter:
         dataset = read_parquet(str(work.manifest)).repartition(
             target_num_rows_per_block=images_per_part(images, processes.count), strict=True
         )
@@ -147,21 +145,31 @@ def _checkpoint(work: WorkFolder) -> Iterator[None]:
 
 
 @contextmanager
-def _polled(counter: Any, progress: Callable[[int], None]) -> Iterator[None]:
-    """Report the count of a `Counter` regularly while the block runs."""
+def _counted(progress: Callable[[int], None]) -> Iterator[Any]:
+    """Report the count of a new `Counter` now and then while the block runs; gives its handle."""
     import ray
 
+    counter = start_actor(Counter)
+
+    def report() -> None:
+        # Its process is started again elsewhere, or the run has just ended.
+        with suppress(Exception):
+            progress(ray.get(counter.total.remote(), timeout=10 * _POLL_SECONDS))
+
+    with regularly(report, _POLL_SECONDS):
+        yield counter
+
+
+@contextmanager
+def regularly(action: Callable[[], None], seconds: float) -> Iterator[None]:
+    """Call a function in a thread of its own, with so many seconds between its calls, while the block runs."""
     ended = threading.Event()
 
-    def poll() -> None:
-        while not ended.wait(_POLL_SECONDS):
-            try:
-                progress(ray.get(counter.total.remote(), timeout=10 * _POLL_SECONDS))
-            except Exception:
-                # Its process is started again elsewhere, or the run has just ended.
-                continue
+    def repeat() -> None:
+        while not ended.wait(seconds):
+            action()
 
-    thread = threading.Thread(target=poll, name="progress", daemon=True)
+    thread = threading.Thread(target=repeat, name=action.__name__, daemon=True)
     thread.start()
     try:
         yield

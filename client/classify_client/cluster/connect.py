@@ -68,10 +68,9 @@ def connected(address: str) -> Iterator[list[Node]]:
         address: `auto` for the cluster that this machine belongs to, or HOST:PORT.
 
     Raises:
-        SettingsError: Ray is not installed, or the address is of another kind.
+        SettingsError: Ray cannot be imported, or the address is of another kind.
         ServiceError: there is no cluster, or none that this machine belongs to.
     """
-    check_ray()
     address = os.environ.get(_ADDRESS_VARIABLE) or AUTO if address == AUTO else address
     _check_address(address)
     # Its compiled part writes lines for developers to stderr, also in runs without a fault.
@@ -201,13 +200,9 @@ def on_each_node(machines: list[Node], function: Callable[..., str], *arguments:
         SettingsError: something is wrong on one of them.
     """
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     task = ray.remote(num_cpus=0, max_retries=1)(function)
-    answers = [
-        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.identity, soft=False)).remote(*arguments)
-        for node in machines
-    ]
+    answers = [task.options(scheduling_strategy=_only_on(node.identity)).remote(*arguments) for node in machines]
     for node, answer in zip(machines, answers, strict=True):
         try:
             problem = ray.get(answer)
@@ -217,6 +212,30 @@ def on_each_node(machines: list[Node], function: Callable[..., str], *arguments:
             problem = "classify-client is not installed: pip install 'classify-client[ray]' there"
         if problem:
             raise SettingsError(f"on the machine {node.host} of the cluster: {problem}")
+
+
+def start_actor(kind: type, *arguments: Any, node: str | None = None, gpus: int = 0) -> Any:
+    """Start an actor that needs no logical processor, and is started again if its process ends.
+
+    Args:
+        kind: its class.
+        arguments: of the class.
+        node: identity of the only machine where it may run; None for any.
+        gpus: number of GPUs that it has for itself.
+
+    Returns:
+        Its handle; it ends with the process that has started it.
+    """
+    import ray
+
+    actor = ray.remote(num_cpus=0, num_gpus=gpus, max_restarts=-1, max_task_retries=-1)(kind)
+    return actor.options(scheduling_strategy=_only_on(node) if node else None).remote(*arguments)
+
+
+def _only_on(identity: str) -> Any:
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(identity, soft=False)
 
 
 def cluster_error(error: BaseException) -> ClassifyError | OSError:

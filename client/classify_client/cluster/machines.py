@@ -4,6 +4,8 @@ import os
 import socket
 from pathlib import Path
 
+from pyarrow import parquet
+
 from classify_client import __version__
 from classify_client.cluster.manifest import read_manifest
 from classify_serving.contract.images import ImageError
@@ -45,8 +47,6 @@ def first_is_readable(manifest: Path) -> bool:
 
 
 def _unreadable(manifest: Path) -> str:
-    from pyarrow import parquet
-
     with parquet.ParquetFile(manifest) as file:
         _, source = next(read_manifest(next(file.iter_batches(1))))
     try:

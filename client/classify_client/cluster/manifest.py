@@ -1,9 +1,9 @@
 """The images of a run as Parquet files, from which the processes of a cluster read what to classify."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import pyarrow
 from pyarrow import parquet
@@ -12,9 +12,6 @@ from classify_client.errors import InputError
 from classify_client.inputs.archives import Stamp
 from classify_client.inputs.object_stores import RemoteFile, is_url, remote_file
 from classify_client.inputs.source import Source
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
 
 POSITION: Final = "position"
 """Name of the column with the number of an image in the run, from 0."""
@@ -74,7 +71,7 @@ def read_manifest(table: pyarrow.Table) -> Iterator[tuple[int, Source]]:
         yield record[POSITION], _source(record)
 
 
-def find_images(folders: "Iterable[Path]", positions: "Sequence[int]") -> dict[int, Source]:
+def find_images(folders: Iterable[Path], positions: Sequence[int]) -> dict[int, Source]:
     """The images with these positions in some manifests; of each file, only row groups that may have one are read."""
     wanted, found = sorted(positions), dict[int, Source]()
     for path in (path for folder in folders for path in sorted(folder.glob("*.parquet")) if wanted):
@@ -105,7 +102,7 @@ def _location(source: Source) -> str:
     )
 
 
-def _source(record: "Mapping[str, Any]") -> Source:
+def _source(record: Mapping[str, Any]) -> Source:
     location = os.fsdecode(record["location"])
     original = remote_file(location, record["size"]) if is_url(location) else Path(location)
     stamp = Stamp(record["size"], record["modified"])

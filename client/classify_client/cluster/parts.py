@@ -2,6 +2,7 @@
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Final
@@ -58,27 +59,18 @@ class PartWriter:
             self._positions.clear()
 
 
-def find_parts(folder: Path) -> list[Path]:
-    """The files of a folder that are complete; a process that was killed may have left others."""
-    return [path for path in sorted(folder.glob("*.parquet")) if _is_complete(path)]
+def find_parts(folder: Path) -> dict[Path, int]:
+    """The files of a folder, and how many rows each has; without those that a killed process left half-written."""
+    parts = {}
+    for path in sorted(folder.glob("*.parquet")):
+        with suppress(pyarrow.ArrowInvalid, OSError):
+            parts[path] = parquet.read_metadata(path).num_rows
+    return parts
 
 
-def _is_complete(path: Path) -> bool:
-    try:
-        parquet.read_metadata(path)
-    except (pyarrow.ArrowInvalid, OSError):
-        return False
-    return True
-
-
-def count_rows(parts: Iterable[Path]) -> int:
-    """How many rows some files have, images that were answered twice included."""
-    return sum(parquet.read_metadata(path).num_rows for path in parts)
-
-
-def read_part(path: Path) -> Iterator[Row]:
-    """The rows of one file, in any order."""
-    yield from rows_of(parquet.read_table(path))
+def count_rows(parts: Mapping[Path, int]) -> int:
+    """How many rows the files of `find_parts` have, images that were answered twice included."""
+    return sum(parts.values())
 
 
 def rows_of(table: pyarrow.Table) -> Iterator[Row]:
@@ -151,8 +143,8 @@ def write_tables(path: Path, tables: Iterable[pyarrow.Table]) -> None:
             writer.write_table(table)
 
 
-def rewrite(parts: Sequence[Path], folder: Path) -> list[Path]:
-    """Copy rows to a new folder, each position once; gives the files.
+def rewrite(parts: Iterable[Path], folder: Path) -> dict[Path, int]:
+    """Copy rows to a new folder, each position once; gives the files as `find_parts` does.
 
     Raises:
         OSError: a file cannot be written.

@@ -96,9 +96,8 @@ class _Answers:
 
     def load(self, rows: Iterable[Row]) -> None:
         """Keep those that can be used."""
-        enough = min(self._config.output.top_k, len(self._metadata.class_names))
         for row in rows:
-            if row.is_answered and row.is_answered_by(self._metadata) and len(row.top) >= enough:
+            if row.answers(self._metadata, self._config.output.top_k):
                 self._index.load(row)
                 self._is_empty = False
 
@@ -113,7 +112,7 @@ class _Answers:
     def find(self, source: Source) -> Row | None:
         """The answer for an image, if its content has not changed since."""
         row, _ = (None if self._is_empty else self._index.find(source.name)) or (None, 0)
-        if row is None or not row.modified or (row.size, row.modified) != source.stamp:
+        if row is None or not row.is_about(source.stamp):
             return None
         return row.with_truth(source, self._metadata, self._config.output.labels)
 

@@ -1,6 +1,6 @@
 """The results of a run on a cluster as those of any run: one file of predictions, and copies of the misses."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from classify_serving.files import replacing
 
 
 def publish(
-    output: OutputOptions, metadata: ModelMetadata, work: WorkFolder, parts: Sequence[Path], tally: Tally
+    output: OutputOptions, metadata: ModelMetadata, work: WorkFolder, parts: Iterable[Path], tally: Tally
 ) -> None:
     """Copy the misses, and write the predictions in their order; the tally gets the names of the copies.
 
@@ -60,7 +60,7 @@ def _earlier_copies(folder: Path) -> set[str]:
     return {name for kind in FORMATS for row in read_rows(predictions_path(folder, kind)) for name in row.copies}
 
 
-def _write(output: OutputOptions, parts: Sequence[Path], copied: Collection[Row]) -> None:
+def _write(output: OutputOptions, parts: Iterable[Path], copied: Collection[Row]) -> None:
     path = predictions_path(output.output, output.file_format)
     # The columns have the names of the folders.
     names = {column: {row.path: name for row in copied if (name := getattr(row, column))} for column in (MISS, REVIEW)}

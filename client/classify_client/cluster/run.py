@@ -4,6 +4,7 @@ import logging
 import secrets
 import shutil
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -12,12 +13,21 @@ from classify_client import __version__
 from classify_client.after_run import AnalysisContext, analyse_mistakes
 from classify_client.cluster.answer import Processes, answer, plan_processes
 from classify_client.cluster.classifier import Task
-from classify_client.cluster.connect import Node, cluster_error, connected, free_cpus, nodes, on_each_node, only_run
+from classify_client.cluster.connect import (
+    Node,
+    cluster_error,
+    connected,
+    free_cpus,
+    nodes,
+    on_each_node,
+    only_run,
+    start_actor,
+)
 from classify_client.cluster.machines import check_machine, first_is_readable
 from classify_client.cluster.parts import count_rows, find_parts, rewrite
 from classify_client.cluster.plan import plan_run
 from classify_client.cluster.publish import publish
-from classify_client.cluster.servers import start_pool
+from classify_client.cluster.servers import ServerPool
 from classify_client.cluster.tally import Counted, Limits, tally_on_cluster
 from classify_client.cluster.work_folder import Plan, WorkFolder, run_identity
 from classify_client.config import RunConfig
@@ -133,7 +143,7 @@ class _ClusterRun:
             self._client = self._stack.enter_context(connect(config.server, config.quiet, self._stack))
             return self._client.metadata()
         with waiting("Starting the local servers", config.quiet):
-            self._pool = start_pool(config.server.local_server.absolute())
+            self._pool = start_actor(ServerPool, config.server.local_server.absolute())
             first = self._machines[0]
             try:
                 servers = ray.get(self._pool.on_node.remote(first.identity, first.gpus))
@@ -166,18 +176,18 @@ class _ClusterRun:
         )
         with progress_bar(config.quiet) as bar:
             bar_task = bar.add_task("Classifying", total=plan.images, completed=reused)
-            attempts = _ATTEMPTS
+            done, attempts = reused, _ATTEMPTS
             while attempts:
-                before = self._done()
 
-                def progress(done: int, before: int = before) -> None:
-                    bar.update(bar_task, completed=min(before + done, plan.images))
+                def progress(new: int, done: int = done) -> None:
+                    bar.update(bar_task, completed=min(done + new, plan.images))
 
                 try:
                     answer(task, self._work, plan.images - plan.kept, self._processes, self._pool, progress)
                     break
                 except ClusterError as error:
-                    attempts = _ATTEMPTS if self._done() > before else attempts - 1
+                    before, done = done, self._done()
+                    attempts = _ATTEMPTS if done > before else attempts - 1
                     if not attempts:
                         raise
                     log.warning("%s", str(error).replace("run again", "going on", 1).partition(",")[0])
@@ -191,7 +201,7 @@ class _ClusterRun:
         """How many images have a row."""
         return count_rows(find_parts(self._work.rows))
 
-    def _parts(self, plan: Plan) -> list[Path]:
+    def _parts(self, plan: Plan) -> Sequence[Path]:
         """The files with all rows, each image once."""
         parts = find_parts(self._work.rows)
         if (count := count_rows(parts)) > plan.images:
@@ -202,7 +212,7 @@ class _ClusterRun:
             raise OutputError(
                 f"{plan.images - count} of {plan.images} rows are missing in {self._work.rows}: run again"
             )
-        return parts
+        return tuple(parts)
 
     def _summary(self, counts: RunCounts, metadata: ModelMetadata, seconds: float) -> dict[str, Any]:
         summary = summarise(counts, metadata, Times(), seconds, self._config.arguments(), complete=True)

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
+from classify_client.cluster.connect import start_actor
 from classify_client.inference.codec import RequestedModel
 from classify_client.inference.connection import Connection
 from classify_client.inference.local_server import local_server
@@ -70,21 +71,8 @@ class ServerPool:
     def on_node(self, identity: str, gpus: float) -> list[Any]:
         """Handles of the servers of a machine: one, or one for each GPU."""
         if identity not in self._servers:
-            self._servers[identity] = [self._start(identity, gpus >= 1) for _ in range(max(1, int(gpus)))]
+            count = max(1, int(gpus))
+            self._servers[identity] = [
+                start_actor(ModelServer, self._model, node=identity, gpus=int(gpus >= 1)) for _ in range(count)
+            ]
         return self._servers[identity]
-
-    def _start(self, identity: str, on_gpu: bool) -> Any:
-        import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        actor = ray.remote(num_cpus=0, num_gpus=int(on_gpu), max_restarts=-1, max_task_retries=-1)(ModelServer)
-        return actor.options(scheduling_strategy=NodeAffinitySchedulingStrategy(identity, soft=False)).remote(
-            self._model
-        )
-
-
-def start_pool(model: Path) -> Any:
-    """A handle of a new `ServerPool`, which ends with this process."""
-    import ray
-
-    return ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(ServerPool).remote(model)

@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from pyarrow import parquet
+
 from classify_client.cluster.connect import cluster_error
 from classify_client.cluster.manifest import POSITION
+from classify_client.cluster.parts import rows_of
 from classify_client.results.reader import Item, Results, input_root
 from classify_client.results.summary import RunCounts
 
@@ -60,8 +63,7 @@ class Tally:
 
 def _suspicion(item: Item) -> tuple[float, str]:
     """As in `mistakes.issues.most_suspicious_first`: the surer the model is of another class, the sooner."""
-    row = item.row
-    return row.probability_of(row.true_class) - row.probability, row.path
+    return item.row.margin, item.row.path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +83,6 @@ class Counted:
 
 def tally_parts(counted: Counted, limits: Limits, parts: Sequence[Path]) -> Tally:
     """Count the rows of some files."""
-    from pyarrow import parquet
-
-    from classify_client.cluster.parts import rows_of
-
     root, tally = input_root(counted.inputs), Tally(RunCounts(), Results(counted.folder, {}))
     for part in parts:
         table = parquet.read_table(part)
@@ -92,7 +90,7 @@ def tally_parts(counted: Counted, limits: Limits, parts: Sequence[Path]) -> Tall
             item = Item(row, root / row.path, None, position)
             tally.counts.add(row, counted.precision)
             tally.results.add(item)
-            if limits.review_below is not None and row.is_answered and row.probability < limits.review_below:
+            if row.is_below(limits.review_below):
                 tally.counts.to_review += 1
                 tally.to_review.append(item)
         tally.limit(limits)

@@ -9,9 +9,10 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from classify_client.cluster.parts import find_parts, read_part
+from classify_client.cluster.parts import find_parts
 from classify_client.config import RunConfig
 from classify_client.output_folder import FORMATS, predictions_path
+from classify_client.results.formats import read_rows
 from classify_client.results.rows import Row
 from classify_serving.contract.model import ModelMetadata
 from classify_serving.files import replace_file
@@ -91,7 +92,7 @@ class WorkFolder:
     def answered_rows(self) -> Iterator[Row]:
         """The rows that were written so far."""
         for part in find_parts(self.rows):
-            yield from read_part(part)
+            yield from read_rows(part)
 
     def begin(self) -> "WorkFolder":
         """An empty folder that replaces this one when `replace` is called; what a killed run left of one is removed."""

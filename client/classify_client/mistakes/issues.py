@@ -194,6 +194,6 @@ def most_suspicious_first(misses: Iterable[Item], issues: Mapping[str, LabelIssu
         group = {CONFUSION: 2, OUTLIER: 1, CONFIRMED: 3}.get(issue.type, 0)
         if issue.doubt is not None:
             return group, False, -issue.doubt, row.path
-        return group, True, row.probability_of(row.true_class) - row.probability, row.path
+        return group, True, row.margin, row.path
 
     return sorted(misses, key=rank)

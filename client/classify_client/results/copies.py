@@ -40,15 +40,12 @@ class ImageCopies:
             miss = _unless_gone(
                 source, lambda: self._misses.add(source.original, row.true_class, row.predicted, source.file_name)
             )
-        if self._is_uncertain(row) and REVIEW in wanted:
+        if row.is_below(self._review_below) and REVIEW in wanted:
             name = review_name(row.probability, row.predicted, source.file_name)
             review = _unless_gone(source, lambda: self._review.put(source.original, name))
         return (
             row if (miss, review) == (row.miss, row.review) else msgspec.structs.replace(row, miss=miss, review=review)
         )
-
-    def _is_uncertain(self, row: Row) -> bool:
-        return self._review_below is not None and row.is_answered and row.probability < self._review_below
 
     def remove(self, name: str) -> None:
         """Remove a copy of an earlier run, named by its path in the output folder."""

@@ -68,12 +68,10 @@ class Predictions:
         self._in_order, self._any_new, self._finished = True, False, False
 
     def _load(self, files: Iterable[Path], metadata: ModelMetadata, overwrite: bool) -> None:
-        enough = min(self._top_k, len(metadata.class_names))
         self._loaded = 0
         for path in files:
             for row in read_rows(path):
-                is_current = row.is_answered and row.is_answered_by(metadata) and len(row.top) >= enough
-                if is_current and not overwrite:
+                if not overwrite and row.answers(metadata, self._top_k):
                     self._loaded += 1
                     self._index.load(row)
                     self._index.note_copies(*row.copies, current=False)
@@ -89,7 +87,7 @@ class Predictions:
         """The earlier answer for an image, if its content has not changed since."""
         # Most runs are the first one: then nothing has to be looked up.
         row, place = (self._index.find(source.name) if self._loaded else None) or (None, 0)
-        if row is None or not row.modified or (row.size, row.modified) != source.stamp:
+        if row is None or not row.is_about(source.stamp):
             self._any_new = True
             self._in_order &= row is None
             return None

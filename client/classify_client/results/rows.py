@@ -6,6 +6,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from classify_client.inference.batch import Result
+from classify_client.inputs.archives import Stamp
 from classify_client.inputs.source import Source
 from classify_serving.contract.model import TOP_K, ModelMetadata
 from classify_serving.exchange.misses import MISS, REVIEW
@@ -107,6 +108,24 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
         """Whether this very model answered: the same name, version and creation time."""
         model = (metadata.model_name, metadata.model_version, metadata.created)
         return (self.model, self.model_version, self.model_created) == model
+
+    def answers(self, metadata: ModelMetadata, top_k: int) -> bool:
+        """Whether a run with this model can keep it: it is an answer of this model, and names enough classes."""
+        enough = min(top_k, len(metadata.class_names))
+        return self.is_answered and self.is_answered_by(metadata) and len(self.top) >= enough
+
+    def is_about(self, stamp: Stamp) -> bool:
+        """Whether the content of its image has surely not changed since, if it has this stamp now."""
+        return bool(self.modified) and (self.size, self.modified) == stamp
+
+    def is_below(self, probability: float | None) -> bool:
+        """Whether there is a prediction with a lower probability than this one; None is lower than all."""
+        return probability is not None and self.is_answered and self.probability < probability
+
+    @property
+    def margin(self) -> float:
+        """Probability of the true class less that of the likeliest: the lower, the surer is the model of another."""
+        return self.probability_of(self.true_class) - self.probability
 
     @property
     def copies(self) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ def row_at(position: int) -> Row:
     )
 
 
-def write(folder: Path, parts: Sequence[Sequence[int]]) -> list[Path]:
+def write(folder: Path, parts: Sequence[Sequence[int]]) -> dict[Path, int]:
     for number, positions in enumerate(parts):
         table = to_part([row_at(at) for at in positions], positions, 2)
         parquet.write_table(table, folder / f"{number:03}.parquet")

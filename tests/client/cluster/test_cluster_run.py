@@ -25,7 +25,7 @@ from classify_serving.contract import model as contract
 # Processes of Ray start slowly where other tests use the processors.
 pytestmark = pytest.mark.timeout(900)
 
-PROGRAM: Final = Path(__file__).parents[3] / "bench" / "inference" / "ray_machines.py"
+PROGRAM: Final = Path(__file__).parents[3] / "bench" / "cluster" / "ray_machines.py"
 PATIENCE: Final = 240.0
 """Seconds for what takes a few of them on a machine that does nothing else."""
 

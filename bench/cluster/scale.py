@@ -10,7 +10,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -25,6 +24,7 @@ from PIL import Image
 from bench.inference.client import Run, run
 from bench.inference.null_server import times_of
 from bench.inference.servers import null_server
+from classify_client.cluster.answer import regularly
 
 IMAGE_SIZE: Final = 32
 BATCH_SIZE: Final = 32
@@ -58,7 +58,7 @@ def main(
 @contextmanager
 def cluster(machines: int, cpus: int = CPUS) -> Iterator[str]:
     """A cluster of so many machines; yields its address."""
-    command = [sys.executable, "-m", "bench.inference.ray_machines", *[str(cpus)] * machines]
+    command = [sys.executable, "-m", "bench.cluster.ray_machines", *[str(cpus)] * machines]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
@@ -130,23 +130,10 @@ class PeakMemory:
 
     peaks: dict[str, float] = field(default_factory=dict)
 
-    @contextmanager
-    def sampled(self) -> Iterator[None]:
-        """Look regularly while the block runs."""
-        ended = threading.Event()
-
-        def sample() -> None:
-            while not ended.wait(_SAMPLE_SECONDS):
-                for path in Path("/proc").glob("[0-9]*"):
-                    self._look(path)
-
-        thread = threading.Thread(target=sample)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
+    def sample(self) -> None:
+        """Look at all processes."""
+        for path in Path("/proc").glob("[0-9]*"):
+            self._look(path)
 
     def _look(self, process: Path) -> None:
         try:
@@ -168,7 +155,7 @@ def measure_manifest(folder: Path, rows: int) -> None:
         with names.open("w") as file:
             file.writelines(f"/nowhere/{number:09}.jpg\n" for number in range(count))
         memory = PeakMemory()
-        with cluster(2) as address, null_server(IMAGE_SIZE) as answering, memory.sampled():
+        with cluster(2) as address, null_server(IMAGE_SIZE) as answering, regularly(memory.sample, _SAMPLE_SECONDS):
             start = time.perf_counter()
             measured, _ = classify(f"@{names}", "--ray", address, "--server", answering)
             seconds = time.perf_counter() - start
