@@ -1,7 +1,7 @@
 """A Ray cluster whose machines are processes of this one: python ray_machines.py CPUS CPUS ...
 
-Prints its address, and then obeys the lines of standard input: `add CPUS`, which prints the machine's number, and
-`remove NUMBER`. It ends with standard input.
+Prints its address, and then obeys the lines of standard input: `add CPUS`, perhaps with environment variables
+`NAME=VALUE`, which prints the machine's number, and `remove NUMBER`. It ends with standard input.
 """
 
 import sys
@@ -20,9 +20,12 @@ def main(*cpus: str) -> None:
     try:
         print(cluster.address, flush=True)
         for line in sys.stdin:
-            command, number = line.split()
+            command, number, *variables = line.split()
             if command == "add":
-                machines.append(cluster.add_node(num_cpus=int(number), object_store_memory=MEMORY))
+                environment = dict(variable.split("=", 1) for variable in variables)
+                machines.append(
+                    cluster.add_node(num_cpus=int(number), object_store_memory=MEMORY, env_vars=environment)
+                )
                 print(len(machines) - 1, flush=True)
             else:
                 cluster.remove_node(machines[int(number)], allow_graceful=False)

@@ -98,11 +98,13 @@ class ClusterOptions:
 
     Attributes:
         ray: its address, HOST:PORT or `auto`; None to classify in this process.
+        output_url: folder for the results in an object store, instead of `OutputOptions.output`; None for that.
         max_misses: maximum number of copies in `miss/`, and in `review/`, of a run on a cluster.
         cluster_threads: decoding threads of each process there; None for a number that fits the machines.
     """
 
     ray: str | None = None
+    output_url: str | None = None
     max_misses: int = 10_000
     cluster_threads: int | None = None
 

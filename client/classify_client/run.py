@@ -86,10 +86,10 @@ def check_output(config: RunConfig) -> None:
     check_format(config.output.file_format)
 
 
-def cannot_write(output: Path, error: OSError) -> OutputError:
+def cannot_write(output: Path | str, error: Exception) -> OutputError:
     """The error that results could not be written to an output folder."""
     # An error of copying names two files; the second one is the copy.
-    where = error.filename2 or error.filename or output
+    where = (isinstance(error, OSError) and (error.filename2 or error.filename)) or output
     return OutputError(
         f"cannot write {where} ({error_reason(error)}):"
         " choose another --output, or fix the cause and run again to continue"

@@ -25,6 +25,8 @@ from classify_serving.contract.text import terminal_text
 from classify_serving.termination import sigterm_interrupts
 
 if TYPE_CHECKING:
+    from upath import UPath
+
     from classify_client.config import RunConfig
     from classify_client.inputs.selection import Selection
     from classify_client.run import Outcome
@@ -79,6 +81,8 @@ def main(max_failures: int, fail_under: float | None, as_json: bool, dry_run: bo
     _check_local_server(options["local_server"])
     if options["model_version"] is not None and options["version_label"] is not None:
         raise click.UsageError("give --model-version or --version-label, not both")
+    if isinstance(options["output"], str) and options["ray"] is None:
+        raise click.UsageError("an output folder in an object store needs --ray: give a local folder instead")
     for stream in (sys.stdout, sys.stderr):
         # Names of files and classes may contain characters that the terminal's encoding does not have.
         if isinstance(stream, TextIOWrapper):
@@ -137,6 +141,10 @@ def _config(options: Mapping[str, Any]) -> "RunConfig":
 
     values = {**options, "labels": options["labels"] == "folder"}
     values["connection"] = _group(Connection, values)
+    if isinstance(options["output"], str):
+        values |= {"output": Path(), "output_url": options["output"]}
+    else:
+        values["output_url"] = None
     values["cluster_threads"] = values["threads"] if _is_given("threads") else None
     return RunConfig(
         selection=_selection(options),
@@ -151,7 +159,7 @@ def _config(options: Mapping[str, Any]) -> "RunConfig":
 
 def _run(config: "RunConfig") -> "Outcome":
     if config.cluster.ray is not None:
-        from classify_client.cluster.connect import check_ray
+        from classify_client.cluster.machines.connection import check_ray
 
         check_ray()
         from classify_client.cluster.run import run_on_cluster
@@ -173,7 +181,7 @@ def _group(record: type[T], values: Mapping[str, Any]) -> T:
     return record(**{name: values[name] for name in record.__dataclass_fields__})  # type: ignore[attr-defined]
 
 
-def _list_images(selection: "Selection", output: Path) -> None:
+def _list_images(selection: "Selection", output: Path | str) -> None:
     from classify_client.inputs.sources import list_sources
 
     count = size = 0
@@ -184,22 +192,29 @@ def _list_images(selection: "Selection", output: Path) -> None:
     click.echo(f"{count} images, {size / 1e6:.1f} MB; nothing was sent or written", err=True)
 
 
-def _report(outcome: "Outcome", output: Path, as_json: bool) -> None:
+def _report(outcome: "Outcome", output: Path | str, as_json: bool) -> None:
     from classify_client.cli.summary_lines import summary_lines
-    from classify_client.output_folder import predictions_path
+    from classify_client.output_folder import predictions_name
     from classify_client.results.summary import summary_json
 
     summary = outcome.summary
     if as_json:
         click.echo(summary_json(summary), nl=False)
-    for name, value in () if as_json else summary_lines(summary, output, outcome.analysis_seconds):
+    folder = output if isinstance(output, Path) else _url_location(output)
+    for name, value in () if as_json else summary_lines(summary, folder, outcome.analysis_seconds):
         click.echo(click.style(f"{name:<13}", bold=True) + terminal_text(value))
     if summary["failed"]:
-        path = predictions_path(output, summary["arguments"]["format"])
+        path = folder / predictions_name(summary["arguments"]["format"])
         failed = f"{summary['failed']} of {summary['images']} images failed"
         click.echo(f"{failed}: see the column error in {path}", err=True)
     if outcome.interrupted:
         click.echo("Interrupted. Results so far are kept; run again to resume.", err=True)
+
+
+def _url_location(url: str) -> "UPath":
+    from classify_client.cluster.storage.location import url_location
+
+    return url_location(url)
 
 
 def _exit_code(outcome: "Outcome", max_failures: int, fail_under: float | None) -> int:

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from classify_client.cli.types import Address, Duration, Number
+from classify_client.cli.types import Address, Duration, Number, Output
 from classify_client.output_folder import FORMATS
 from classify_serving.renamed_option import RenamedOption
 
@@ -48,7 +48,13 @@ _INPUTS: Final = [
 ]
 
 _OUTPUTS: Final = [
-    click.option("--output", "-o", type=_PATH, default=Path("classified"), help="Folder for the results."),
+    click.option(
+        "--output",
+        "-o",
+        type=Output(),
+        default=Path("classified"),
+        help="Folder for the results; with --ray, also the URL of one, such as s3://bucket/classified.",
+    ),
     click.option(
         "--format",
         "file_format",

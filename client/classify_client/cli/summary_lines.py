@@ -3,19 +3,24 @@
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from classify_client.output_folder import REPORT, predictions_path
+from classify_client.output_folder import REPORT, predictions_name
 from classify_serving.exchange.misses import MISS, REVIEW
 from classify_serving.exchange.review import REVIEW as REVIEW_FILE
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 _LONG_ANALYSIS: Final = 2.0
 """Seconds."""
 
 
-def summary_lines(summary: Mapping[str, Any], output: Path, analysis_seconds: float = 0.0) -> Iterator[tuple[str, str]]:
+def summary_lines(
+    summary: Mapping[str, Any], output: "Path | UPath", analysis_seconds: float = 0.0
+) -> Iterator[tuple[str, str]]:
     """The most important results: (name, value); the analysis after the run is mentioned if it took long."""
     yield "Images", _images(summary)
     if summary["accuracy"] is not None:
@@ -41,7 +46,7 @@ def summary_lines(summary: Mapping[str, Any], output: Path, analysis_seconds: fl
         yield "Analysis", f"{analysis_seconds:.1f} s for the report, heat maps and embeddings"
     model = summary["model"]
     yield "Model", f"{model['name']} version {', '.join(model['versions']) or '-'} ({model['precision']})"
-    yield "Predictions", str(predictions_path(output, summary["arguments"]["format"]))
+    yield "Predictions", str(output / predictions_name(summary["arguments"]["format"]))
     if summary["misses"]:
         copied = summary.get("copied_misses", summary["misses"])
         most = "" if copied == summary["misses"] else f", the {copied} most suspicious ones"
@@ -50,7 +55,10 @@ def summary_lines(summary: Mapping[str, Any], output: Path, analysis_seconds: fl
         below = summary["arguments"]["review_below"]
         yield "To review", f"{summary['to_review']} with a probability below {below:g} in {output / REVIEW}{os.sep}"
     yield "Report", str(output / REPORT)
-    if summary["misses"] and (output / REVIEW_FILE).exists():
+    if "output" in summary:
+        if summary["misses"]:
+            yield "Next", "copy this folder to your machine, and decide: classify-client review FOLDER"
+    elif summary["misses"] and (output / REVIEW_FILE).exists():
         yield "Next", f"decide while looking at them: classify-client review {output}"
 
 

@@ -1,9 +1,12 @@
 """Types of command-line values: addresses, durations, numbers."""
 
 import re
+from pathlib import Path
 from typing import Final
 
 import click
+
+from classify_client.inputs.object_stores import is_url
 
 DEFAULT_PORT: Final = 8500
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -39,6 +42,17 @@ class Duration(click.ParamType[float]):
         if not text or "".join(number + unit for number, unit in parts) != text:
             self.fail(f"{value!r} is not a duration: give one such as 90s, 5m or 1h", param, ctx)
         return sum(float(number) * _UNITS[unit or "s"] for number, unit in parts)
+
+
+class Output(click.ParamType[Path | str]):
+    """A folder, or the URL of one in an object store."""
+
+    name = "path"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
+        """A path, or a URL as it is; `file://` is a path."""
+        text = value if isinstance(value, Path) else str(value).removeprefix("file://")
+        return text if isinstance(text, str) and is_url(text) else Path(text)
 
 
 class Address(click.ParamType[str]):

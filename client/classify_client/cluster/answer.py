@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from classify_client.cluster.classifier import CALLS_AT_ONCE, Counter, ImageClassifier, Task
-from classify_client.cluster.connect import LEAST_CPUS, Node, cluster_error, start_actor
-from classify_client.cluster.manifest import POSITION
-from classify_client.cluster.work_folder import WorkFolder
+from classify_client.cluster.machines.connection import LEAST_CPUS, Node, cluster_error, start_actor
+from classify_client.cluster.storage.location import arrow_path
+from classify_client.cluster.storage.manifest import POSITION
+from classify_client.cluster.storage.work_folder import WorkFolder
 from classify_client.errors import ServiceError, SettingsError
 
-_MOST_THREADS: Final = 4
-"""Of a process: more threads mostly wait for the interpreter's lock."""
+_MOST_THREADS: Final = 2
+"""Of a process: more threads mostly wait for the interpreter's lock, if images are small."""
 _IMAGES_AT_MOST: Final = 8192
 _IMAGES_AT_LEAST: Final = 64
 _PARTS_PER_PROCESS: Final = 16
@@ -42,7 +43,7 @@ def plan_processes(machines: Sequence[Node], free: float, threads: int | None = 
     Args:
         machines: of the cluster.
         free: logical processors that nobody uses.
-        threads: of each process; None for as many as the machines have processors, at most four.
+        threads: of each process; None for two, if each machine has so many processors.
 
     Raises:
         SettingsError: the cluster has too few logical processors, so that Ray would wait for ever.
@@ -95,7 +96,8 @@ def answer(
 
     task = replace(task, pipeline=replace(task.pipeline, threads=processes.threads))
     with _checkpoint(work), _counted(progress) as counter:
-        dataset = read_parquet(str(work.manifest)).repartition(
+        place = arrow_path(work.manifest)
+        dataset = read_parquet(place["path"], filesystem=place["filesystem"]).repartition(
             target_num_rows_per_block=images_per_part(images, processes.count), strict=True
         )
         rows = dataset.map_batches(
@@ -115,7 +117,7 @@ def answer(
             ),
         )
         try:
-            rows.write_parquet(str(work.rows))
+            rows.write_parquet(**arrow_path(work.rows))
         except Exception as error:
             raise cluster_error(error) from error
 
@@ -135,8 +137,12 @@ def _checkpoint(work: WorkFolder) -> Iterator[None]:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    place = arrow_path(work.checkpoint)
     context.checkpoint_config = CheckpointConfig(
-        id_column=POSITION, checkpoint_path=str(work.checkpoint), delete_checkpoint_on_success=False
+        id_column=POSITION,
+        checkpoint_path=place["path"],
+        override_filesystem=place["filesystem"],
+        delete_checkpoint_on_success=False,
     )
     try:
         yield

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -10,9 +11,9 @@ from typing import Any, Final
 
 import pyarrow
 
-from classify_client.cluster.connect import nodes
-from classify_client.cluster.manifest import read_manifest
-from classify_client.cluster.parts import to_part
+from classify_client.cluster.machines.connection import nodes
+from classify_client.cluster.storage.manifest import read_manifest
+from classify_client.cluster.storage.parts import to_part
 from classify_client.config import PipelineOptions, ServerOptions
 from classify_client.errors import ServiceError
 from classify_client.inference.codec import RequestedModel
@@ -30,6 +31,7 @@ CALLS_AT_ONCE: Final = 2
 _LOCAL_RETRY_SECONDS: Final = 20.0
 """Only this run can start a local server again, so it is not waited for."""
 _ATTEMPTS: Final = 4
+_REPORT_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,13 +84,17 @@ class ImageClassifier:
 
     def _classify(self, part: pyarrow.Table, client: ModelClient) -> pyarrow.Table:
         rows: list[Row] = []
+        reported, moment = 0, time.monotonic()
         images = list(read_manifest(part))
         with self._tuner(client) as tuner:
             threads = max(1, self._task.pipeline.threads // CALLS_AT_ONCE)
             pipeline: Pipeline[Source] = Pipeline(client, tuner, threads, Times())
             for results in pipeline.run(source for _, source in images):
                 rows += [Row.of(result, result.model, self._task.labels) for result in results]
-                self._counter.add.remote(len(results))
+                if time.monotonic() - moment >= _REPORT_SECONDS:
+                    self._counter.add.remote(len(rows) - reported)
+                    reported, moment = len(rows), time.monotonic()
+        self._counter.add.remote(len(rows) - reported)
         if len(rows) < len(images):
             raise ServiceError("the connection was closed for another part")
         return to_part(rows, [position for position, _ in images], self._task.top_k)

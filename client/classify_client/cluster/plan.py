@@ -1,13 +1,14 @@
 """List the images of a run, apart from those that an earlier run has answered."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
 
-from classify_client.cluster.manifest import ManifestWriter
-from classify_client.cluster.parts import PartWriter
-from classify_client.cluster.work_folder import Plan, WorkFolder, run_identity
+from classify_client.cluster.storage.location import Location
+from classify_client.cluster.storage.manifest import ManifestWriter
+from classify_client.cluster.storage.parts import PartWriter
+from classify_client.cluster.storage.work_folder import Plan, WorkFolder, run_identity
 from classify_client.config import RunConfig
 from classify_client.inputs.object_stores import is_url
 from classify_client.inputs.source import Source
@@ -20,11 +21,22 @@ from classify_client.results.summary import RunCounts
 from classify_serving.contract.model import ModelMetadata
 
 
-def plan_run(config: RunConfig, metadata: ModelMetadata, work: WorkFolder) -> Plan:
-    """List all images into a work folder, which replaces that of another run.
+def plan_run(
+    config: RunConfig, metadata: ModelMetadata, output: Location, check: Callable[[Source], None]
+) -> tuple[WorkFolder, Plan]:
+    """List all images into a new work folder, which replaces that of another run.
 
     Answers of the same model for unchanged images are kept, from finished runs and from unfinished ones, as a run
     without a cluster keeps them.
+
+    Args:
+        config: of the run.
+        metadata: of the model.
+        output: the output folder, as the machines see it; `config` has the local one with the earlier results.
+        check: called with the first image before anything is written.
+
+    Returns:
+        The folder, and its plan.
 
     Raises:
         InputError: an input cannot be listed, or not on other machines.
@@ -33,30 +45,33 @@ def plan_run(config: RunConfig, metadata: ModelMetadata, work: WorkFolder) -> Pl
     """
     counts = RunCounts()
     # Before anything is removed: the first image shows whether there are any.
-    sources = list_sources(config.selection, config.output.output, counts.skip)
-    new = work.begin()
+    sources = list_sources(config.selection, output if isinstance(output, Path) else str(output), counts.skip)
+    first = next(sources)
+    check(first)
+    old, new = WorkFolder.find(output), WorkFolder.begin(output)
     try:
-        plan = _list(config, metadata, work, new, sources, counts)
+        images, kept = _list(config, metadata, old, new, chain((first,), sources))
     except BaseException:
         new.remove()
         raise
-    work.replace(new)
-    return plan
+    plan = Plan(run=run_identity(config, metadata, output), images=images, kept=kept, skipped=counts.skipped)
+    new.finish_plan(plan)
+    return new, plan
 
 
 def _list(
     config: RunConfig,
     metadata: ModelMetadata,
-    work: WorkFolder,
+    old: WorkFolder | None,
     new: WorkFolder,
     sources: Iterator[Source],
-    counts: RunCounts,
-) -> Plan:
+) -> tuple[int, int]:
+    """Write manifests and kept rows; gives the number of images, and of those that have a row."""
     manifest, kept_manifest = ManifestWriter(new.manifest), ManifestWriter(new.kept_manifest)
     kept = PartWriter(new.rows, "kept", config.output.top_k)
     with closing(_Answers(config, metadata)) as answers:
         if not config.output.overwrite:
-            answers.load(_earlier_rows(config, work))
+            answers.load(_earlier_rows(config, old))
         for position, source in enumerate(answers.without_repetition(sources)):
             if row := answers.find(source):
                 kept.add(position, row)
@@ -65,20 +80,13 @@ def _list(
                 manifest.add(position, source)
     for writer in (manifest, kept_manifest, kept):
         writer.close()
-    plan = Plan(
-        run=run_identity(config, metadata),
-        images=manifest.count + kept.count,
-        kept=kept.count,
-        skipped=counts.skipped,
-    )
-    new.finish_plan(plan)
-    return plan
+    return manifest.count + kept.count, kept.count
 
 
-def _earlier_rows(config: RunConfig, work: WorkFolder) -> Iterator[Row]:
+def _earlier_rows(config: RunConfig, work: WorkFolder | None) -> Iterator[Row]:
     """Those of an unfinished run first: of two rows for one image the later one counts, and it may be older."""
     finished = (read_rows(predictions_path(config.output.output, name)) for name in FORMATS)
-    return chain(work.answered_rows(), chain.from_iterable(finished))
+    return chain(work.answered_rows() if work else (), chain.from_iterable(finished))
 
 
 class _Answers:

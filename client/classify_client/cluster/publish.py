@@ -6,10 +6,10 @@ from pathlib import Path
 
 import msgspec
 
-from classify_client.cluster.manifest import find_images
-from classify_client.cluster.parts import merge, rows_of, with_copies, write_tables
+from classify_client.cluster.storage.manifest import find_images
+from classify_client.cluster.storage.parts import Part, merge, rows_of, with_copies, write_tables
+from classify_client.cluster.storage.work_folder import WorkFolder
 from classify_client.cluster.tally import Tally
-from classify_client.cluster.work_folder import WorkFolder
 from classify_client.config import OutputOptions
 from classify_client.output_folder import FORMATS, predictions_path
 from classify_client.results.copies import ImageCopies
@@ -23,11 +23,14 @@ from classify_serving.files import replacing
 
 
 def publish(
-    output: OutputOptions, metadata: ModelMetadata, work: WorkFolder, parts: Iterable[Path], tally: Tally
-) -> None:
+    output: OutputOptions, metadata: ModelMetadata, work: WorkFolder, parts: Iterable[Part], tally: Tally
+) -> set[str]:
     """Copy the misses, and write the predictions in their order; the tally gets the names of the copies.
 
     The results of another model are kept for a comparison, as by every run.
+
+    Returns:
+        The paths of the copies of earlier runs that were removed.
 
     Raises:
         OutputError: earlier results cannot be read.
@@ -43,9 +46,11 @@ def publish(
         rows[at] = copies.add(rows[at], source, [name for name, positions in wanted.items() if at in positions])
     results.misses = [_with_copy(item, rows[item.position], output.output) for item in results.misses]
     current = {name for row in rows.values() for name in row.copies}
-    for name in _earlier_copies(output.output) - current:
+    outdated = _earlier_copies(output.output) - current
+    for name in outdated:
         copies.remove(name)
     _write(output, parts, rows.values())
+    return outdated
 
 
 def _without_copies(row: Row) -> Row:
@@ -60,7 +65,7 @@ def _earlier_copies(folder: Path) -> set[str]:
     return {name for kind in FORMATS for row in read_rows(predictions_path(folder, kind)) for name in row.copies}
 
 
-def _write(output: OutputOptions, parts: Iterable[Path], copied: Collection[Row]) -> None:
+def _write(output: OutputOptions, parts: Iterable[Part], copied: Collection[Row]) -> None:
     path = predictions_path(output.output, output.file_format)
     # The columns have the names of the folders.
     names = {column: {row.path: name for row in copied if (name := getattr(row, column))} for column in (MISS, REVIEW)}

@@ -2,18 +2,22 @@
 
 import logging
 import secrets
-import shutil
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow
 
 from classify_client import __version__
 from classify_client.after_run import AnalysisContext, analyse_mistakes
 from classify_client.cluster.answer import Processes, answer, plan_processes
 from classify_client.cluster.classifier import Task
-from classify_client.cluster.connect import (
+from classify_client.cluster.machines.checks import check_machine, is_readable
+from classify_client.cluster.machines.connection import (
     Node,
     cluster_error,
     connected,
@@ -23,21 +27,26 @@ from classify_client.cluster.connect import (
     only_run,
     start_actor,
 )
-from classify_client.cluster.machines import check_machine, first_is_readable
-from classify_client.cluster.parts import count_rows, find_parts, rewrite
+from classify_client.cluster.machines.servers import ServerPool
 from classify_client.cluster.plan import plan_run
 from classify_client.cluster.publish import publish
-from classify_client.cluster.servers import ServerPool
+from classify_client.cluster.storage.location import Location, make_folder, remove_folder, url_location
+from classify_client.cluster.storage.manifest import first_image, manifest_of
+from classify_client.cluster.storage.parts import Part, count_rows, find_parts, rewrite
+from classify_client.cluster.storage.remote_output import RemoteOutput
+from classify_client.cluster.storage.work_folder import Plan, WorkFolder, run_identity
 from classify_client.cluster.tally import Counted, Limits, tally_on_cluster
-from classify_client.cluster.work_folder import Plan, WorkFolder, run_identity
 from classify_client.config import RunConfig
-from classify_client.errors import ClusterError, OutputError, SettingsError
+from classify_client.errors import ClassifyError, ClusterError, InputError, OutputError, SettingsError
 from classify_client.inference.model_client import ModelClient
 from classify_client.inference.pipeline import Times
 from classify_client.results.summary import RunCounts, summarise
 from classify_client.run import Outcome, cannot_write, check_output, connect, locked_output
 from classify_client.terminal.progress import progress_bar, waiting
 from classify_serving.contract.model import ModelMetadata
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 log = logging.getLogger(__name__)
 
@@ -56,40 +65,81 @@ def run_on_cluster(config: RunConfig) -> Outcome:
         ClassifyError: see errors.py. What is answered is kept; running again resumes.
     """
     check_output(config)
-    _check_options(config)
-    output = config.output.output
+    url = _checked_url(config)
     with ExitStack() as stack:
         assert config.cluster.ray is not None
         with waiting("Connecting to the cluster", config.quiet):
             machines = stack.enter_context(connected(config.cluster.ray))
         stack.enter_context(only_run())
         processes = plan_processes(machines, free_cpus(machines), config.cluster.cluster_threads)
-        is_new = not output.exists()
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked_output(output))
-            return _ClusterRun(config, machines, processes, stack).classify()
-        except OSError as error:
-            raise cannot_write(output, error) from error
-        finally:
-            if is_new:
-                # Only if nothing is in it, because the run failed before it began.
-                with suppress(OSError):
-                    output.rmdir()
+        if url:
+            config, remote = stack.enter_context(_output_in_store(config, url))
+        else:
+            stack.enter_context(_output_folder(config.output.output))
+            remote = None
+        return _ClusterRun(config, machines, processes, stack, remote).classify()
 
 
-def _check_options(config: RunConfig) -> None:
+def _checked_url(config: RunConfig) -> "UPath | None":
+    """The output folder in an object store, if there is one; refuses what cannot be done on a cluster."""
     if config.analysis.embed:
         raise SettingsError("--embed opens every image on one machine: leave it out with --ray, or run without --ray")
+    output = config.cluster.output_url
+    if output is None:
+        return None
+    if output.rstrip("/") in {given.rstrip("/") for given in config.selection.inputs}:
+        raise InputError(f"the input {output} is also the output folder: choose another --output")
+    return url_location(output)
+
+
+@contextmanager
+def _output_folder(output: Path) -> Iterator[None]:
+    """The output folder while the block runs; a new one is removed if nothing is in it, because the run failed."""
+    is_new = not output.exists()
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with locked_output(output):
+            yield
+    except OSError as error:
+        raise cannot_write(output, error) from error
+    finally:
+        if is_new:
+            with suppress(OSError):
+                output.rmdir()
+
+
+@contextmanager
+def _output_in_store(config: RunConfig, url: "UPath") -> Iterator[tuple[RunConfig, RemoteOutput]]:
+    """The run with a local output folder, while the block runs, and that in the store."""
+    try:
+        with TemporaryDirectory(prefix="classify-client-") as folder:
+            remote = RemoteOutput(url, Path(folder))
+            with waiting("Reading earlier results", config.quiet):
+                remote.download()
+            yield replace(config, output=replace(config.output, output=Path(folder))), remote
+    except ClassifyError:
+        raise
+    except Exception as error:
+        # Each store raises the exceptions of its own library: no credentials, no such bucket, no connection ...
+        if isinstance(error, OSError) or type(error).__module__ != "builtins":
+            raise cannot_write(str(url), error) from error
+        raise
 
 
 class _ClusterRun:
     """The state of one run on a cluster."""
 
-    def __init__(self, config: RunConfig, machines: list[Node], processes: Processes, stack: ExitStack) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        machines: list[Node],
+        processes: Processes,
+        stack: ExitStack,
+        remote: RemoteOutput | None,
+    ) -> None:
         self._config, self._machines, self._processes, self._stack = config, machines, processes, stack
-        self._output = config.output.output.resolve()
-        self._work = WorkFolder.of(self._output)
+        self._remote = remote
+        self._output: Location = remote.url if remote else config.output.output.resolve()
         self._client: ModelClient | None = None
         self._pool: Any = None
 
@@ -99,40 +149,44 @@ class _ClusterRun:
         self._check_machines(None)
         metadata = self._connect_servers()
         context = AnalysisContext.read(config, metadata)
-        plan = self._plan(metadata)
-        reused = self._answer(plan)
+        work, plan = self._plan(metadata)
+        reused = self._answer(work, plan)
         with waiting("Counting the results", config.quiet):
-            parts = self._parts(plan)
+            parts = self._parts(work, plan)
             limits = Limits(misses=config.cluster.max_misses, review_below=config.output.review_below)
             counted = Counted(
                 folder=config.output.output, inputs=tuple(config.selection.inputs), precision=metadata.precision
             )
             tally = tally_on_cluster(counted, limits, parts)
         with waiting("Writing the predictions", config.quiet):
-            publish(config.output, metadata, self._work, parts, tally)
+            outdated = publish(config.output, metadata, work, parts, tally)
         tally.counts.reused, tally.counts.skipped = reused, plan.skipped
         summary = self._summary(tally.counts, metadata, time.perf_counter() - start)
         summary["copied_misses"] = len(tally.results.misses)
         start = time.perf_counter()
         summary = analyse_mistakes(summary, context, self._model_client(), tally.results)
-        self._work.remove()
+        if self._remote:
+            with waiting("Uploading the results", config.quiet):
+                self._remote.upload(outdated)
+        work.remove()
         return Outcome(summary, False, time.perf_counter() - start)
 
-    def _check_machines(self, manifest: Path | None) -> None:
+    def _check_machines(self, image: pyarrow.Table | None) -> None:
         """Ask every machine whether it has what the run needs, before anything else is done."""
         token = secrets.token_hex(16)
         folder = self._output / _MARKER
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
         marker = folder / token
         model = self._config.server.local_server
         try:
             marker.write_text(token)
-            with waiting("Checking the machines", self._config.quiet):
+            # The second time, this is a part of listing the images.
+            with waiting("Checking the machines", self._config.quiet or image is not None):
                 on_each_node(
-                    self._machines, check_machine, __version__, marker, token, model and model.absolute(), manifest
+                    self._machines, check_machine, __version__, marker, token, model and model.absolute(), image
                 )
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(folder)
 
     def _connect_servers(self) -> ModelMetadata:
         """The metadata of the model; starts the first local server."""
@@ -152,23 +206,29 @@ class _ClusterRun:
                 raise cluster_error(error) from error
         return metadata
 
-    def _plan(self, metadata: ModelMetadata) -> Plan:
-        """The plan of a run that was killed, or a new one."""
-        config, plan = self._config, self._work.plan()
-        if plan is not None and not config.output.overwrite and plan.run == run_identity(config, metadata):
+    def _plan(self, metadata: ModelMetadata) -> tuple[WorkFolder, Plan]:
+        """The plan of a run that was killed, or a new one, and its files."""
+        config, work = self._config, WorkFolder.find(self._output)
+        plan = work and work.plan()
+        identity = run_identity(config, metadata, self._output)
+        if work and plan and not config.output.overwrite and plan.run == identity:
             log.warning("Continuing the run that was begun: images that were added since then come with the next one.")
         else:
             with waiting("Listing the images", config.quiet):
-                plan = plan_run(config, metadata, self._work)
-        first = next(iter(sorted(self._work.manifest.glob("*.parquet"))), None)
-        if first and first_is_readable(first):
-            self._check_machines(first)
-        return plan
+                return plan_run(config, metadata, self._output, lambda source: self._check_image(manifest_of(source)))
+        if (image := first_image(work.manifest)) is not None:
+            self._check_image(image)
+        return work, plan
 
-    def _answer(self, plan: Plan) -> int:
+    def _check_image(self, image: pyarrow.Table) -> None:
+        """Ask every machine whether it can read an image that this one can read."""
+        if is_readable(image):
+            self._check_machines(image)
+
+    def _answer(self, work: WorkFolder, plan: Plan) -> int:
         """Classify what has no row yet; gives how many images had one."""
         config = self._config
-        reused = min(self._done(), plan.images)
+        reused = min(_done(work), plan.images)
         if reused == plan.images:
             return reused
         task = Task(
@@ -183,10 +243,10 @@ class _ClusterRun:
                     bar.update(bar_task, completed=min(done + new, plan.images))
 
                 try:
-                    answer(task, self._work, plan.images - plan.kept, self._processes, self._pool, progress)
+                    answer(task, work, plan.images - plan.kept, self._processes, self._pool, progress)
                     break
                 except ClusterError as error:
-                    before, done = done, self._done()
+                    before, done = done, _done(work)
                     attempts = _ATTEMPTS if done > before else attempts - 1
                     if not attempts:
                         raise
@@ -197,22 +257,16 @@ class _ClusterRun:
                     )
         return reused
 
-    def _done(self) -> int:
-        """How many images have a row."""
-        return count_rows(find_parts(self._work.rows))
-
-    def _parts(self, plan: Plan) -> Sequence[Path]:
+    def _parts(self, work: WorkFolder, plan: Plan) -> Sequence[Part]:
         """The files with all rows, each image once."""
-        parts = find_parts(self._work.rows)
+        parts = find_parts(work.rows)
         if (count := count_rows(parts)) > plan.images:
             # Processes of a killed run may have written rows when this one had already begun.
-            parts = rewrite(parts, self._work.folder / "once")
+            parts = rewrite(parts, work.folder / "once")
             count = count_rows(parts)
         if count != plan.images:
-            raise OutputError(
-                f"{plan.images - count} of {plan.images} rows are missing in {self._work.rows}: run again"
-            )
-        return tuple(parts)
+            raise OutputError(f"{plan.images - count} of {plan.images} rows are missing in {work.rows}: run again")
+        return parts
 
     def _summary(self, counts: RunCounts, metadata: ModelMetadata, seconds: float) -> dict[str, Any]:
         summary = summarise(counts, metadata, Times(), seconds, self._config.arguments(), complete=True)
@@ -223,6 +277,8 @@ class _ClusterRun:
             "processes": processes.count,
             "threads": processes.threads,
         }
+        if self._remote:
+            summary["output"] = str(self._output)
         return summary
 
     def _model_client(self) -> ModelClient | None:
@@ -231,3 +287,8 @@ class _ClusterRun:
         if self._client is None and (config.analysis.gradcam or config.analysis.train_embeddings):
             self._client = self._stack.enter_context(connect(config.server, config.quiet, self._stack))
         return self._client
+
+
+def _done(work: WorkFolder) -> int:
+    """How many images have a row."""
+    return count_rows(find_parts(work.rows))

@@ -2,16 +2,14 @@
 
 import heapq
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from pyarrow import parquet
-
-from classify_client.cluster.connect import cluster_error
-from classify_client.cluster.manifest import POSITION
-from classify_client.cluster.parts import rows_of
+from classify_client.cluster.machines.connection import cluster_error
+from classify_client.cluster.storage.manifest import POSITION
+from classify_client.cluster.storage.parts import Part, read_ahead, rows_of
 from classify_client.results.reader import Item, Results, input_root
 from classify_client.results.summary import RunCounts
 
@@ -81,11 +79,10 @@ class Counted:
     precision: str
 
 
-def tally_parts(counted: Counted, limits: Limits, parts: Sequence[Path]) -> Tally:
+def tally_parts(counted: Counted, limits: Limits, parts: Iterable[Part]) -> Tally:
     """Count the rows of some files."""
     root, tally = input_root(counted.inputs), Tally(RunCounts(), Results(counted.folder, {}))
-    for part in parts:
-        table = parquet.read_table(part)
+    for table in read_ahead(parts):
         for row, position in zip(rows_of(table), table[POSITION].to_pylist(), strict=True):
             item = Item(row, root / row.path, None, position)
             tally.counts.add(row, counted.precision)
@@ -97,8 +94,8 @@ def tally_parts(counted: Counted, limits: Limits, parts: Sequence[Path]) -> Tall
     return tally
 
 
-def tally_on_cluster(counted: Counted, limits: Limits, parts: Sequence[Path]) -> Tally:
-    """Count the rows of all files in the processes of the cluster.
+def tally_on_cluster(counted: Counted, limits: Limits, parts: Sequence[Part]) -> Tally:
+    """Count the rows of all files in the processes of the cluster, or here, if they would be the work of one.
 
     Raises:
         ClusterError: a process failed.
@@ -115,9 +112,13 @@ def tally_on_cluster(counted: Counted, limits: Limits, parts: Sequence[Path]) ->
     return total
 
 
-def _results(counted: Counted, limits: Limits, parts: Sequence[Path]) -> Iterator[Tally]:
+def _results(counted: Counted, limits: Limits, parts: Sequence[Part]) -> Iterator[Tally]:
     import ray
 
+    if len(parts) <= _FILES_AT_ONCE:
+        # A process takes longer to start than to count.
+        yield tally_parts(counted, limits, parts)
+        return
     count, waiting = ray.remote(num_cpus=1)(tally_parts), deque[Any]()
     for start in range(0, len(parts), _FILES_AT_ONCE):
         if len(waiting) >= _TASKS_AT_ONCE:

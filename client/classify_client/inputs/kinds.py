@@ -22,13 +22,13 @@ class Listing:
     """How a run lists its inputs.
 
     Attributes:
-        output: the output folder, resolved, which is skipped; None for none.
+        output: the output folder, a resolved path or a URL, which is skipped; None for none.
         in_order: whether the images are read in the order in which they are listed.
         single: whether there is only one input: then names in the results are relative to it.
         on_other: called for each file in a folder that is left out because its name is not that of an image.
     """
 
-    output: Path | None = None
+    output: Path | str | None = None
     in_order: bool = True
     single: bool = False
     on_other: Callable[[], None] = lambda: None
@@ -107,7 +107,7 @@ class ObjectStore(InputKind):
         return is_url(given)
 
     def list(self, given: str, listing: Listing) -> Iterator[Source]:
-        for member in remote_files(given):
+        for member in remote_files(given, listing.output):
             yield member_source(member, "" if listing.single else member.container)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from classify_client.errors import InputError
 from classify_client.inputs.archives import CONTENT_LIMIT, Member, Stamp
+from classify_client.output_folder import is_results
 from classify_serving.contract.images import ImageError, is_image_name
 from classify_serving.contract.text import error_reason
 
@@ -23,10 +24,15 @@ def is_url(text: str) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
 
 
-def remote_files(url: str) -> Iterator[Member]:
+def remote_files(url: str, output: object = None) -> Iterator[Member]:
     """Yield the images of a folder in an object store, sorted within each folder, files before folders.
 
-    A URL with `*` is a pattern; the URL of a file gives that file, whatever its name is.
+    A URL with `*` is a pattern; the URL of a file gives that file, whatever its name is. Folders with the results of a
+    run are left out.
+
+    Args:
+        url: of a folder, a pattern or a file.
+        output: URL of a folder that is left out too.
 
     Raises:
         InputError: fsspec or the package for this store is not installed, or the store refuses.
@@ -42,7 +48,7 @@ def remote_files(url: str) -> Iterator[Member]:
             folder = root.partition("*")[0].rpartition("/")[0]
             entries = _matching(store, root)
         elif store.isdir(root):
-            folder, entries = root, _walk(store, root)
+            folder, entries = root, _walk(store, root, output)
         else:
             folder, entries = root.rpartition("/")[0], iter([store.info(root)])
         for entry in entries:
@@ -67,8 +73,10 @@ def _path(entry: Mapping[str, Any]) -> str:
     return str(entry["name"]).rstrip("/")
 
 
-def _walk(store: "AbstractFileSystem", folder: str) -> Iterator[Mapping[str, Any]]:
+def _walk(store: "AbstractFileSystem", folder: str, output: object) -> Iterator[Mapping[str, Any]]:
     entries = sorted(store.ls(folder, detail=True), key=_path)
+    if store.unstrip_protocol(folder) == output or is_results({_path(entry).rpartition("/")[2] for entry in entries}):
+        return
     for entry in entries:
         if entry["type"] != "directory" and is_image_name(_path(entry).rpartition("/")[2]):
             yield entry
@@ -76,19 +84,23 @@ def _walk(store: "AbstractFileSystem", folder: str) -> Iterator[Mapping[str, Any
         below = _path(entry)
         # Stores list the marker object of a folder among its files.
         if entry["type"] == "directory" and not below.rpartition("/")[2].startswith(".") and below != folder:
-            yield from _walk(store, below)
+            yield from _walk(store, below, output)
 
 
 def _member(store: "AbstractFileSystem", entry: Mapping[str, Any], folder: str) -> Member:
     path, size = _path(entry), entry.get("size")
-    tag = next((str(entry[key]) for key in _TAGS if entry.get(key)), "")
     return Member(
         name=path.removeprefix(folder).strip("/"),
         root=folder.rpartition("/")[2],
         open=RemoteFile(store, path, size),
-        stamp=Stamp(size, tag.strip('"')),
+        stamp=Stamp(size, tag_of(entry)),
         container=store.unstrip_protocol(folder),
     )
+
+
+def tag_of(entry: Mapping[str, Any]) -> str:
+    """Tag or time of a file that changes with its content, from its entry in a listing; empty if there is none."""
+    return next((str(entry[key]) for key in _TAGS if entry.get(key)), "").strip('"')
 
 
 @dataclass(frozen=True)
@@ -113,7 +125,8 @@ class RemoteFile:
         """
         try:
             if self.size is not None and self.size <= CONTENT_LIMIT:
-                return BytesIO(self.store.cat_file(self.path))
+                # With a range, s3fs does not ask for the size first; an empty file has no range.
+                return BytesIO(self.store.cat_file(self.path, start=0 if self.size else None))
             with self.store.open(self.path, "rb") as file:
                 content = file.read(CONTENT_LIMIT + 1)
         except Exception as error:

@@ -12,14 +12,14 @@ from classify_serving.contract.text import error_reason
 
 
 def list_sources(
-    selection: Selection, output: Path | None = None, on_other: Callable[[], None] = lambda: None
+    selection: Selection, output: Path | str | None = None, on_other: Callable[[], None] = lambda: None
 ) -> Iterator[Source]:
     """List the selected images of all inputs lazily, in the order given and sorted within each folder.
 
     Args:
         selection: the inputs, and which of their images to take; `kinds.py` has the kinds of inputs.
-        output: the output folder; it and those of other runs are skipped, so that no copy of a miss is classified
-            again.
+        output: the output folder, or its URL in an object store; it and those of other runs are skipped, so that no
+            copy of a miss is classified again.
         on_other: called for each file in a folder that is left out because its name is not that of an image.
 
     Raises:
@@ -28,7 +28,9 @@ def list_sources(
     inputs = [(given, kind_of(given)) for given in selection.inputs]
     for given, kind in inputs:
         kind.check(given)
-    listing = Listing(output and output.resolve(), selection.shuffle is None, len(inputs) == 1, on_other)
+    listing = Listing(
+        output.resolve() if isinstance(output, Path) else output, selection.shuffle is None, len(inputs) == 1, on_other
+    )
     stream = select(_list_all(inputs, listing), selection)
     first = next(stream, None)
     if first is None:

@@ -19,6 +19,11 @@ _COLOURS: Final = np.array(
 )
 
 
+def is_heatmap(path: str) -> bool:
+    """Whether a file in `miss/` has the name of a heat map."""
+    return path.endswith(_SUFFIX)
+
+
 class HeatmapFolder:
     """Writes `{copy}_cam.png` beside the copies in `miss/`; removes the heat maps of earlier runs first.
 

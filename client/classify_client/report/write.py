@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
@@ -116,7 +117,7 @@ def make_view(
         "predictions": results.predictions.most_common(),
         "settings": list(_settings(results)),
         # JSON that cannot end its element.
-        "review_data": Markup(page_data(reviewed, review.labels, results.folder)),
+        "review_data": Markup(page_data(reviewed, review.labels, _place(results))),
     }
     return view | {"sections": list(_sections(view, bool(reviewed)))}
 
@@ -207,6 +208,11 @@ def _day(moment: str) -> str:
         return moment
 
 
+def _place(results: Results) -> Path:
+    """Where the results are found; if the output folder is in an object store, they are only written here."""
+    return Path(results.summary.get("output", results.folder))
+
+
 def _settings(results: Results) -> Iterator[tuple[str, str]]:
     summary = results.summary
     model = summary["model"]
@@ -220,4 +226,4 @@ def _settings(results: Results) -> Iterator[tuple[str, str]]:
             yield name.replace("_", " ").capitalize(), str(shown)
     if summary["images_per_second"]:
         yield "Speed", f"{summary['images_per_second']:.0f} images/s, {summary['seconds']:.1f} s in all"
-    yield "Results", str(results.folder)
+    yield "Results", str(_place(results))

@@ -10,7 +10,7 @@ from classify_client.results.formats import read_rows, write_rows
 from classify_client.results.rows import Row
 from classify_serving.contract.model import ModelMetadata
 
-_PREVIOUS: Final = ".previous.jsonl"
+PREVIOUS: Final = ".previous.jsonl"
 
 
 def keep_previous(folder: Path, metadata: ModelMetadata) -> None:
@@ -28,7 +28,7 @@ def keep_previous(folder: Path, metadata: ModelMetadata) -> None:
             return
         found |= row.is_answered
     if found:
-        write_rows(folder / _PREVIOUS, _rows(folder))
+        write_rows(folder / PREVIOUS, _rows(folder))
 
 
 def _rows(folder: Path) -> Iterator[Row]:
@@ -37,4 +37,4 @@ def _rows(folder: Path) -> Iterator[Row]:
 
 def read_previous(folder: Path) -> Iterator[Row]:
     """The results of the previous model; nothing if there was none."""
-    return read_rows(folder / _PREVIOUS)
+    return read_rows(folder / PREVIOUS)

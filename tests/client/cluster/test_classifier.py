@@ -10,8 +10,8 @@ from support import BrightnessModel, free_port, make_metadata, write_picture
 
 from classify_client.cluster import classifier
 from classify_client.cluster.classifier import Counter, ImageClassifier, Task
-from classify_client.cluster.manifest import ManifestWriter
-from classify_client.cluster.parts import rows_of
+from classify_client.cluster.storage.manifest import ManifestWriter
+from classify_client.cluster.storage.parts import rows_of
 from classify_client.config import PipelineOptions, ServerOptions
 from classify_client.errors import ServiceError
 from classify_client.inference.codec import RequestedModel

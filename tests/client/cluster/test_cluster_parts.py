@@ -11,10 +11,20 @@ from pyarrow import parquet
 from support import make_metadata
 
 from classify_client.cluster.answer import images_per_part, plan_processes
-from classify_client.cluster.connect import LEAST_CPUS, Node
-from classify_client.cluster.parts import count_rows, find_parts, merge, rewrite, rows_of, to_part, with_copies
+from classify_client.cluster.machines.connection import LEAST_CPUS, Node
+from classify_client.cluster.storage.location import make_folder
+from classify_client.cluster.storage.parts import (
+    Part,
+    count_rows,
+    find_parts,
+    merge,
+    rewrite,
+    rows_of,
+    to_part,
+    with_copies,
+)
+from classify_client.cluster.storage.work_folder import Plan, WorkFolder, run_identity
 from classify_client.cluster.tally import Counted, Limits, Tally, tally_parts
-from classify_client.cluster.work_folder import Plan, WorkFolder, run_identity
 from classify_client.config import OutputOptions, RunConfig
 from classify_client.inputs.selection import Selection
 from classify_client.results.reader import MAX_UNCERTAIN, Item, Results
@@ -45,7 +55,7 @@ def row_at(position: int) -> Row:
     )
 
 
-def write(folder: Path, parts: Sequence[Sequence[int]]) -> dict[Path, int]:
+def write(folder: Path, parts: Sequence[Sequence[int]]) -> list[Part]:
     for number, positions in enumerate(parts):
         table = to_part([row_at(at) for at in positions], positions, 2)
         parquet.write_table(table, folder / f"{number:03}.parquet")
@@ -132,23 +142,37 @@ def test_a_table_of_rows_has_one_schema_without_rows_too() -> None:
     assert empty.schema == to_part([row_at(0)], [0], 5).schema
 
 
+def begin(output: Path) -> WorkFolder:
+    work = WorkFolder.begin(output)
+    make_folder(work.rows)
+    return work
+
+
 def test_an_unfinished_run_is_continued_only_if_nothing_else_happened(tmp_path: Path) -> None:
     config = RunConfig(selection=Selection(("images",)), output=OutputOptions(output=tmp_path))
-    plan = Plan(run=run_identity(config, make_metadata()), images=3, kept=0, skipped=0)
-    work = WorkFolder.of(tmp_path)
-    assert work.plan() is None
-    new = work.begin()
-    new.finish_plan(plan)
-    work.replace(new)
+    plan = Plan(run=run_identity(config, make_metadata(), tmp_path), images=3, kept=0, skipped=0)
+    assert WorkFolder.find(tmp_path) is None
+    work = begin(tmp_path)
+    assert WorkFolder.find(tmp_path) is None
+    work.finish_plan(plan)
+    assert WorkFolder.find(tmp_path) == work
     assert work.plan() == plan
-    assert plan.run == run_identity(config, make_metadata())
-    assert plan.run != run_identity(config, make_metadata(model_version=2))
+    assert plan.run == run_identity(config, make_metadata(), tmp_path)
+    assert plan.run != run_identity(config, make_metadata(model_version=2), tmp_path)
     # Another run has answered images in the meantime.
     (tmp_path / "predictions.csv").write_text("path")
-    assert plan.run != run_identity(config, make_metadata())
+    assert plan.run != run_identity(config, make_metadata(), tmp_path)
+    # Until the plan of the next run is complete, this one counts.
+    following = begin(tmp_path)
+    assert WorkFolder.find(tmp_path) == work
+    following.finish_plan(plan)
+    assert WorkFolder.find(tmp_path) == following
+    assert not Path(str(work.folder)).exists()
     # What a kill leaves while the files are removed is no run.
-    work.folder.rename(tmp_path / ".cluster-old")
-    assert work.plan() is None
-    work.remove()
-    work.begin().remove()
+    Path(str(following.plan_file)).unlink()
+    assert WorkFolder.find(tmp_path) is None
+    begin(tmp_path).finish_plan(plan)
+    last = WorkFolder.find(tmp_path)
+    assert last is not None
+    last.remove()
     assert [path.name for path in tmp_path.iterdir()] == ["predictions.csv"]

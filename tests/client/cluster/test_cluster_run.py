@@ -9,103 +9,28 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 from client_support import Client, Start
+from cluster_support import PATIENCE, Machines, command, files, ray_machines, run, summary
 from numpy.typing import NDArray
 from support import BrightnessModel, free_port, make_metadata, write_picture
 
-from classify_client.cluster.parts import count_rows, find_parts
-from classify_client.cluster.work_folder import WorkFolder
+from classify_client.cluster.storage.parts import count_rows, find_parts
+from classify_client.cluster.storage.work_folder import WorkFolder
 from classify_serving.contract import model as contract
 
 # Processes of Ray start slowly where other tests use the processors.
 pytestmark = pytest.mark.timeout(900)
 
-PROGRAM: Final = Path(__file__).parents[3] / "bench" / "cluster" / "ray_machines.py"
-PATIENCE: Final = 240.0
-"""Seconds for what takes a few of them on a machine that does nothing else."""
-
-
-@dataclass
-class Machines:
-    """A cluster; its machines are processes."""
-
-    process: "subprocess.Popen[str]"
-    address: str
-
-    def tell(self, command: str) -> str:
-        """Give a command to the program; returns its answer."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(f"{command}\n")
-        self.process.stdin.flush()
-        return self.process.stdout.readline().strip()
-
-    def classifying(self) -> list[int]:
-        """The numbers of the processes that classify, the youngest last."""
-        names = {int(path.name): _command(path) for path in Path("/proc").iterdir() if path.name.isdigit()}
-        found = [pid for pid, name in names.items() if name.startswith("ray::MapWorker(MapBatches(ImageClassifier))")]
-        return sorted(pid for pid in found if self.process.pid in _ancestors(pid))
-
-
-def _command(process: Path) -> str:
-    try:
-        return (process / "cmdline").read_bytes().decode(errors="replace")
-    except OSError:
-        return ""
-
-
-def _ancestors(pid: int) -> Iterator[int]:
-    while pid > 1:
-        try:
-            # The name before it may contain spaces and parentheses.
-            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            return
-        yield pid
-
 
 @pytest.fixture(scope="module")
 def machines() -> Iterator[Machines]:
     """A cluster of two machines with two processors each."""
-    with subprocess.Popen(
-        [sys.executable, PROGRAM, "2", "2"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        assert process.stdin is not None
-        yield Machines(process, process.stdout.readline().strip())
-        process.stdin.close()
-
-
-def command(client: Client, output: Path, *options: str) -> list[str]:
-    program = [sys.executable, "-m", "classify_client", str(client.images), "--output", str(output)]
-    return [*program, "--server", client.address, "--batch-size", "8", "--quiet", *options]
-
-
-def run(client: Client, output: Path, *options: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(command(client, output, *options), capture_output=True, text=True, check=False)
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    """The content of each file that a run leaves, by path, but for those that contain its duration."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in ("summary.json", "report.html", "review.csv")
-    }
-
-
-def summary(folder: Path) -> dict[str, Any]:
-    """What is counted in a summary."""
-    found = json.loads((folder / "summary.json").read_text())
-    return {
-        name: found[name] for name in ("images", "answered", "failed", "accuracy", "classes", "confusion", "misses")
-    }
+    with ray_machines(2, 2) as cluster:
+        yield cluster
 
 
 def write_images(client: Client, count: int) -> None:
@@ -214,10 +139,10 @@ def test_nothing_is_lost_when_processes_and_machines_end(start: Start, machines:
     model = PausingModel(200)
     client, output = start(model), tmp_path / "there"
     write_images(client, 1200)
-    rows = WorkFolder.of(output).rows
 
     def answered() -> int:
-        return count_rows(find_parts(rows)) if rows.is_dir() else 0
+        work = WorkFolder.find(output)
+        return count_rows(find_parts(work.rows)) if work else 0
 
     # The command itself is killed: what has a row is not sent again.
     with running(client, output, machines) as process:

@@ -8,8 +8,8 @@ import pytest
 from pyarrow import parquet
 from support import write_picture
 
-from classify_client.cluster.machines import check_machine, first_is_readable
-from classify_client.cluster.manifest import ManifestWriter, find_images, read_manifest
+from classify_client.cluster.machines.checks import check_machine, is_readable
+from classify_client.cluster.storage.manifest import ManifestWriter, find_images, first_image, read_manifest
 from classify_client.errors import InputError
 from classify_client.inputs.selection import Selection
 from classify_client.inputs.source import Source
@@ -32,7 +32,7 @@ def test_images_are_the_same_for_other_machines(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     listed = write(tmp_path / "manifest", "images", f"file://{tmp_path}/images/black/1.png", "images/black")
     (file,) = (tmp_path / "manifest").iterdir()
-    assert first_is_readable(file)
+    assert is_readable(parquet.read_table(file).slice(0, 1))
     monkeypatch.chdir("/")
     read = [source for _, source in read_manifest(parquet.read_table(file))]
     assert len(read) == len(listed) == 5
@@ -64,7 +64,7 @@ def test_a_machine_says_what_it_lacks(tmp_path: Path) -> None:
     assert "that all machines share" in check_machine(__version__, tmp_path / "no" / "x" / "token", "token", None, None)
     assert "no model folder" in check_machine(__version__, marker, "token", tmp_path / "none", None)
     write(tmp_path / "manifest", str(write_picture(tmp_path / "1.png", 5)))
-    (file,) = (tmp_path / "manifest").iterdir()
-    assert not check_machine(__version__, marker, "token", None, file)
+    image = first_image(tmp_path / "manifest")
+    assert not check_machine(__version__, marker, "token", None, image)
     (tmp_path / "1.png").unlink()
-    assert f"cannot read {tmp_path}/1.png" in check_machine(__version__, marker, "token", None, file)
+    assert f"cannot read {tmp_path}/1.png" in check_machine(__version__, marker, "token", None, image)

@@ -1,11 +1,11 @@
 """Images in an object store, with a local S3 server."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from client_support import Client
+from object_store_support import s3_environment, s3_server
 from support import write_picture
 
 from classify_client.errors import InputError
@@ -18,13 +18,8 @@ KEYS = ("black/1.png", "black/2.png", "white/deep/1.jpg", "z.png", "notes.txt", 
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server() as address:
+        yield address
 
 
 @pytest.fixture
@@ -32,13 +27,7 @@ def bucket(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     """A bucket with a folder of images; yields the URL of the folder."""
     import s3fs
 
-    for name, value in {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": "x",
-        "AWS_SECRET_ACCESS_KEY": "x",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_CONFIG_FILE": os.devnull,
-    }.items():
+    for name, value in s3_environment(endpoint).items():
         monkeypatch.setenv(name, value)
     store = s3fs.S3FileSystem(skip_instance_cache=True)
     store.mkdir("bucket")

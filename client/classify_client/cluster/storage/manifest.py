@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow
-from pyarrow import parquet
 
+from classify_client.cluster.storage.location import Location, entries, make_folder, read_table, write_table
 from classify_client.errors import InputError
 from classify_client.inputs.archives import Stamp
 from classify_client.inputs.object_stores import RemoteFile, is_url, remote_file
@@ -40,8 +40,8 @@ class ManifestWriter:
         OSError: a file cannot be written.
     """
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True)
+    def __init__(self, folder: Location) -> None:
+        make_folder(folder)
         self._folder = folder
         self._records: list[dict[str, Any]] = []
         self.count = 0
@@ -60,9 +60,22 @@ class ManifestWriter:
     def close(self) -> None:
         """Write what is in memory."""
         if self._records:
-            table = pyarrow.Table.from_pylist(self._records, _SCHEMA)
-            write_table(table, self._folder / f"{self._records[0][POSITION]:012}.parquet")
+            write_table(
+                pyarrow.Table.from_pylist(self._records, _SCHEMA),
+                self._folder / f"{self._records[0][POSITION]:012}.parquet",
+            )
             self._records.clear()
+
+
+def first_image(folder: Location) -> pyarrow.Table | None:
+    """The part of a manifest with its first image only; None if it has none."""
+    files = entries(folder)
+    return read_table(files[0]).slice(0, 1) if files else None
+
+
+def manifest_of(source: Source) -> pyarrow.Table:
+    """A manifest of one image; errors as for `ManifestWriter.add`."""
+    return pyarrow.Table.from_pylist([_record(0, source)], _SCHEMA)
 
 
 def read_manifest(table: pyarrow.Table) -> Iterator[tuple[int, Source]]:
@@ -71,11 +84,11 @@ def read_manifest(table: pyarrow.Table) -> Iterator[tuple[int, Source]]:
         yield record[POSITION], _source(record)
 
 
-def find_images(folders: Iterable[Path], positions: Sequence[int]) -> dict[int, Source]:
+def find_images(folders: Iterable[Location], positions: Sequence[int]) -> dict[int, Source]:
     """The images with these positions in some manifests; of each file, only row groups that may have one are read."""
     wanted, found = sorted(positions), dict[int, Source]()
-    for path in (path for folder in folders for path in sorted(folder.glob("*.parquet")) if wanted):
-        found |= dict(read_manifest(parquet.read_table(path, filters=[(POSITION, "in", wanted)])))
+    for path in (path for folder in folders for path in entries(folder) if wanted):
+        found |= dict(read_manifest(read_table(path, filters=[(POSITION, "in", wanted)])))
     return found
 
 
@@ -107,15 +120,3 @@ def _source(record: Mapping[str, Any]) -> Source:
     original = remote_file(location, record["size"]) if is_url(location) else Path(location)
     stamp = Stamp(record["size"], record["modified"])
     return Source(original, record["name"], tuple(record["folders"]), stamp)
-
-
-def write_table(table: pyarrow.Table, path: Path) -> None:
-    """Write one Parquet file.
-
-    Raises:
-        OSError: it cannot be written; with the reason alone, and the path.
-    """
-    try:
-        parquet.write_table(table, path)
-    except OSError as error:
-        raise OSError(error.errno, os.strerror(error.errno), str(path)) if error.errno else error from error

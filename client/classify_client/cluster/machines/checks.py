@@ -4,15 +4,16 @@ import os
 import socket
 from pathlib import Path
 
-from pyarrow import parquet
+import pyarrow
 
 from classify_client import __version__
-from classify_client.cluster.manifest import read_manifest
+from classify_client.cluster.storage.location import Location
+from classify_client.cluster.storage.manifest import read_manifest
 from classify_serving.contract.images import ImageError
 from classify_serving.contract.text import error_reason
 
 
-def check_machine(version: str, marker: Path, token: str, model: Path | None, manifest: Path | None) -> str:
+def check_machine(version: str, marker: Location, token: str, model: Path | None, image: pyarrow.Table | None) -> str:
     """What is wrong on this machine for a run that was started on another, with the remedy; empty if nothing is.
 
     Args:
@@ -20,7 +21,7 @@ def check_machine(version: str, marker: Path, token: str, model: Path | None, ma
         marker: a file that was written into the output folder there.
         token: its content.
         model: the folder of the model that is to be served here, if any.
-        manifest: a file of the manifest, whose first image could be read there; None to check no image.
+        image: a manifest of one image that could be read there; None to check no image.
     """
     if version != __version__:
         return f"classify-client {__version__} is installed, not {version}: install the same version on all machines"
@@ -30,25 +31,30 @@ def check_machine(version: str, marker: Path, token: str, model: Path | None, ma
         probe = marker.with_name(f"{marker.name}-{socket.gethostname()}-{os.getpid()}")
         probe.write_text(token)
         probe.unlink()
-    except OSError as error:
+    except Exception as error:
+        # Each store has exceptions of its own.
         is_shared, reason = False, error_reason(error)
     else:
         reason = "another folder of this name"
     if not is_shared:
-        return f"{marker.parent.parent} ({reason}): give an --output folder that all machines share and may write to"
+        remedy = (
+            "give an --output folder that all machines share and may write to"
+            if isinstance(marker, Path)
+            else "set the credentials of its store there, and install the package for it"
+        )
+        return f"{marker.parent.parent} ({reason}): {remedy}"
     if model is not None and not model.is_dir():
         return f"no model folder {model}: give --local-server a folder that all machines share"
-    return _unreadable(manifest) if manifest else ""
+    return "" if image is None else _unreadable(image)
 
 
-def first_is_readable(manifest: Path) -> bool:
-    """Whether the first image of a manifest can be read on this machine."""
-    return not _unreadable(manifest)
+def is_readable(image: pyarrow.Table) -> bool:
+    """Whether the image of a manifest of one image can be read on this machine."""
+    return not _unreadable(image)
 
 
-def _unreadable(manifest: Path) -> str:
-    with parquet.ParquetFile(manifest) as file:
-        _, source = next(read_manifest(next(file.iter_batches(1))))
+def _unreadable(image: pyarrow.Table) -> str:
+    _, source = next(read_manifest(image))
     try:
         if isinstance(source.original, Path):
             source.original.open("rb").close()

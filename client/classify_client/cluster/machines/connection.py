@@ -4,6 +4,7 @@ import errno
 import itertools
 import logging
 import os
+import re
 import signal
 import sys
 import time
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 _CANNOT_WRITE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 _NAMESPACE: Final = "classify-client"
 _TURN_SECONDS: Final = 1.0
+_TURN_DEATHS: Final = 30
 _FREE_ATTEMPTS: Final = 5
 LEAST_CPUS: Final = 3
 """Logical processors: one for a process that classifies, two for reading and writing; with fewer, Ray Data waits."""
@@ -206,10 +208,15 @@ def on_each_node(machines: list[Node], function: Callable[..., str], *arguments:
     for node, answer in zip(machines, answers, strict=True):
         try:
             problem = ray.get(answer)
+        except ray.exceptions.TaskUnschedulableError:
+            # The machine has just been lost.
+            continue
         except Exception as error:
-            if "classify_client" not in str(error) or "No module named" not in str(error):
+            missing = re.search(r"No module named '([\w.]+)'", str(error))
+            if not missing:
                 raise cluster_error(error) from error
-            problem = "classify-client is not installed: pip install 'classify-client[ray]' there"
+            name = "classify-client" if missing[1].startswith("classify_client") else missing[1]
+            problem = f"{name} is not installed: pip install 'classify-client[ray]' there"
         if problem:
             raise SettingsError(f"on the machine {node.host} of the cluster: {problem}")
 
@@ -263,13 +270,19 @@ def only_run() -> Iterator[None]:
     """
     import ray
 
+    # On this machine, because it is not known yet whether others have this package.
+    here = _only_on(ray.get_runtime_context().get_node_id())
+    turn, died = ray.remote(num_cpus=0)(_Turn), 0
     for attempt in itertools.count():
         try:
-            held = ray.remote(num_cpus=0)(_Turn).options(name=_Turn.__name__, namespace=_NAMESPACE).remote()
+            held = turn.options(name=_Turn.__name__, namespace=_NAMESPACE, scheduling_strategy=here).remote()
             ray.get(held.__ray_ready__.remote())
             break
-        except (ValueError, ray.exceptions.ActorDiedError):
+        except (ValueError, ray.exceptions.ActorDiedError) as error:
             # There is one of this name, or it is just ending: it ends with the command that made it.
+            died += isinstance(error, ray.exceptions.ActorDiedError)
+            if died > _TURN_DEATHS:
+                raise cluster_error(error) from error
             if attempt == 1:
                 log.warning("Waiting for another classify-client on this cluster to end.")
             time.sleep(_TURN_SECONDS)

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-from classify_client.cluster.connect import start_actor
+from classify_client.cluster.machines.connection import start_actor
 from classify_client.inference.codec import RequestedModel
 from classify_client.inference.connection import Connection
 from classify_client.inference.local_server import local_server

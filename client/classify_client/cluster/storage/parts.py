@@ -1,9 +1,11 @@
 """The rows that the processes of a cluster write: Parquet files in one folder, each with the rows of some images."""
 
 import heapq
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from itertools import chain
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Final
 
@@ -12,11 +14,21 @@ import pyarrow
 from numpy.typing import NDArray
 from pyarrow import compute, parquet
 
-from classify_client.cluster.manifest import POSITION, write_table
+from classify_client.cluster.storage.location import (
+    Location,
+    arrow_path,
+    entries,
+    make_folder,
+    read_table,
+    remove_folder,
+    write_table,
+)
+from classify_client.cluster.storage.manifest import POSITION
 from classify_client.results.formats import arrow_table
 from classify_client.results.rows import Row, from_record
 
 _ROWS_PER_PART: Final = 1 << 13
+_READS_AT_ONCE: Final = 8
 
 
 def to_part(rows: Sequence[Row], positions: Sequence[int], top_k: int) -> pyarrow.Table:
@@ -28,7 +40,7 @@ class PartWriter:
     """Writes rows into new files of a folder; only those of one file are in memory.
 
     Args:
-        folder: exists.
+        folder: is made.
         name: with which the names of the files begin.
         top_k: number of classes in a row, 1-5.
 
@@ -36,7 +48,8 @@ class PartWriter:
         OSError: a file cannot be written.
     """
 
-    def __init__(self, folder: Path, name: str, top_k: int) -> None:
+    def __init__(self, folder: Location, name: str, top_k: int) -> None:
+        make_folder(folder)
         self._folder, self._name, self._top_k = folder, name, top_k
         self._rows: list[Row] = []
         self._positions: list[int] = []
@@ -59,18 +72,45 @@ class PartWriter:
             self._positions.clear()
 
 
-def find_parts(folder: Path) -> dict[Path, int]:
-    """The files of a folder, and how many rows each has; without those that a killed process left half-written."""
-    parts = {}
-    for path in sorted(folder.glob("*.parquet")):
-        with suppress(pyarrow.ArrowInvalid, OSError):
-            parts[path] = parquet.read_metadata(path).num_rows
-    return parts
+@dataclass(frozen=True)
+class Part:
+    """A file with rows.
+
+    Attributes:
+        path: of the file.
+        rows: number of its rows.
+        first: the lowest position in it.
+    """
+
+    path: Location
+    rows: int
+    first: int
 
 
-def count_rows(parts: Mapping[Path, int]) -> int:
-    """How many rows the files of `find_parts` have, images that were answered twice included."""
-    return sum(parts.values())
+def find_parts(folder: Location) -> list[Part]:
+    """The files of a folder, without those that a killed process left half-written."""
+    with ThreadPoolExecutor(_READS_AT_ONCE) as pool:
+        return [part for part in pool.map(_part, entries(folder)) if part]
+
+
+def _part(path: Location) -> Part | None:
+    where = arrow_path(path)
+    try:
+        metadata = parquet.read_metadata(where["path"], filesystem=where["filesystem"])
+    except (pyarrow.ArrowInvalid, OSError):
+        if isinstance(path, Path):
+            return None
+        # No file in an object store is half-written.
+        raise
+    column = metadata.schema.names.index(POSITION)
+    groups = [metadata.row_group(number).column(column).statistics for number in range(metadata.num_row_groups)]
+    first = min((int(group.min) for group in groups if group and group.has_min_max), default=0)
+    return Part(path, metadata.num_rows, first)
+
+
+def count_rows(parts: Iterable[Part]) -> int:
+    """How many rows the files have, images that were answered twice included."""
+    return sum(part.rows for part in parts)
 
 
 def rows_of(table: pyarrow.Table) -> Iterator[Row]:
@@ -78,19 +118,21 @@ def rows_of(table: pyarrow.Table) -> Iterator[Row]:
     return map(from_record, table.to_pylist())
 
 
-def merge(parts: Iterable[Path]) -> Iterator[pyarrow.Table]:
+def merge(parts: Iterable[Part]) -> Iterator[pyarrow.Table]:
     """All rows as tables in the order of their positions, each position once.
 
-    A merge of sorted runs: in memory are only the files whose ranges of positions overlap.
+    A merge of sorted runs: in memory are only the files whose ranges of positions overlap, and the next few.
     """
-    heap: list[tuple[int, int, Path | pyarrow.Table]] = [
-        (_first_position(path), number, path) for number, path in enumerate(parts)
+    in_order = sorted(parts, key=lambda part: part.first)
+    tables = read_ahead(in_order)
+    heap: list[tuple[int, int, pyarrow.Table | None]] = [
+        (part.first, number, None) for number, part in enumerate(in_order)
     ]
-    heapq.heapify(heap)
     done = -1
     while heap:
-        _, number, part = heapq.heappop(heap)
-        table = parquet.read_table(part).sort_by(POSITION) if isinstance(part, Path) else part
+        # Files that were not read yet leave the heap in the order in which they are read.
+        _, number, table = heapq.heappop(heap)
+        table = next(tables).sort_by(POSITION) if table is None else table
         positions = _positions(table)
         start = int(np.searchsorted(positions, done, "right"))
         end = int(np.searchsorted(positions, heap[0][0], "right")) if heap else len(positions)
@@ -101,12 +143,16 @@ def merge(parts: Iterable[Path]) -> Iterator[pyarrow.Table]:
             heapq.heappush(heap, (int(positions[end]), number, table.slice(end)))
 
 
-def _first_position(path: Path) -> int:
-    """The lowest position, from the statistics that Parquet stores."""
-    metadata = parquet.read_metadata(path)
-    column = metadata.schema.names.index(POSITION)
-    groups = [metadata.row_group(number).column(column).statistics for number in range(metadata.num_row_groups)]
-    return min((int(group.min) for group in groups if group and group.has_min_max), default=0)
+def read_ahead(parts: Iterable[Part]) -> Iterator[pyarrow.Table]:
+    """Read files in their order, a few of them at once."""
+    remaining, waiting = iter(parts), deque[Future[pyarrow.Table]]()
+    with ThreadPoolExecutor(_READS_AT_ONCE) as pool:
+        for part in islice(remaining, _READS_AT_ONCE):
+            waiting.append(pool.submit(read_table, part.path))
+        while waiting:
+            table = waiting.popleft().result()
+            waiting.extend(pool.submit(read_table, part.path) for part in islice(remaining, 1))
+            yield table
 
 
 def _positions(table: pyarrow.Table) -> NDArray[np.int64]:
@@ -143,13 +189,14 @@ def write_tables(path: Path, tables: Iterable[pyarrow.Table]) -> None:
             writer.write_table(table)
 
 
-def rewrite(parts: Iterable[Path], folder: Path) -> dict[Path, int]:
-    """Copy rows to a new folder, each position once; gives the files as `find_parts` does.
+def rewrite(parts: Iterable[Part], folder: Location) -> list[Part]:
+    """Copy rows to a folder, each position once; gives the new files.
 
     Raises:
         OSError: a file cannot be written.
     """
-    folder.mkdir()
+    remove_folder(folder)
+    make_folder(folder)
     for number, table in enumerate(merge(parts)):
         write_table(table, folder / f"{number:012}.parquet")
     return find_parts(folder)
