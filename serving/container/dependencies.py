@@ -13,11 +13,11 @@ EXTRA = re.compile(r"^(.*)\[(.+)\]$")
 
 
 def dependencies(part: str) -> list[str]:
-    """The requirements of a part, given as `FOLDER` or `FOLDER[extra]`."""
+    """The requirements of a part, given as `FOLDER` or `FOLDER[extra,...]`."""
     match = EXTRA.match(part)
-    folder, extra = match.groups() if match else (part, None)
+    folder, extras = (match[1], match[2].split(",")) if match else (part, [])
     project = tomllib.loads((Path(folder) / "pyproject.toml").read_text())["project"]
-    return project["dependencies"] + (project["optional-dependencies"][extra] if extra else [])
+    return project["dependencies"] + [line for extra in extras for line in project["optional-dependencies"][extra]]
 
 
 for requirement in sorted({line for part in sys.argv[1:] for line in dependencies(part)}):

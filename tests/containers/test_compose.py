@@ -226,7 +226,7 @@ def test_a_cluster_goes_on_without_a_machine_and_a_server(
     for path in classified.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     commands = [command for command, _ in documented_commands(ROOT / "docs/scale.md")]
-    build, start = (command for command in commands if "--profile cluster" in command)
+    build, start = dict.fromkeys(command for command in commands if "--profile cluster" in command)
     built = project.run(build)
     assert built.returncode == 0, built.stderr
     cluster = project.start(start, log)
@@ -249,6 +249,17 @@ def test_a_cluster_goes_on_without_a_machine_and_a_server(
         same = ("status", "true_label", "predicted", "correct", "size", "modified", "miss")
         assert [there[name] for name in same] == [row[name] for name in same]
     assert not found
+    # What KubeRay does: the head's job server starts the command.
+    submit = "docker compose --profile cluster exec -T ray-head ray job submit --address http://127.0.0.1:8265 --"
+    command = "python3 -m classify_client images --server serving:8500 --output classified --ray auto --overwrite"
+    submitted = project.shell(f"{submit} {command}")
+    assert submitted.returncode == 0, submitted.stdout + submitted.stderr
+    assert f"Images       {images + 208}" in submitted.stdout
+    assert len({row["path"] for row in rows(project)}) == len(rows(project)) == images + 208
+    assert project.owners() == {OWNER if os.getuid() == 0 else os.getuid()}
+    failed = project.shell(f"{submit} {command.replace(' images ', ' nowhere ')}")
+    assert failed.returncode == 1
+    assert "failed with exit code 2" in failed.stdout + failed.stderr
     cluster.send_signal(signal.SIGINT)
     cluster.wait()
 
