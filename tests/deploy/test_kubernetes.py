@@ -1,9 +1,11 @@
 """The manifests for Kubernetes are valid, name only what is there, and start programs as docker-compose.yml does."""
 
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import kubernetes_validate
 import pytest
@@ -11,15 +13,35 @@ import yaml
 from click import Context
 
 from classify_client.cli.main import main as client
+from classify_client.cluster.connect import LEAST_CPUS
 from classify_training.cli.main import main as train
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "kubernetes"
-FOLDERS = ("base", "gpu", "classify")
+FOLDERS = ("base", "gpu", "classify", "ray")
 VERSIONS = ("1.31", kubernetes_validate.latest_version())
 """The oldest version of Kubernetes in which everything that is used is stable, and the latest that is known here."""
 
 Object = dict[str, Any]
+
+TEXTS: Final = {str: str}
+"""Any names, with texts."""
+GROUP: Final = {"rayStartParams": TEXTS, "template": dict}
+RAY_JOB: Final = {
+    "submissionMode": str,
+    "backoffLimit": int,
+    "jobId": str,
+    "entrypoint": str,
+    "shutdownAfterJobFinishes": bool,
+    "ttlSecondsAfterFinished": int,
+    "rayClusterSpec": {
+        "rayVersion": str,
+        "authOptions": {"mode": str},
+        "headGroupSpec": GROUP,
+        "workerGroupSpecs": [GROUP | {"groupName": str, "replicas": int, "minReplicas": int, "maxReplicas": int}],
+    },
+}
+"""The fields of KubeRay 1.5.1's RayJob that are used here: rayjob_types.go and raycluster_types.go there."""
 
 
 def _read(path: Path) -> list[Object]:
@@ -80,8 +102,17 @@ def _merge(target: Object, change: Mapping[str, Any]) -> None:
             target[key] = value
 
 
+def _templates(each: Object) -> Iterator[Object]:
+    """The templates of the pods that an object makes."""
+    if each["kind"] in {"Deployment", "Job"}:
+        yield each["spec"]["template"]
+    elif each["kind"] == "RayJob":
+        cluster = each["spec"]["rayClusterSpec"]
+        yield from (group["template"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]))
+
+
 def _pods(objects: list[Object]) -> Iterator[Object]:
-    return (each["spec"]["template"]["spec"] for each in objects if each["kind"] in {"Deployment", "Job"})
+    return (template["spec"] for each in objects for template in _templates(each))
 
 
 def _containers(objects: list[Object]) -> Iterator[Object]:
@@ -94,11 +125,39 @@ def _container(name: str, folder: str = "base") -> Object:
     return found
 
 
+def _ray_job() -> Object:
+    """The fields of the RayJob."""
+    (found,) = (each["spec"] for each in _built("ray") if each["kind"] == "RayJob")
+    assert isinstance(found, dict)
+    return found
+
+
+def _check(value: object, kind: object) -> None:
+    """Check names and types of fields: a type, a list of one of them, or names with a kind each."""
+    if isinstance(kind, list):
+        assert isinstance(value, list)
+        for each in value:
+            _check(each, kind[0])
+    elif isinstance(kind, dict):
+        assert isinstance(value, dict)
+        for name, part in value.items():
+            assert name in kind or str in kind, name
+            _check(part, kind.get(name, kind.get(str)))
+    else:
+        assert type(value) is kind, value
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_the_api_of_kubernetes_accepts_every_object(folder: str, version: str) -> None:
     for each in _built(folder):
-        kubernetes_validate.validate(each, version, strict=True)
+        # The kinds of KubeRay are not in that API, but their pods are.
+        if each["apiVersion"].startswith("ray.io/"):
+            for template in _templates(each):
+                pod = {"apiVersion": "v1", "kind": "Pod", "metadata": each["metadata"], "spec": template["spec"]}
+                kubernetes_validate.validate(pod, version, strict=True)
+        else:
+            kubernetes_validate.validate(each, version, strict=True)
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -118,7 +177,7 @@ def test_every_volume_exists_and_every_image_has_a_version(folder: str) -> None:
 
 
 def test_pods_run_without_rights() -> None:
-    objects = _built("base") + _built("classify")
+    objects = _built("base") + _built("classify") + _built("ray")
     assert all(pod["securityContext"]["runAsNonRoot"] for pod in _pods(objects))
     for container in _containers(objects):
         assert container["securityContext"] == {
@@ -134,8 +193,13 @@ def test_our_commands_understand_their_arguments(tmp_path: Path, monkeypatch: py
     command, *arguments = _container("training")["args"]
     context = train.commands[command].make_context(command, arguments)
     assert (context.params["output"], context.params["runs"]) == (Path("models/classifier"), Path("models/runs"))
-    context = client.make_context("classify-client", _container("client", "classify")["args"], Context(client))
-    assert context.params["servers"] == ("serving:8500",)
+    python, module, name, *job_arguments = shlex.split(_ray_job()["entrypoint"])
+    assert (python, module, name) == ("python3", "-m", "classify_client")
+    for arguments in (_container("client", "classify")["args"], job_arguments):
+        context = client.make_context("classify-client", list(arguments), Context(client))
+        assert context.params["servers"] == ("serving:8500",)
+        assert context.params["output"] == Path("classified")
+    assert context.params["ray"] == "auto"
 
 
 @pytest.mark.parametrize(("folder", "service"), [("base", "serving"), ("gpu", "serving-gpu")])
@@ -150,3 +214,51 @@ def test_servers_have_the_flags_of_compose(folder: str, service: str) -> None:
         assert not file or file in config["data"]
     version = compose["image"].partition(":-")[2].replace("}", "")
     assert container["image"] == f"tensorflow/serving:{version}"
+
+
+def test_kuberay_knows_the_fields_of_the_job() -> None:
+    job = _ray_job()
+    _check(job, RAY_JOB)
+    # Another mode would need a pod that hands the job in, and would not do so again if the head is lost.
+    assert job["submissionMode"] == "HTTPMode"
+    (worker,) = job["rayClusterSpec"]["workerGroupSpecs"]
+    assert worker["minReplicas"] <= worker["replicas"] <= worker["maxReplicas"]
+
+
+def test_ray_reads_the_cluster_as_it_is_meant() -> None:
+    from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
+    from ray.scripts.scripts import start
+
+    cluster = _ray_job()["rayClusterSpec"]
+    assert f"ray=={cluster['rayVersion']}" in (ROOT / "constraints.txt").read_text().splitlines()
+    config = _derive_autoscaling_config_from_ray_cr(
+        {"metadata": {"name": "cluster", "namespace": "classifier"}, "spec": cluster}
+    )
+    head, *workers = (each["resources"] for each in config["available_node_types"].values())
+    # A new head must be enough to go on, or the command ends with an exit code that is not tried again.
+    assert head["CPU"] >= LEAST_CPUS
+    assert all(worker["CPU"] == head["CPU"] for worker in workers)
+    options = {name.removeprefix("--") for option in start.params for name in option.opts}
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        assert set(group["rayStartParams"]) <= options
+
+
+def test_the_containers_of_ray_need_no_program_for_their_probes() -> None:
+    for pod in _pods(_built("ray")):
+        (container,) = pod["containers"]
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            assert "httpGet" in container[probe]
+        (shm,) = (each["name"] for each in container["volumeMounts"] if each["mountPath"] == "/dev/shm")
+        (memory,) = (each["emptyDir"] for each in pod["volumes"] if each["name"] == shm)
+        assert memory["medium"] == "Memory"
+
+
+def test_the_image_of_the_cluster_is_that_of_compose_and_can_take_jobs() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["ray-head"]
+    assert {each["image"].partition(":")[0] for each in _containers(_built("ray"))} == {compose["image"]}
+    parts = (ROOT / "serving", f"{ROOT / 'client'}{compose['build']['args']['EXTRA']}")
+    requirements = subprocess.run(
+        [sys.executable, ROOT / "serving" / "container" / "dependencies.py", *parts],
+        check=True, stdout=subprocess.PIPE, text=True,
+    ).stdout.splitlines()  # fmt: skip
+    assert {line.partition(">")[0] for line in requirements} >= {"ray[data]", "ray[default]", "pyarrow", "grpcio"}
