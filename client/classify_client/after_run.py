@@ -17,7 +17,7 @@ from classify_client.config import AnalysisOptions, RunConfig
 from classify_client.errors import InputError
 from classify_client.inference.model_client import ModelClient
 from classify_client.mistakes.batches import ImageReader, OpenedImage, open_images
-from classify_client.mistakes.compare import Comparator
+from classify_client.mistakes.compare import Comparator, Comparison
 from classify_client.mistakes.embeddings import Embeddings, nearest_in_training
 from classify_client.mistakes.heatmaps import HeatmapFolder, overlay
 from classify_client.mistakes.issues import Evidence, Nearest
@@ -133,6 +133,7 @@ def analyse_mistakes(
     context: AnalysisContext,
     model_client: ModelClient | None,
     results: Results | None = None,
+    comparison: Comparison | None = None,
 ) -> dict[str, Any]:
     """Write `review.csv`, `summary.json` and `report.html`, and what the options ask for.
 
@@ -141,6 +142,7 @@ def analyse_mistakes(
         context: what is known about the images.
         model_client: to ask the model about misses again; None if the run is not complete.
         results: of a run whose rows were read elsewhere; None to read them.
+        comparison: with the previous model, if `results` are given.
 
     Returns:
         The content of `summary.json`: the summary, with accuracy on seen and unseen images if these are known.
@@ -156,7 +158,7 @@ def analyse_mistakes(
         if results is None:
             analysis.read_results()
         else:
-            analysis.use_results(results)
+            analysis.use_results(results, comparison or Comparison())
         analysis.open_misses()
         analysis.write()
     return analysis.results.summary
@@ -170,7 +172,7 @@ class _Analysis:
         # The server may have a new version since the run began, which takes other images.
         self._model = model_client.current if model_client else context.metadata
         self.results = Results(context.folder, summary)
-        self._comparator = Comparator(read_previous(context.folder))
+        self._comparison = Comparison()
         self._seen = SeenImages(context.manifest) if context.manifest else None
         self._embeddings = Embeddings() if options.embed and model_client else None
         self._train_embeddings = context.train_embeddings
@@ -190,7 +192,8 @@ class _Analysis:
 
     def read_results(self) -> None:
         """Read the results once; images that are not misses are opened only if all images are wanted."""
-        others = self._other_answers()
+        comparator = Comparator(read_previous(self._context.folder))
+        others = self._other_answers(comparator)
         if self._seen or self._embeddings is not None:
             reader = ImageReader(self._model if self._embeddings is not None else None)
             for batch in open_images(others, reader):
@@ -201,17 +204,18 @@ class _Analysis:
         for _ in others:
             # Only collects the rows.
             pass
+        self._comparison = comparator.result()
 
-    def use_results(self, results: Results) -> None:
-        """Take results that were read elsewhere; without all rows, nothing is said about seen images or other runs."""
+    def use_results(self, results: Results, comparison: Comparison) -> None:
+        """Take results that were read elsewhere; without all rows, nothing is said about seen images."""
         results.summary = self.results.summary
-        self.results, self._seen, self._comparator = results, None, Comparator(())
+        self.results, self._seen, self._comparison = results, None, comparison
 
-    def _other_answers(self) -> Iterator[Item]:
+    def _other_answers(self, comparator: Comparator) -> Iterator[Item]:
         """Collect all rows; yield the answered images that are not misses, which `open_misses` opens."""
         for item in read_items(self._context.folder, self.results.summary):
             self.results.add(item)
-            self._comparator.add(item.row)
+            comparator.add(item.row)
             if item.row.is_answered and not item.row.is_miss:
                 yield item
 
@@ -293,7 +297,7 @@ class _Analysis:
             results.summary |= accuracies
             write_summary(context.folder, results.summary)
         pictures = Pictures(self._thumbnails, self._heatmaps, self._similar())
-        write_report(results, review, pictures, self._comparator.result())
+        write_report(results, review, pictures, self._comparison)
 
     def _similar(self) -> "dict[str, list[SimilarImage]]":
         """Of each miss that has a thumbnail: the most similar training images."""

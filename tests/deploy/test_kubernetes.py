@@ -13,7 +13,7 @@ import yaml
 from click import Context
 
 from classify_client.cli.main import main as client
-from classify_client.cluster.connect import LEAST_CPUS
+from classify_client.cluster.machines.connection import LEAST_CPUS
 from classify_training.cli.main import main as train
 
 ROOT = Path(__file__).parents[2]

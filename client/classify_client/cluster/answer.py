@@ -1,6 +1,7 @@
 """Ray Data reads the manifest, gives its parts to the processes of the cluster, and writes their rows."""
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -94,6 +95,8 @@ def answer(
     """
     from ray.data import ActorPoolStrategy, read_parquet
 
+    # Each of them is a process, 32 if nothing is said, and a manifest has one file for each 65,536 images.
+    os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
     task = replace(task, pipeline=replace(task.pipeline, threads=processes.threads))
     with _checkpoint(work), _counted(progress) as counter:
         place = arrow_path(work.manifest)

@@ -159,15 +159,15 @@ class _ClusterRun:
             )
             tally = tally_on_cluster(counted, limits, parts)
         with waiting("Writing the predictions", config.quiet):
-            outdated = publish(config.output, metadata, work, parts, tally)
+            published = publish(config.output, metadata, work, parts, tally)
         tally.counts.reused, tally.counts.skipped = reused, plan.skipped
         summary = self._summary(tally.counts, metadata, time.perf_counter() - start)
         summary["copied_misses"] = len(tally.results.misses)
         start = time.perf_counter()
-        summary = analyse_mistakes(summary, context, self._model_client(), tally.results)
+        summary = analyse_mistakes(summary, context, self._model_client(), tally.results, published.comparison)
         if self._remote:
             with waiting("Uploading the results", config.quiet):
-                self._remote.upload(outdated)
+                self._remote.upload(published.outdated)
         work.remove()
         return Outcome(summary, False, time.perf_counter() - start)
 

@@ -84,6 +84,19 @@ def test_the_results_are_those_of_a_run_without_a_cluster(start: Start, machines
     assert run(client, here, *options).returncode == 0
     assert files(there) == files(here)
 
+    # With another model, the report compares it with this one.
+    client = start(BrightnessModel(make_metadata(merges={"dark": "black"}, model_version=2)))
+    assert run(client, here, *options).returncode == 0
+    assert run(client, there, *on_cluster).returncode == 0
+    assert files(there) == files(here)
+    assert comparison(there) == comparison(here)
+    assert "still wrong" in comparison(here)
+
+
+def comparison(folder: Path) -> str:
+    """The part of a report that compares two models."""
+    return (folder / "report.html").read_text().partition('<section id="comparison"')[2].partition("</section>")[0]
+
 
 def test_each_machine_serves_the_model_itself(dataset: Path, model: Path, machines: Machines, tmp_path: Path) -> None:
     for output, options in (("here", ()), ("there", ("--ray", machines.address, "--batch-size", "8"))):
