@@ -49,7 +49,7 @@ def test_a_page_names_only_what_exists(page: str) -> None:
     path = ROOT / page
     readme = re.sub(
         r"docker compose( (-\S+( serving=[23]| gpu| cluster| ray-worker=3)?|up|run|training|client))*"
-        r"|SERVING_ARGS=.*|kubectl .*|ray start .*",
+        r"|SERVING_ARGS=.*|kubectl .*|ray start .*|aws .*",
         "",
         path.read_text(),
     )
