@@ -1,6 +1,7 @@
 """What other machines are told about the images of a run."""
 
 import os
+import sys
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -52,7 +53,7 @@ def test_archives_are_refused(tmp_path: Path) -> None:
         write(tmp_path / "manifest", str(tmp_path / "images.zip"))
 
 
-def test_a_machine_says_what_it_lacks(tmp_path: Path) -> None:
+def test_a_machine_says_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from classify_client import __version__
 
     marker = tmp_path / "out" / ".shared" / "token"
@@ -68,3 +69,7 @@ def test_a_machine_says_what_it_lacks(tmp_path: Path) -> None:
     assert not check_machine(__version__, marker, "token", None, image)
     (tmp_path / "1.png").unlink()
     assert f"cannot read {tmp_path}/1.png" in check_machine(__version__, marker, "token", None, image)
+    write(tmp_path / "remote", f"file://{write_picture(tmp_path / '2.png', 5)}")
+    monkeypatch.setitem(sys.modules, "fsspec.core", None)
+    image = first_image(tmp_path / "remote")
+    assert "install the package for this store there" in check_machine(__version__, marker, "token", None, image)

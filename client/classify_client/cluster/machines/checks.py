@@ -54,7 +54,10 @@ def is_readable(image: pyarrow.Table) -> bool:
 
 
 def _unreadable(image: pyarrow.Table) -> str:
-    _, source = next(read_manifest(image))
+    try:
+        _, source = next(read_manifest(image))
+    except ImportError as error:
+        return f"{error}: install the package for this store there, such as pip install 'classify-client[remote]'"
     try:
         if isinstance(source.original, Path):
             source.original.open("rb").close()

@@ -7,7 +7,9 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
@@ -83,12 +85,37 @@ def connected(address: str) -> Iterator[list[Node]]:
         raise SettingsError(f"Ray cannot be imported ({error}): pip install 'classify-client[ray]' again") from error
 
     # Ray prints what happens to its processes, which may be restarted ten times without any harm.
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(sys.stderr or nowhere):
+    with (
+        Path(os.devnull).open("w") as nowhere,
+        redirect_stdout(nowhere),
+        redirect_stderr(sys.stderr or nowhere),
+        _without_errors_of_threads(Path(ray.__file__).parent),
+    ):
         _connect(address)
         try:
             yield nodes()
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _without_errors_of_threads(package: Path) -> Iterator[None]:
+    """While the block runs, errors that end a thread of a package are not printed.
+
+    Some of Ray's threads end so when a pipeline is done; what makes a pipeline fail comes back to its caller.
+    """
+    before = threading.excepthook
+
+    def print_others(error: threading.ExceptHookArgs) -> None:
+        frames = traceback.extract_tb(error.exc_traceback)
+        if not frames or not Path(frames[-1].filename).is_relative_to(package):
+            before(error)
+
+    threading.excepthook = print_others
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _connect(address: str) -> None:
