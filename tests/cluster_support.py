@@ -96,5 +96,6 @@ def summary(folder: Path) -> dict[str, Any]:
     """What is counted in a summary."""
     found = json.loads((folder / "summary.json").read_text())
     return {
-        name: found[name] for name in ("images", "answered", "failed", "accuracy", "classes", "confusion", "misses")
+        name: found.get(name)
+        for name in ("images", "answered", "failed", "accuracy", "classes", "confusion", "misses", "seen", "unseen")
     }

@@ -207,7 +207,7 @@ class _Analysis:
         self._comparison = comparator.result()
 
     def use_results(self, results: Results, comparison: Comparison) -> None:
-        """Take results that were read elsewhere; without all rows, nothing is said about seen images."""
+        """Take results that were read elsewhere, where images that the model has seen were counted too."""
         results.summary = self.results.summary
         self.results, self._seen, self._comparison = results, None, comparison
 

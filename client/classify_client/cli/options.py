@@ -157,7 +157,7 @@ _PIPELINE: Final = [
         type=click.IntRange(1),
         default=os.cpu_count() or 1,
         show_default="cores",
-        help="Number of threads that decode images; with --ray, in each process, and at most 4 if not given.",
+        help="Number of threads that decode images; with --ray, in each process, and at most 2 if not given.",
     ),
 ]
 

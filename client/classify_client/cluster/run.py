@@ -40,6 +40,8 @@ from classify_client.config import RunConfig
 from classify_client.errors import ClassifyError, ClusterError, InputError, OutputError, SettingsError
 from classify_client.inference.model_client import ModelClient
 from classify_client.inference.pipeline import Times
+from classify_client.mistakes.seen_images import SeenImages
+from classify_client.results.reader import input_root
 from classify_client.results.summary import RunCounts, summarise
 from classify_client.run import Outcome, cannot_write, check_output, connect, locked_output
 from classify_client.terminal.progress import progress_bar, waiting
@@ -155,7 +157,11 @@ class _ClusterRun:
             parts = self._parts(work, plan)
             limits = Limits(misses=config.cluster.max_misses, review_below=config.output.review_below)
             counted = Counted(
-                folder=config.output.output, inputs=tuple(config.selection.inputs), precision=metadata.precision
+                folder=config.output.output,
+                root=input_root(config.selection.inputs),
+                precision=metadata.precision,
+                manifest=context.manifest,
+                working=Path.cwd(),
             )
             tally = tally_on_cluster(counted, limits, parts)
         with waiting("Writing the predictions", config.quiet):
@@ -163,6 +169,8 @@ class _ClusterRun:
         tally.counts.reused, tally.counts.skipped = reused, plan.skipped
         summary = self._summary(tally.counts, metadata, time.perf_counter() - start)
         summary["copied_misses"] = len(tally.results.misses)
+        if context.manifest:
+            summary |= SeenImages(context.manifest, tally.seen, tally.unseen).summary()
         start = time.perf_counter()
         summary = analyse_mistakes(summary, context, self._model_client(), tally.results, published.comparison)
         if self._remote:

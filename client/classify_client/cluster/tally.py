@@ -3,15 +3,18 @@
 import heapq
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from classify_client.cluster.machines.connection import cluster_error
 from classify_client.cluster.storage.manifest import POSITION
 from classify_client.cluster.storage.parts import Part, read_ahead, rows_of
-from classify_client.results.reader import Item, Results, input_root
+from classify_client.mistakes.seen_images import SeenImages, SubsetAccuracy
+from classify_client.results.reader import Item, Results
 from classify_client.results.summary import RunCounts
+from classify_serving.exchange.train_manifest import TrainManifest
+from classify_serving.files import sha256_if_readable
 
 _FILES_AT_ONCE: Final = 16
 _TASKS_AT_ONCE: Final = 64
@@ -38,17 +41,22 @@ class Tally:
         counts: for the summary.
         results: for the report.
         to_review: images for the folder `review/`, the least certain first.
+        seen, unseen: images that the model was trained on, and others; empty if its manifest is not known.
     """
 
     counts: RunCounts
     results: Results
     to_review: list[Item] = field(default_factory=list)
+    seen: SubsetAccuracy = field(default_factory=SubsetAccuracy)
+    unseen: SubsetAccuracy = field(default_factory=SubsetAccuracy)
 
     def merge(self, other: "Tally", limits: Limits) -> None:
         """Add the rows of another one."""
         self.counts.merge(other.counts)
         self.results.merge(other.results)
         self.to_review += other.to_review
+        self.seen.merge(other.seen)
+        self.unseen.merge(other.unseen)
         self.limit(limits)
 
     def limit(self, limits: Limits) -> None:
@@ -70,32 +78,46 @@ class Counted:
 
     Attributes:
         folder: the output folder.
-        inputs: of the run.
+        root: what the paths in rows are relative to, which may itself be relative to `working`.
         precision: of the model.
+        manifest: the images that the model was trained on; None if not known. With it, all images are read.
+        working: the working directory of the command.
     """
 
     folder: Path
-    inputs: Sequence[str]
+    root: Path
     precision: str
+    manifest: TrainManifest | None = None
+    working: Path = Path()
 
 
 def tally_parts(counted: Counted, limits: Limits, parts: Iterable[Part]) -> Tally:
     """Count the rows of some files."""
-    root, tally = input_root(counted.inputs), Tally(RunCounts(), Results(counted.folder, {}))
+    tally = Tally(RunCounts(), Results(counted.folder, {}))
+    seen = SeenImages(counted.manifest, tally.seen, tally.unseen) if counted.manifest else None
     for table in read_ahead(parts):
         for row, position in zip(rows_of(table), table[POSITION].to_pylist(), strict=True):
-            item = Item(row, root / row.path, None, position)
+            item = Item(row, counted.root / row.path, None, position)
             tally.counts.add(row, counted.precision)
             tally.results.add(item)
             if row.is_below(limits.review_below):
                 tally.counts.to_review += 1
                 tally.to_review.append(item)
+            if seen and row.is_answered:
+                original = replace(item, file=counted.working / item.file)
+                if digest := sha256_if_readable(original.file):
+                    seen.add(original, digest)
         tally.limit(limits)
     return tally
 
 
 def tally_on_cluster(counted: Counted, limits: Limits, parts: Sequence[Part]) -> Tally:
     """Count the rows of all files in the processes of the cluster, or here, if they would be the work of one.
+
+    Args:
+        counted: what the rows are of.
+        limits: what is kept of them.
+        parts: the files.
 
     Raises:
         ClusterError: a process failed.
@@ -115,13 +137,14 @@ def tally_on_cluster(counted: Counted, limits: Limits, parts: Sequence[Part]) ->
 def _results(counted: Counted, limits: Limits, parts: Sequence[Part]) -> Iterator[Tally]:
     import ray
 
-    if len(parts) <= _FILES_AT_ONCE:
+    files = 1 if counted.manifest else _FILES_AT_ONCE
+    if len(parts) <= files:
         # A process takes longer to start than to count.
         yield tally_parts(counted, limits, parts)
         return
-    count, waiting = ray.remote(num_cpus=1)(tally_parts), deque[Any]()
-    for start in range(0, len(parts), _FILES_AT_ONCE):
+    count, waiting, shared = ray.remote(num_cpus=1)(tally_parts), deque[Any](), ray.put(counted)
+    for start in range(0, len(parts), files):
         if len(waiting) >= _TASKS_AT_ONCE:
             yield ray.get(waiting.popleft())
-        waiting.append(count.remote(counted, limits, parts[start : start + _FILES_AT_ONCE]))
+        waiting.append(count.remote(shared, limits, parts[start : start + files]))
     yield from map(ray.get, waiting)

@@ -22,6 +22,12 @@ class SubsetAccuracy:
         self.labelled += item.row.is_labelled
         self.correct += item.row.is_labelled and not item.row.is_miss
 
+    def merge(self, other: "SubsetAccuracy") -> None:
+        """Add the counts of other images."""
+        self.images += other.images
+        self.labelled += other.labelled
+        self.correct += other.correct
+
     def summary(self) -> dict[str, Any]:
         """For `summary.json`: counts, accuracy in 0-1 and its 95% interval, both None without labels."""
         return {

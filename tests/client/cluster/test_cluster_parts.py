@@ -91,7 +91,7 @@ def test_a_tally_of_parts_is_that_of_all_rows(sizes: list[int], most: int, below
         starts = [sum(sizes[:number]) for number in range(len(sizes))]
         parts = write(Path(folder), [range(start, start + size) for start, size in zip(starts, sizes, strict=True)])
         counted, limits = (
-            Counted(folder=Path(folder), inputs=("x",), precision="int8"),
+            Counted(folder=Path(folder), root=Path(), precision="int8"),
             Limits(misses=most, review_below=below),
         )
         tally = Tally(RunCounts(), Results(Path(folder), {}))

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from support import BrightnessModel, free_port, make_metadata, write_picture
 from classify_client.cluster.storage.parts import count_rows, find_parts
 from classify_client.cluster.storage.work_folder import WorkFolder
 from classify_serving.contract import model as contract
+from classify_serving.exchange.train_manifest import train_manifest_csv
+from classify_serving.files import sha256_of
 
 # Processes of Ray start slowly where other tests use the processors.
 pytestmark = pytest.mark.timeout(900)
@@ -41,13 +44,26 @@ def write_images(client: Client, count: int) -> None:
     (client.images / "white" / "broken.png").write_bytes(b"no image")
 
 
-def test_the_results_are_those_of_a_run_without_a_cluster(start: Start, machines: Machines, tmp_path: Path) -> None:
+def test_the_results_are_those_of_a_run_without_a_cluster(
+    start: Start, machines: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = start(BrightnessModel(make_metadata(merges={"dark": "black"})))
     write_images(client, 300)
     write_picture(client.images / "dark" / "one.png", 250, (12, 12))
     write_picture(client.images / "unknown" / "one.png", 250, (12, 12))
     here, there = tmp_path / "here", tmp_path / "there"
-    options = ("--review-below", "0.9", "--max-failures", "1")
+    # A model that was trained on some of the images; the inputs are relative to the working directory.
+    monkeypatch.chdir(client.images.parent)
+    seen = [
+        ("grey/0001.png", "grey", "train"),
+        ("black/0003.png", "black", "train"),
+        ("white/0002.png", "white", "test"),
+    ]
+    (tmp_path / "seen.csv").write_bytes(
+        train_manifest_csv([(sha256_of(client.images / name), label, split) for name, label, split in seen])
+    )
+    client = replace(client, images=Path("images"))
+    options = ("--review-below", "0.9", "--max-failures", "1", "--train-manifest", str(tmp_path / "seen.csv"))
     assert run(client, here, *options).returncode == 0
     on_cluster = (*options, "--ray", machines.address)
     # Two runs at the same time take turns.
@@ -85,7 +101,8 @@ def test_the_results_are_those_of_a_run_without_a_cluster(start: Start, machines
     assert files(there) == files(here)
 
     # With another model, the report compares it with this one.
-    client = start(BrightnessModel(make_metadata(merges={"dark": "black"}, model_version=2)))
+    second = start(BrightnessModel(make_metadata(merges={"dark": "black"}, model_version=2)))
+    client = replace(client, address=second.address)
     assert run(client, here, *options).returncode == 0
     assert run(client, there, *on_cluster).returncode == 0
     assert files(there) == files(here)
