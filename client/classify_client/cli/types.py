@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from classify_client.inputs.object_stores import is_url
+from classify_client.inputs.urls import is_url
 
 DEFAULT_PORT: Final = 8500
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}

@@ -10,9 +10,9 @@ from classify_client.cluster.storage.manifest import ManifestWriter
 from classify_client.cluster.storage.parts import PartWriter
 from classify_client.cluster.storage.work_folder import Plan, WorkFolder, run_identity
 from classify_client.config import RunConfig
-from classify_client.inputs.object_stores import is_url
 from classify_client.inputs.source import Source
 from classify_client.inputs.sources import list_sources
+from classify_client.inputs.urls import is_url
 from classify_client.output_folder import FORMATS, predictions_path
 from classify_client.results.formats import read_rows
 from classify_client.results.row_index import RowIndex

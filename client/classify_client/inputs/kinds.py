@@ -10,9 +10,10 @@ from typing import ClassVar, Final
 
 from classify_client.errors import InputError
 from classify_client.inputs.archives import archive_members, check_archive, is_archive
-from classify_client.inputs.object_stores import is_url, remote_files
+from classify_client.inputs.object_stores import remote_files
 from classify_client.inputs.patterns import expand_glob, has_wildcards, read_paths
 from classify_client.inputs.source import Source, local_source, member_source
+from classify_client.inputs.urls import is_url
 from classify_client.output_folder import holds_results
 from classify_serving.contract.folders import folder_label, walk_folders
 

@@ -1,6 +1,5 @@
 """Images in object stores and on other machines, read through fsspec: `s3://bucket/folder`, `gs://bucket/1.jpg`."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -17,11 +16,6 @@ if TYPE_CHECKING:
 
 # Each store has its own name for the tag or time that changes with the content; the first one present is used.
 _TAGS: Final = ("ETag", "etag", "md5Hash", "crc32c", "LastModified", "last_modified", "updated", "mtime", "created")
-
-
-def is_url(text: str) -> bool:
-    """Whether an input is a URL, such as `s3://bucket/folder`."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
 
 
 def remote_files(url: str, output: object = None) -> Iterator[Member]:

@@ -10,8 +10,9 @@ import pyarrow
 from classify_client.cluster.storage.location import Location, entries, make_folder, read_table, write_table
 from classify_client.errors import InputError
 from classify_client.inputs.archives import Stamp
-from classify_client.inputs.object_stores import RemoteFile, is_url, remote_file
+from classify_client.inputs.object_stores import RemoteFile, remote_file
 from classify_client.inputs.source import Source
+from classify_client.inputs.urls import is_url
 
 POSITION: Final = "position"
 """Name of the column with the number of an image in the run, from 0."""
