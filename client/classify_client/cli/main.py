@@ -19,9 +19,9 @@ from classify_client.cli.options import (
     server_options,
 )
 from classify_client.cli.review import review_command
-from classify_client.errors import ClassifyError, InputError
+from classify_client.errors import ClassifyError, InputError, OutputError
 from classify_client.terminal.log_handler import log_to_stderr
-from classify_serving.contract.text import terminal_text
+from classify_serving.contract.text import error_reason, terminal_text
 from classify_serving.termination import sigterm_interrupts
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def main(max_failures: int, fail_under: float | None, as_json: bool, dry_run: bo
 
     \b
     Exit codes: 0 all images answered, 1 some failed or --fail-under, 2 wrong usage,
-    3 no server or no such model, 130 interrupted.
+    3 no server, no such model or no Ray cluster, 130 interrupted.
     """
     _check_local_server(options["local_server"])
     if options["model_version"] is not None and options["version_label"] is not None:
@@ -99,7 +99,13 @@ def main(max_failures: int, fail_under: float | None, as_json: bool, dry_run: bo
     except KeyboardInterrupt:
         click.echo("Stopped. Results so far are kept; run again to resume.", err=True)
         sys.exit(EXIT_INTERRUPTED)
-    _report(outcome, options["output"], as_json)
+    try:
+        _report(outcome, options["output"], as_json)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        click.echo(f"Error: the summary cannot be printed ({error_reason(error)}); it is in summary.json", err=True)
+        sys.exit(OutputError.exit_code)
     sys.exit(_exit_code(outcome, max_failures, fail_under))
 
 

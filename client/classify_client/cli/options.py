@@ -150,14 +150,15 @@ _PIPELINE: Final = [
         "--in-flight",
         type=Number(),
         default="auto",
-        help="Maximum number of requests sent and not yet answered; auto finds the fastest.",
+        help="Maximum number of requests sent and not yet answered; auto finds the fastest."
+        " With --ray, in each of the two parts of the images that a process works on.",
     ),
     click.option(
         "--threads",
         type=click.IntRange(1),
         default=os.cpu_count() or 1,
         show_default="cores",
-        help="Number of threads that decode images; with --ray, in each process, and at most 2 if not given.",
+        help="Number of threads that decode images; with --ray, in each process, two of them if not given.",
     ),
 ]
 

@@ -50,7 +50,8 @@ def summary_lines(
     if summary["misses"]:
         copied = summary.get("copied_misses", summary["misses"])
         most = "" if copied == summary["misses"] else f", the {copied} most suspicious ones"
-        yield "Misses", f"{summary['misses']}{most} in {output / MISS}{os.sep}"
+        where = f"{most} in {output / MISS}{os.sep}" if copied else ", not copied"
+        yield "Misses", f"{summary['misses']}{where}"
     if summary["to_review"]:
         below = summary["arguments"]["review_below"]
         yield "To review", f"{summary['to_review']} with a probability below {below:g} in {output / REVIEW}{os.sep}"

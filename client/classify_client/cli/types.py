@@ -52,7 +52,11 @@ class Output(click.ParamType[Path | str]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
         """A path, or a URL as it is; `file://` is a path."""
         text = value if isinstance(value, Path) else str(value).removeprefix("file://")
-        return text if isinstance(text, str) and is_url(text) else Path(text)
+        if not isinstance(text, str) or not is_url(text):
+            return Path(text)
+        if not text.partition("://")[2].strip("/"):
+            self.fail(f"{text} names no folder: give one such as s3://bucket/classified", param, ctx)
+        return text
 
 
 class Address(click.ParamType[str]):

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from typing import Any, Final
 
 from classify_client.cluster.classifier import CALLS_AT_ONCE, Counter, ImageClassifier, Task
 from classify_client.cluster.machines.connection import LEAST_CPUS, Node, cluster_error, start_actor
+from classify_client.cluster.machines.head import regularly
 from classify_client.cluster.storage.location import arrow_path
 from classify_client.cluster.storage.manifest import POSITION
 from classify_client.cluster.storage.work_folder import WorkFolder
@@ -139,6 +139,8 @@ def _checkpoint(work: WorkFolder) -> Iterator[None]:
 
     context = DataContext.get_current()
     context.enable_progress_bars = False
+    # Otherwise only the text of an error of this package comes back from another machine.
+    context.raise_original_map_exception = True
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     place = arrow_path(work.checkpoint)
     context.checkpoint_config = CheckpointConfig(
@@ -167,21 +169,3 @@ def _counted(progress: Callable[[int], None]) -> Iterator[Any]:
 
     with regularly(report, _POLL_SECONDS):
         yield counter
-
-
-@contextmanager
-def regularly(action: Callable[[], None], seconds: float) -> Iterator[None]:
-    """Call a function in a thread of its own, with so many seconds between its calls, while the block runs."""
-    ended = threading.Event()
-
-    def repeat() -> None:
-        while not ended.wait(seconds):
-            action()
-
-    thread = threading.Thread(target=repeat, name=action.__name__, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pyarrow
 
-from classify_client.cluster.machines.connection import nodes
+from classify_client.cluster.machines.connection import cluster_error, nodes
 from classify_client.cluster.storage.manifest import read_manifest
 from classify_client.cluster.storage.parts import to_part
 from classify_client.config import PipelineOptions, ServerOptions
@@ -73,8 +73,9 @@ class ImageClassifier:
             ClassifyError: no server answers, or its settings cannot be used on this machine.
         """
         for attempt in range(_ATTEMPTS):
-            client = self._connected()
+            client = None
             try:
+                client = self._connected()
                 return self._classify(part, client)
             except ServiceError:
                 if self._pool is None or attempt == _ATTEMPTS - 1:
@@ -118,10 +119,10 @@ class ImageClassifier:
                 self._client = self._connect()
             return self._client
 
-    def _disconnect(self, client: ModelClient) -> None:
+    def _disconnect(self, client: ModelClient | None) -> None:
         with self._lock:
             # Another thread may have done so.
-            if self._client is client:
+            if client is not None and self._client is client:
                 self._client = None
                 client.close()
 
@@ -145,7 +146,10 @@ def _servers_here(pool: Any) -> tuple[tuple[str, ...], RequestedModel]:
 
     identity = ray.get_runtime_context().get_node_id()
     gpus = next((node.gpus for node in nodes() if node.identity == identity), 0)
-    found = ray.get([server.address.remote() for server in ray.get(pool.on_node.remote(identity, gpus))])
+    try:
+        found = ray.get([server.address.remote() for server in ray.get(pool.on_node.remote(identity, gpus))])
+    except ray.exceptions.RayError as error:
+        raise cluster_error(error) from error
     return tuple(address for address, _ in found), RequestedModel(found[0][1])
 
 

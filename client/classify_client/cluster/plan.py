@@ -54,6 +54,9 @@ def plan_run(
     except BaseException:
         new.remove()
         raise
+    if old and (made := old.made_copies()):
+        with new.noting_copies() as note:
+            note(made)
     plan = Plan(run=run_identity(config, metadata, output), images=images, kept=kept, skipped=counts.skipped)
     new.finish_plan(plan)
     return new, plan

@@ -62,11 +62,14 @@ def publish(
     rows = {item.position: _without_copies(item.row) for items in chosen.values() for item in items}
     sources = find_images((work.manifest, work.kept_manifest), sorted(rows))
     wanted = {name: {item.position for item in items} for name, items in chosen.items()}
-    for at, source in sources.items():
-        rows[at] = copies.add(rows[at], source, [name for name, positions in wanted.items() if at in positions])
+    earlier = _earlier_copies(output.output) | work.made_copies()
+    with work.noting_copies() as note:
+        for at, source in sources.items():
+            rows[at] = copies.add(rows[at], source, [name for name, positions in wanted.items() if at in positions])
+            note(rows[at].copies)
     results.misses = [_with_copy(item, rows[item.position], output.output) for item in results.misses]
     current = {name for row in rows.values() for name in row.copies}
-    outdated = _earlier_copies(output.output) - current
+    outdated = earlier - current
     for name in outdated:
         copies.remove(name)
     comparator = _comparator(output.output)

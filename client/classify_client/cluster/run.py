@@ -1,5 +1,7 @@
 """`--ray`: one run on the machines of a Ray cluster, with the same results as a run on this one."""
 
+import errno
+import gc
 import logging
 import secrets
 import time
@@ -10,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import pyarrow
 
 from classify_client import __version__
@@ -18,6 +21,7 @@ from classify_client.cluster.answer import Processes, answer, plan_processes
 from classify_client.cluster.classifier import Task
 from classify_client.cluster.machines.checks import check_machine, is_readable
 from classify_client.cluster.machines.connection import (
+    REMEDY,
     Node,
     cluster_error,
     connected,
@@ -32,7 +36,7 @@ from classify_client.cluster.plan import plan_run
 from classify_client.cluster.publish import publish
 from classify_client.cluster.storage.location import Location, make_folder, remove_folder, url_location
 from classify_client.cluster.storage.manifest import first_image, manifest_of
-from classify_client.cluster.storage.parts import Part, count_rows, find_parts, rewrite
+from classify_client.cluster.storage.parts import Part, count_images, count_rows, find_parts, rewrite
 from classify_client.cluster.storage.remote_output import RemoteOutput
 from classify_client.cluster.storage.work_folder import Plan, WorkFolder, run_identity
 from classify_client.cluster.tally import Counted, Limits, tally_on_cluster
@@ -40,12 +44,14 @@ from classify_client.config import RunConfig
 from classify_client.errors import ClassifyError, ClusterError, InputError, OutputError, SettingsError
 from classify_client.inference.model_client import ModelClient
 from classify_client.inference.pipeline import Times
+from classify_client.inputs.sources import check_inputs
 from classify_client.mistakes.seen_images import SeenImages
 from classify_client.results.reader import input_root
 from classify_client.results.summary import RunCounts, summarise
 from classify_client.run import Outcome, cannot_write, check_output, connect, locked_output
 from classify_client.terminal.progress import progress_bar, waiting
 from classify_serving.contract.model import ModelMetadata
+from classify_serving.contract.text import error_reason
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -53,6 +59,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MARKER: Final = ".shared"
+_PATIENCE: Final = 60.0
+"""Seconds to wait for the processors of processes that failed."""
 _ATTEMPTS: Final = 3
 """How often a cluster may fail without an answer in between."""
 
@@ -67,6 +75,7 @@ def run_on_cluster(config: RunConfig) -> Outcome:
         ClassifyError: see errors.py. What is answered is kept; running again resumes.
     """
     check_output(config)
+    check_inputs(config.selection)
     url = _checked_url(config)
     with ExitStack() as stack:
         assert config.cluster.ray is not None
@@ -113,6 +122,7 @@ def _output_folder(output: Path) -> Iterator[None]:
 @contextmanager
 def _output_in_store(config: RunConfig, url: "UPath") -> Iterator[tuple[RunConfig, RemoteOutput]]:
     """The run with a local output folder, while the block runs, and that in the store."""
+    folder = ""
     try:
         with TemporaryDirectory(prefix="classify-client-") as folder:
             remote = RemoteOutput(url, Path(folder))
@@ -123,6 +133,11 @@ def _output_in_store(config: RunConfig, url: "UPath") -> Iterator[tuple[RunConfi
         raise
     except Exception as error:
         # Each store raises the exceptions of its own library: no credentials, no such bucket, no connection ...
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OutputError(
+                f"cannot write {error.filename or folder} ({error_reason(error)}): set TMPDIR to a folder with more"
+                " space, and run again to continue"
+            ) from error
         if isinstance(error, OSError) or type(error).__module__ != "builtins":
             raise cannot_write(str(url), error) from error
         raise
@@ -219,8 +234,13 @@ class _ClusterRun:
         config, work = self._config, WorkFolder.find(self._output)
         plan = work and work.plan()
         identity = run_identity(config, metadata, self._output)
-        if work and plan and not config.output.overwrite and plan.run == identity:
-            log.warning("Continuing the run that was begun: images that were added since then come with the next one.")
+        # A list on standard input may be another one each time.
+        is_new = config.output.overwrite or "-" in config.selection.inputs
+        if work and plan and not is_new and plan.run == identity:
+            log.warning(
+                "Continuing the run that was begun, with the images that it listed: files that were added, changed or"
+                " deleted since then are seen by the next run. --overwrite begins anew."
+            )
         else:
             with waiting("Listing the images", config.quiet):
                 return plan_run(config, metadata, self._output, lambda source: self._check_image(manifest_of(source)))
@@ -258,23 +278,25 @@ class _ClusterRun:
                     attempts = _ATTEMPTS if done > before else attempts - 1
                     if not attempts:
                         raise
-                    log.warning("%s", str(error).replace("run again", "going on", 1).partition(",")[0])
-                    self._machines = nodes()
-                    self._processes = plan_processes(
-                        self._machines, free_cpus(self._machines), config.cluster.cluster_threads
-                    )
+                    log.warning("%s", str(error).replace(REMEDY, ": going on"))
+                # Only now nothing refers to the processes that failed, which use processors until they are forgotten.
+                gc.collect()
+                self._machines = nodes()
+                free = free_cpus(self._machines, _PATIENCE)
+                self._processes = plan_processes(self._machines, free, config.cluster.cluster_threads)
         return reused
 
     def _parts(self, work: WorkFolder, plan: Plan) -> Sequence[Part]:
         """The files with all rows, each image once."""
         parts = find_parts(work.rows)
-        if (count := count_rows(parts)) > plan.images:
-            # Processes of a killed run may have written rows when this one had already begun.
-            parts = rewrite(parts, work.folder / "once")
-            count = count_rows(parts)
-        if count != plan.images:
-            raise OutputError(f"{plan.images - count} of {plan.images} rows are missing in {work.rows}: run again")
-        return parts
+        if (count := count_images(parts)) != plan.images:
+            # The next run does not continue this one, but lists all images again and keeps the rows that there are.
+            work.finish_plan(msgspec.structs.replace(plan, run={}))
+            raise OutputError(
+                f"{plan.images - count} of {plan.images} rows are missing in {work.rows}: run again to get them"
+            )
+        # Processes of a killed run may have written rows when this one had already begun.
+        return parts if count_rows(parts) == count else rewrite(parts, work.folder / "once")
 
     def _summary(self, counts: RunCounts, metadata: ModelMetadata, seconds: float) -> dict[str, Any]:
         summary = summarise(counts, metadata, Times(), seconds, self._config.arguments(), complete=True)
@@ -299,4 +321,4 @@ class _ClusterRun:
 
 def _done(work: WorkFolder) -> int:
     """How many images have a row."""
-    return count_rows(find_parts(work.rows))
+    return count_images(find_parts(work.rows))

@@ -130,7 +130,8 @@ def tally_on_cluster(counted: Counted, limits: Limits, parts: Sequence[Part]) ->
             total.merge(tally, limits)
     except ray.exceptions.RayError as error:
         raise cluster_error(error) from error
-    total.results.misses.sort(key=lambda item: item.position)
+    for items in (total.results.misses, total.results.unreadable):
+        items.sort(key=lambda item: item.position)
     return total
 
 

@@ -145,6 +145,11 @@ def remote_file(url: str, size: int | None) -> RemoteFile:
     """
     from fsspec.core import url_to_fs
 
+    name = ""
+    if "::" in url:
+        # fsspec would take what follows for another URL.
+        folder = url.partition("::")[0].rpartition("/")[0]
+        url, name = folder, url.removeprefix(folder)
     # fsspec gives the same object for all files of a store.
     store, path = url_to_fs(url, use_listings_cache=False)
-    return RemoteFile(store, path, size)
+    return RemoteFile(store, path + name, size)

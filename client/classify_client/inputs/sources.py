@@ -25,9 +25,7 @@ def list_sources(
     Raises:
         InputError: an input does not exist or cannot be listed, or there is no image at all.
     """
-    inputs = [(given, kind_of(given)) for given in selection.inputs]
-    for given, kind in inputs:
-        kind.check(given)
+    inputs = check_inputs(selection)
     listing = Listing(
         output.resolve() if isinstance(output, Path) else output, selection.shuffle is None, len(inputs) == 1, on_other
     )
@@ -36,6 +34,18 @@ def list_sources(
     if first is None:
         raise InputError(_nothing_found(selection, inputs))
     return chain([first], stream)
+
+
+def check_inputs(selection: Selection) -> Sequence[tuple[str, InputKind]]:
+    """The inputs with their kinds.
+
+    Raises:
+        InputError: one does not exist or cannot be listed.
+    """
+    inputs = [(given, kind_of(given)) for given in selection.inputs]
+    for given, kind in inputs:
+        kind.check(given)
+    return inputs
 
 
 def _list_all(inputs: Sequence[tuple[str, InputKind]], listing: Listing) -> Iterator[Source]:

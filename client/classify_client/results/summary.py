@@ -13,6 +13,7 @@ from classify_client.output_folder import SUMMARY
 from classify_client.results.metrics import class_scores, confusion_matrix, wilson_interval
 from classify_client.results.rows import Row
 from classify_serving.contract.model import ModelMetadata
+from classify_serving.contract.text import printable
 from classify_serving.files import replace_file
 
 _MAX_UNKNOWN: Final = 100
@@ -170,5 +171,18 @@ def write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
 
 
 def summary_json(summary: Mapping[str, Any]) -> bytes:
-    """The content of `summary.json` as it is written."""
-    return msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n"
+    """The content of `summary.json` as it is written; bytes of names that are not UTF-8 become `\\xff` and so on."""
+    try:
+        content = msgspec.json.encode(summary)
+    except UnicodeEncodeError:
+        content = msgspec.json.encode(_printable(summary))
+    return msgspec.json.format(content, indent=2) + b"\n"
+
+
+def _printable(value: Any) -> Any:
+    """A value with all texts in it as `printable` makes them."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {_printable(key): _printable(each) for key, each in value.items()}
+    return [_printable(each) for each in value] if isinstance(value, list | tuple) else value

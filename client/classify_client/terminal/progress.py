@@ -40,6 +40,20 @@ class Lines(Progress):
         super().__init__(disable=True)
         self._clock = clock
         self._start = self._printed = clock()
+        self._done_before = 0.0
+
+    def add_task(
+        self,
+        description: str,
+        start: bool = True,
+        total: float | None = 100.0,
+        completed: int = 0,
+        visible: bool = True,
+        **fields: Any,
+    ) -> TaskID:
+        """Add a task; the rate is that of what is done from now on."""
+        self._done_before = completed
+        return super().add_task(description, start, total, completed, visible, **fields)
 
     def update(self, task_id: TaskID, **changes: Any) -> None:
         """Change a task, and print its state if the last line is old enough."""
@@ -48,7 +62,7 @@ class Lines(Progress):
         if now - self._printed >= LINE_SECONDS:
             self._printed = now
             task = self._tasks[task_id]
-            rate = task.completed / (now - self._start)
+            rate = (task.completed - self._done_before) / (now - self._start)
             click.echo(f"{task.description}: {task.completed:.0f} images, {rate:.0f} images/s", err=True)
 
 

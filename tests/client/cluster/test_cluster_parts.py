@@ -1,6 +1,7 @@
 """Rows in many files: merged in their order, and counted in parts as they are counted at once."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,6 +16,7 @@ from classify_client.cluster.machines.connection import LEAST_CPUS, Node
 from classify_client.cluster.storage.location import make_folder
 from classify_client.cluster.storage.parts import (
     Part,
+    count_images,
     count_rows,
     find_parts,
     merge,
@@ -72,6 +74,7 @@ def test_parts_are_merged_in_order_and_each_image_once(parts: list[list[int]]) -
         found = write(Path(folder), parts)
         assert count_rows(found) == sum(map(len, parts))
         expected = sorted(set().union(*parts))
+        assert count_images(found) == len(expected)
         rows = [row for table in merge(found) for row in rows_of(with_copies(table, {}))]
         assert rows == [row_at(at) for at in expected]
         assert count_rows(rewrite(found, Path(folder) / "once")) == len(expected)
@@ -159,9 +162,22 @@ def test_an_unfinished_run_is_continued_only_if_nothing_else_happened(tmp_path: 
     assert work.plan() == plan
     assert plan.run == run_identity(config, make_metadata(), tmp_path)
     assert plan.run != run_identity(config, make_metadata(model_version=2), tmp_path)
+    # A list has other paths than before.
+    (tmp_path / "list").write_text("images")
+    listed = replace(config, selection=Selection((f"@{tmp_path}/list",)))
+    before = run_identity(listed, make_metadata(), tmp_path)
+    assert before == run_identity(listed, make_metadata(), tmp_path)
+    (tmp_path / "list").write_text("other images")
+    assert before != run_identity(listed, make_metadata(), tmp_path)
+    (tmp_path / "list").unlink()
     # Another run has answered images in the meantime.
     (tmp_path / "predictions.csv").write_text("path")
     assert plan.run != run_identity(config, make_metadata(), tmp_path)
+    # Copies of images are known to the next run, if this one is killed.
+    for names in (("miss/a.png",), ("miss/b.png", "review/b.png")):
+        with work.noting_copies() as note:
+            note(names)
+    assert work.made_copies() == {"miss/a.png", "miss/b.png", "review/b.png"}
     # Until the plan of the next run is complete, this one counts.
     following = begin(tmp_path)
     assert WorkFolder.find(tmp_path) == work

@@ -17,7 +17,7 @@ import pytest
 from client_support import Client, Start
 from cluster_support import PATIENCE, Machines, command, files, ray_machines, run, summary
 from numpy.typing import NDArray
-from support import BrightnessModel, free_port, make_metadata, write_picture
+from support import BrightnessModel, free_port, make_metadata, serving, write_picture
 
 from classify_client.cluster.storage.parts import count_rows, find_parts
 from classify_client.cluster.storage.work_folder import WorkFolder
@@ -202,6 +202,26 @@ def test_nothing_is_lost_when_processes_and_machines_end(start: Start, machines:
     assert run(client, tmp_path / "here", "--max-failures", "1").returncode == 0
     assert files(output) == files(tmp_path / "here")
     assert json.loads((output / "summary.json").read_text())["reused"] >= done
+
+
+def test_a_server_that_ends_is_named_and_the_run_goes_on_with_another(machines: Machines, tmp_path: Path) -> None:
+    model, output = PausingModel(100), tmp_path / "out"
+    with serving(model) as address:
+        client = Client(model, address, tmp_path / "images", output)
+        write_images(client, 400)
+        lost = [*command(client, output, "--ray", machines.address), "--retry-timeout", "1s"]
+        process = subprocess.Popen(lost, stderr=subprocess.PIPE, text=True)
+        wait_for(model.paused.is_set, process)
+        model.gate.set()
+    _, message = process.communicate()
+    assert process.returncode == 3
+    assert address in message.splitlines()[-1]
+    assert "start one" in message
+    assert "Traceback" not in message
+    with serving(BrightnessModel(make_metadata())) as another:
+        client = replace(client, address=another)
+        assert run(client, output, "--ray", machines.address, "--max-failures", "1").returncode == 0
+    assert len((output / "predictions.csv").read_text().splitlines()) == 401
 
 
 def test_what_a_cluster_lacks_is_said_in_one_sentence(start: Start, machines: Machines, tmp_path: Path) -> None:

@@ -43,6 +43,8 @@ def bucket(environment: None, tmp_path: Path) -> Iterator[str]:
         picture = write_picture(tmp_path / "made.png", (5, 128, 250)[(number // 3) % 3], (12, 12 + number))
         store.pipe_file(f"bucket/images/{('black', 'grey', 'white')[number % 3]}/{number:02}.png", picture.read_bytes())
     store.pipe_file("bucket/images/white/broken.png", b"no image")
+    # What follows such colons is another URL for fsspec.
+    store.pipe_file("bucket/images/white/a::b.png", picture.read_bytes())
     yield "s3://bucket"
     store.rm("bucket", recursive=True)
 
@@ -64,7 +66,7 @@ def test_results_in_a_store_are_those_in_a_folder(
     on_cluster = (*options, "--ray", machines.address)
     done = run(client, there, *on_cluster, inputs=(images,))
     assert done.returncode == 0, done.stderr
-    assert done.stderr == f"1 of {IMAGES + 1} images failed: see the column error in {there}/predictions.csv\n"
+    assert done.stderr == f"1 of {IMAGES + 2} images failed: see the column error in {there}/predictions.csv\n"
     assert f"{there}/report.html" in done.stdout
     assert "tmp" not in done.stdout
     copied = download(there, tmp_path / "there")
@@ -78,7 +80,7 @@ def test_results_in_a_store_are_those_in_a_folder(
     again = run(client, there, *on_cluster, "--json", "--max-misses", "3", "--format", "parquet", inputs=(images,))
     assert again.returncode == 0, again.stderr
     found = json.loads(again.stdout)
-    assert (found["images"], found["reused"], client.model.images) == (IMAGES + 1, IMAGES, asked)
+    assert (found["images"], found["reused"], client.model.images) == (IMAGES + 2, IMAGES + 1, asked)
     later = download(there, tmp_path / "later")
     assert len(list((later / "miss").iterdir())) == 3
     assert sorted(path.name for path in later.iterdir()) == [

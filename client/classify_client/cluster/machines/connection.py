@@ -19,22 +19,22 @@ from typing import Any, Final
 
 import grpc
 
+from classify_client.cluster.machines.head import ask_head, head_watched
 from classify_client.errors import ClassifyError, ClusterError, ServiceError, SettingsError
+from classify_serving.contract.text import printable
 
 AUTO: Final = "auto"
+REMEDY: Final = ": run again to continue, and look into Ray's logs if it happens again"
+"""At the end of the message of a `ClusterError`."""
 log = logging.getLogger(__name__)
 
 _CANNOT_WRITE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 _NAMESPACE: Final = "classify-client"
 _TURN_SECONDS: Final = 1.0
 _TURN_DEATHS: Final = 30
-_FREE_ATTEMPTS: Final = 5
 LEAST_CPUS: Final = 3
 """Logical processors: one for a process that classifies, two for reading and writing; with fewer, Ray Data waits."""
 
-_CONNECT_SECONDS: Final = 5.0
-_ALIVE_METHOD: Final = "/ray.rpc.NodeInfoGcsService/CheckAlive"
-"""Of the head's gRPC service, in Ray's gcs_service.proto."""
 _ADDRESS_VARIABLE: Final = "RAY_ADDRESS"
 
 
@@ -75,8 +75,10 @@ def connected(address: str) -> Iterator[list[Node]]:
         SettingsError: Ray cannot be imported, or the address is of another kind.
         ServiceError: there is no cluster, or none that this machine belongs to.
     """
-    address = os.environ.get(_ADDRESS_VARIABLE) or AUTO if address == AUTO else address
-    _check_address(address)
+    given = f"--ray {address}"
+    if address == AUTO and (variable := os.environ.get(_ADDRESS_VARIABLE)):
+        address, given = variable, f"{_ADDRESS_VARIABLE}={variable}"
+    _check_address(address, given)
     # Its compiled part writes lines for developers to stderr, also in runs without a fault.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
@@ -93,7 +95,8 @@ def connected(address: str) -> Iterator[list[Node]]:
     ):
         _connect(address)
         try:
-            yield nodes()
+            with head_watched(ray.get_runtime_context().gcs_address):
+                yield nodes()
         finally:
             ray.shutdown()
 
@@ -128,6 +131,11 @@ def _connect(address: str) -> None:
     except SystemExit as error:
         # What Ray's own handler makes of SIGTERM.
         raise KeyboardInterrupt from error
+    except UnicodeEncodeError as error:
+        raise SettingsError(
+            f"Ray cannot work with a name that is not UTF-8 ({printable(error.object)}): rename that file or folder, or"
+            " run without --ray"
+        ) from error
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".") or "no answer"
         raise ServiceError(_no_cluster(address, reason)) from error
@@ -172,39 +180,43 @@ def nodes() -> list[Node]:
     ]
 
 
-def free_cpus(machines: Sequence[Node]) -> float:
-    """Logical processors that nobody uses; those of a run that has just ended become free soon."""
+def free_cpus(machines: Sequence[Node], patience: float = 5.0) -> float:
+    """Logical processors that nobody uses.
+
+    Args:
+        machines: of the cluster.
+        patience: seconds to wait until all are free; those of a run that has just ended become free soon.
+    """
     import ray
 
     total = sum(node.cpus for node in machines)
-    for _ in range(_FREE_ATTEMPTS):
+    for _ in range(int(patience / _TURN_SECONDS)):
         if (free := float(ray.available_resources().get("CPU", 0.0))) >= total:
             break
         time.sleep(_TURN_SECONDS)
     return min(free, total)
 
 
-def _check_address(address: str) -> None:
+def _check_address(address: str, given: str) -> None:
     """Ray itself waits for two minutes, and ends the process, if nobody listens."""
     if address == AUTO:
         return
     host, colon, port = address.rpartition(":")
     if "://" in address:
         raise SettingsError(
-            f"--ray {address}: only HOST:PORT or auto can be used; run the command on a machine of the cluster, or hand"
+            f"{given}: only HOST:PORT or auto can be used; run the command on a machine of the cluster, or hand"
             " it in with ray job submit"
         )
     if not colon or not host or not port.isdigit():
-        raise SettingsError(f"--ray {address}: give auto, or HOST:PORT of the head machine, such as head:6379")
-    try:
-        with grpc.insecure_channel(address) as channel:
-            ask: Any = channel.unary_unary(_ALIVE_METHOD)
-            ask(b"", timeout=_CONNECT_SECONDS)
-    except grpc.RpcError as error:
-        # Whether it knows who asks is for Ray to find out.
-        if error.code() not in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
-            is_other = error.code() is grpc.StatusCode.UNIMPLEMENTED
-            raise ServiceError(_no_cluster(address, "another program" if is_other else "no answer")) from error
+        raise SettingsError(f"{given}: give auto, or HOST:PORT of the head machine, such as head:6379")
+    # Whether it knows who asks is for Ray to find out.
+    if (code := ask_head(address)) not in (
+        grpc.StatusCode.OK,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.PERMISSION_DENIED,
+    ):
+        is_other = code is grpc.StatusCode.UNIMPLEMENTED
+        raise ServiceError(_no_cluster(address, "another program" if is_other else "no answer"))
 
 
 def _no_cluster(address: str, reason: str) -> str:
@@ -283,10 +295,7 @@ def cluster_error(error: BaseException) -> ClassifyError | OSError:
             return OSError(cause.errno, os.strerror(cause.errno))
         cause = getattr(cause, "cause", None) or cause.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return ClusterError(
-        f"the cluster failed ({(lines[-1] if lines else type(error).__name__).rstrip('.')}): run again to continue, and"
-        " look into Ray's logs if it happens again"
-    )
+    return ClusterError(f"the cluster failed ({(lines[-1] if lines else type(error).__name__).rstrip('.')}){REMEDY}")
 
 
 @contextmanager

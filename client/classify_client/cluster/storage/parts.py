@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Final
@@ -113,18 +114,27 @@ def count_rows(parts: Iterable[Part]) -> int:
     return sum(part.rows for part in parts)
 
 
+def count_images(parts: Iterable[Part]) -> int:
+    """How many images have a row in the files, each of them once."""
+    return sum(len(table) for table in merge(parts, [POSITION]))
+
+
 def rows_of(table: pyarrow.Table) -> Iterator[Row]:
     """A table as rows."""
     return map(from_record, table.to_pylist())
 
 
-def merge(parts: Iterable[Part]) -> Iterator[pyarrow.Table]:
+def merge(parts: Iterable[Part], columns: Sequence[str] | None = None) -> Iterator[pyarrow.Table]:
     """All rows as tables in the order of their positions, each position once.
 
     A merge of sorted runs: in memory are only the files whose ranges of positions overlap, and the next few.
+
+    Args:
+        parts: the files.
+        columns: what is read of them, the position included; None for everything.
     """
     in_order = sorted(parts, key=lambda part: part.first)
-    tables = read_ahead(in_order)
+    tables = read_ahead(in_order, columns)
     heap: list[tuple[int, int, pyarrow.Table | None]] = [
         (part.first, number, None) for number, part in enumerate(in_order)
     ]
@@ -143,15 +153,16 @@ def merge(parts: Iterable[Part]) -> Iterator[pyarrow.Table]:
             heapq.heappush(heap, (int(positions[end]), number, table.slice(end)))
 
 
-def read_ahead(parts: Iterable[Part]) -> Iterator[pyarrow.Table]:
-    """Read files in their order, a few of them at once."""
+def read_ahead(parts: Iterable[Part], columns: Sequence[str] | None = None) -> Iterator[pyarrow.Table]:
+    """Read files, or some columns of them, in their order, a few of them at once."""
+    read = partial(read_table, columns=columns)
     remaining, waiting = iter(parts), deque[Future[pyarrow.Table]]()
     with ThreadPoolExecutor(_READS_AT_ONCE) as pool:
         for part in islice(remaining, _READS_AT_ONCE):
-            waiting.append(pool.submit(read_table, part.path))
+            waiting.append(pool.submit(read, part.path))
         while waiting:
             table = waiting.popleft().result()
-            waiting.extend(pool.submit(read_table, part.path) for part in islice(remaining, 1))
+            waiting.extend(pool.submit(read, part.path) for part in islice(remaining, 1))
             yield table
 
 

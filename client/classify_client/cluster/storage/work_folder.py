@@ -1,7 +1,7 @@
 """What a run on a cluster keeps in its output folder until it ends, so that it can be continued."""
 
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -83,6 +83,11 @@ class WorkFolder:
         return self.folder / "checkpoint"
 
     @property
+    def copies(self) -> Location:
+        """The names of copies of images that were made for results that are not complete, one on each line."""
+        return self.folder / "copies"
+
+    @property
     def plan_file(self) -> Location:
         """Where the plan is."""
         return self.folder / "plan.json"
@@ -104,6 +109,29 @@ class WorkFolder:
         for _, folder in _numbered(self.folder.parent.parent):
             if folder != self.folder:
                 type(self)(folder).remove()
+
+    @contextmanager
+    def noting_copies(self) -> Iterator[Callable[[Iterable[str]], None]]:
+        """Gives a function that notes names of copies, so that the next run knows of them if this one is killed."""
+        if isinstance(self.copies, Path):
+            with self.copies.open("a", encoding="utf-8") as file:
+
+                def note(names: Iterable[str]) -> None:
+                    file.writelines(f"{name}\n" for name in names)
+                    file.flush()
+
+                yield note
+            return
+        # Nothing is in the store until they are uploaded.
+        made = self.made_copies()
+        yield made.update
+        self.copies.write_text("".join(f"{name}\n" for name in sorted(made)), encoding="utf-8")
+
+    def made_copies(self) -> set[str]:
+        """The names that were noted."""
+        with suppress(FileNotFoundError):
+            return set(self.copies.read_text(encoding="utf-8").splitlines())
+        return set()
 
     def answered_rows(self) -> Iterator[Row]:
         """The rows that were written so far."""
@@ -140,6 +168,7 @@ def run_identity(config: RunConfig, metadata: ModelMetadata, output: Location) -
         "top_k": config.output.top_k,
         # Inputs may be relative to it.
         "folder": str(Path.cwd()),
+        "lists": [state(Path(given[1:])) for given in config.selection.inputs if given.startswith("@")],
         # Other runs may have answered images since.
         "predictions": [state(output / predictions_name(name)) for name in FORMATS],
     }
