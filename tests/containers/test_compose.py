@@ -230,8 +230,8 @@ def test_a_cluster_goes_on_without_a_machine_and_a_server(
     built = project.run(build)
     assert built.returncode == 0, built.stderr
     cluster = project.start(start, log)
-    parts, end = classified / ".cluster/rows", b"cluster-client-1 exited with code"
-    wait_for("the first rows", lambda: len(list(parts.glob("*.parquet"))) > 1 or cluster.poll() is not None)
+    parts, end = ".cluster/*/rows/*.parquet", b"cluster-client-1 exited with code"
+    wait_for("the first rows", lambda: len(list(classified.glob(parts))) > 1 or cluster.poll() is not None)
     lost = (project.containers("ray-worker")[-1], project.containers("serving")[-1])
     assert subprocess.run(["docker", "kill", *lost], capture_output=True).returncode == 0
     wait_for("the client", lambda: end in log.read_bytes() or cluster.poll() is not None)
