@@ -1,15 +1,12 @@
 """`--ray`: one run on the machines of a Ray cluster, with the same results as a run on this one."""
 
-import errno
 import gc
 import logging
 import secrets
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -32,6 +29,7 @@ from classify_client.cluster.machines.connection import (
     start_actor,
 )
 from classify_client.cluster.machines.servers import ServerPool
+from classify_client.cluster.output import output_folder, output_in_store
 from classify_client.cluster.plan import plan_run
 from classify_client.cluster.publish import publish
 from classify_client.cluster.storage.location import Location, make_folder, remove_folder, url_location
@@ -41,17 +39,16 @@ from classify_client.cluster.storage.remote_output import RemoteOutput
 from classify_client.cluster.storage.work_folder import Plan, WorkFolder, run_identity
 from classify_client.cluster.tally import Counted, Limits, tally_on_cluster
 from classify_client.config import RunConfig
-from classify_client.errors import ClassifyError, ClusterError, InputError, OutputError, SettingsError
+from classify_client.errors import ClusterError, InputError, OutputError, SettingsError
 from classify_client.inference.model_client import ModelClient
 from classify_client.inference.pipeline import Times
 from classify_client.inputs.sources import check_inputs
 from classify_client.mistakes.seen_images import SeenImages
 from classify_client.results.reader import input_root
 from classify_client.results.summary import RunCounts, summarise
-from classify_client.run import Outcome, cannot_write, check_output, connect, locked_output
+from classify_client.run import Outcome, check_output, connect
 from classify_client.terminal.progress import progress_bar, waiting
 from classify_serving.contract.model import ModelMetadata
-from classify_serving.contract.text import error_reason
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -84,9 +81,9 @@ def run_on_cluster(config: RunConfig) -> Outcome:
         stack.enter_context(only_run())
         processes = plan_processes(machines, free_cpus(machines), config.cluster.cluster_threads)
         if url:
-            config, remote = stack.enter_context(_output_in_store(config, url))
+            config, remote = stack.enter_context(output_in_store(config, url))
         else:
-            stack.enter_context(_output_folder(config.output.output))
+            stack.enter_context(output_folder(config.output.output))
             remote = None
         return _ClusterRun(config, machines, processes, stack, remote).classify()
 
@@ -101,46 +98,6 @@ def _checked_url(config: RunConfig) -> "UPath | None":
     if output.rstrip("/") in {given.rstrip("/") for given in config.selection.inputs}:
         raise InputError(f"the input {output} is also the output folder: choose another --output")
     return url_location(output)
-
-
-@contextmanager
-def _output_folder(output: Path) -> Iterator[None]:
-    """The output folder while the block runs; a new one is removed if nothing is in it, because the run failed."""
-    is_new = not output.exists()
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        with locked_output(output):
-            yield
-    except OSError as error:
-        raise cannot_write(output, error) from error
-    finally:
-        if is_new:
-            with suppress(OSError):
-                output.rmdir()
-
-
-@contextmanager
-def _output_in_store(config: RunConfig, url: "UPath") -> Iterator[tuple[RunConfig, RemoteOutput]]:
-    """The run with a local output folder, while the block runs, and that in the store."""
-    folder = ""
-    try:
-        with TemporaryDirectory(prefix="classify-client-") as folder:
-            remote = RemoteOutput(url, Path(folder))
-            with waiting("Reading earlier results", config.quiet):
-                remote.download()
-            yield replace(config, output=replace(config.output, output=Path(folder))), remote
-    except ClassifyError:
-        raise
-    except Exception as error:
-        # Each store raises the exceptions of its own library: no credentials, no such bucket, no connection ...
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OutputError(
-                f"cannot write {error.filename or folder} ({error_reason(error)}): set TMPDIR to a folder with more"
-                " space, and run again to continue"
-            ) from error
-        if isinstance(error, OSError) or type(error).__module__ != "builtins":
-            raise cannot_write(str(url), error) from error
-        raise
 
 
 class _ClusterRun:
