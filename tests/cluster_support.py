@@ -1,10 +1,9 @@
 """Clusters of Ray whose machines are processes of this one, and runs of classify-client on them."""
 
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,10 +56,10 @@ def _ancestors(pid: int) -> Iterator[int]:
 
 
 @contextmanager
-def ray_machines(*cpus: int, environment: Mapping[str, str] | None = None) -> Iterator[Machines]:
+def ray_machines(*cpus: int) -> Iterator[Machines]:
     """A cluster of machines with so many processors, until the block ends."""
     with subprocess.Popen(
-        [sys.executable, PROGRAM, *map(str, cpus)], env={**os.environ, **(environment or {})},
+        [sys.executable, PROGRAM, *map(str, cpus)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     ) as process:  # fmt: skip
         assert process.stdout is not None

@@ -24,7 +24,7 @@ from PIL import Image
 from bench.inference.client import Run, run
 from bench.inference.null_server import times_of
 from bench.inference.servers import null_server
-from classify_client.cluster.machines.head import regularly
+from classify_client.cluster.machines.repeating import regularly
 
 IMAGE_SIZE: Final = 32
 BATCH_SIZE: Final = 32

@@ -1,6 +1,6 @@
 """The files in an output folder."""
 
-from collections.abc import Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -21,9 +21,9 @@ def predictions_path(folder: Path, file_format: str) -> Path:
 
 def holds_results(folder: Path) -> bool:
     """Whether a run wrote its results into this folder."""
-    return (folder / SUMMARY).is_file() and any(predictions_path(folder, name).is_file() for name in FORMATS)
+    return are_results(lambda name: (folder / name).is_file())
 
 
-def is_results(names: Collection[str]) -> bool:
-    """Whether these are the names of files in a folder into which a run wrote its results."""
-    return SUMMARY in names and any(predictions_name(name) in names for name in FORMATS)
+def are_results(has: Callable[[str], bool]) -> bool:
+    """Whether a folder has the files that every run leaves; `has` says whether it has a file of a name."""
+    return has(SUMMARY) and any(has(predictions_name(name)) for name in FORMATS)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from classify_client.cluster.classifier import CALLS_AT_ONCE, Counter, ImageClassifier, Task
 from classify_client.cluster.machines.connection import LEAST_CPUS, Node, cluster_error, start_actor
-from classify_client.cluster.machines.head import regularly
+from classify_client.cluster.machines.repeating import regularly
 from classify_client.cluster.storage.location import arrow_path
 from classify_client.cluster.storage.manifest import POSITION
 from classify_client.cluster.storage.work_folder import WorkFolder
@@ -99,8 +99,8 @@ def answer(
     os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
     task = replace(task, pipeline=replace(task.pipeline, threads=processes.threads))
     with _checkpoint(work), _counted(progress) as counter:
-        place = arrow_path(work.manifest)
-        dataset = read_parquet(place["path"], filesystem=place["filesystem"]).repartition(
+        path, filesystem = arrow_path(work.manifest)
+        dataset = read_parquet(path, filesystem=filesystem).repartition(
             target_num_rows_per_block=images_per_part(images, processes.count), strict=True
         )
         rows = dataset.map_batches(
@@ -119,8 +119,9 @@ def answer(
                 enable_true_multi_threading=True,
             ),
         )
+        path, filesystem = arrow_path(work.rows)
         try:
-            rows.write_parquet(**arrow_path(work.rows))
+            rows.write_parquet(path, filesystem=filesystem)
         except Exception as error:
             raise cluster_error(error) from error
 
@@ -142,11 +143,11 @@ def _checkpoint(work: WorkFolder) -> Iterator[None]:
     # Otherwise only the text of an error of this package comes back from another machine.
     context.raise_original_map_exception = True
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    place = arrow_path(work.checkpoint)
+    path, filesystem = arrow_path(work.checkpoint)
     context.checkpoint_config = CheckpointConfig(
         id_column=POSITION,
-        checkpoint_path=place["path"],
-        override_filesystem=place["filesystem"],
+        checkpoint_path=path,
+        override_filesystem=filesystem,
         delete_checkpoint_on_success=False,
     )
     try:

@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from classify_client.errors import InputError
 from classify_client.inputs.archives import CONTENT_LIMIT, Member, Stamp
-from classify_client.output_folder import is_results
+from classify_client.output_folder import are_results
 from classify_serving.contract.images import ImageError, is_image_name
 from classify_serving.contract.text import error_reason
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _TAGS: Final = ("ETag", "etag", "md5Hash", "crc32c", "LastModified", "last_modified", "updated", "mtime", "created")
 
 
-def remote_files(url: str, output: object = None) -> Iterator[Member]:
+def remote_files(url: str, output: Path | str | None = None) -> Iterator[Member]:
     """Yield the images of a folder in an object store, sorted within each folder, files before folders.
 
     A URL with `*` is a pattern; the URL of a file gives that file, whatever its name is. Folders with the results of a
@@ -26,7 +27,7 @@ def remote_files(url: str, output: object = None) -> Iterator[Member]:
 
     Args:
         url: of a folder, a pattern or a file.
-        output: URL of a folder that is left out too.
+        output: URL of a folder that is left out too; a local path leaves nothing out.
 
     Raises:
         InputError: fsspec or the package for this store is not installed, or the store refuses.
@@ -67,9 +68,10 @@ def _path(entry: Mapping[str, Any]) -> str:
     return str(entry["name"]).rstrip("/")
 
 
-def _walk(store: "AbstractFileSystem", folder: str, output: object) -> Iterator[Mapping[str, Any]]:
+def _walk(store: "AbstractFileSystem", folder: str, output: Path | str | None) -> Iterator[Mapping[str, Any]]:
     entries = sorted(store.ls(folder, detail=True), key=_path)
-    if store.unstrip_protocol(folder) == output or is_results({_path(entry).rpartition("/")[2] for entry in entries}):
+    names = {_path(entry).rpartition("/")[2] for entry in entries}
+    if store.unstrip_protocol(folder) == output or are_results(names.__contains__):
         return
     for entry in entries:
         if entry["type"] != "directory" and is_image_name(_path(entry).rpartition("/")[2]):

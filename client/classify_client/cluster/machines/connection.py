@@ -1,4 +1,4 @@
-"""The connection to a Ray cluster, and what its machines must have for a run."""
+"""The connection to a Ray cluster: its machines, what is started on them, and what it means if that fails."""
 
 import errno
 import itertools

@@ -2,14 +2,14 @@
 
 import os
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 import grpc
 
+from classify_client.cluster.machines.repeating import regularly
 from classify_client.errors import ServiceError
 
 _ALIVE_METHOD: Final = "/ray.rpc.NodeInfoGcsService/CheckAlive"
@@ -58,21 +58,3 @@ def head_watched(address: str) -> Iterator[None]:
 
     with regularly(look, _ANSWER_SECONDS):
         yield
-
-
-@contextmanager
-def regularly(action: Callable[[], None], seconds: float) -> Iterator[None]:
-    """Call a function in a thread of its own, with so many seconds between its calls, while the block runs."""
-    ended = threading.Event()
-
-    def repeat() -> None:
-        while not ended.wait(seconds):
-            action()
-
-    thread = threading.Thread(target=repeat, name=action.__name__, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()

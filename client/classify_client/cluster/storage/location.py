@@ -39,11 +39,11 @@ def url_location(url: str) -> "UPath":
     return place
 
 
-def arrow_path(place: Location) -> dict[str, Any]:
-    """A place for functions of Arrow and Ray: the arguments `path` and `filesystem`."""
+def arrow_path(place: Location) -> tuple[str, fs.FileSystem | None]:
+    """A place for functions of Arrow and Ray: the path, and the file system that it is in; None for the local one."""
     if isinstance(place, Path):
-        return {"path": str(place), "filesystem": None}
-    return {"path": place.path, "filesystem": fs.PyFileSystem(fs.FSSpecHandler(place.fs))}
+        return str(place), None
+    return place.path, fs.PyFileSystem(fs.FSSpecHandler(place.fs))
 
 
 def entries(folder: Location) -> list[Any]:
@@ -82,8 +82,8 @@ def state(place: Location) -> list[int | str] | None:
 
 def read_table(place: Location, **options: Any) -> pyarrow.Table:
     """Read one Parquet file; `options` are those of `pyarrow.parquet.read_table`."""
-    where = arrow_path(place)
-    return parquet.read_table(where["path"], filesystem=where["filesystem"], **options)
+    path, filesystem = arrow_path(place)
+    return parquet.read_table(path, filesystem=filesystem, **options)
 
 
 def write_table(table: pyarrow.Table, place: Location) -> None:
@@ -92,8 +92,8 @@ def write_table(table: pyarrow.Table, place: Location) -> None:
     Raises:
         OSError: it cannot be written; with the reason alone, and the path.
     """
-    where = arrow_path(place)
+    path, filesystem = arrow_path(place)
     try:
-        parquet.write_table(table, where["path"], filesystem=where["filesystem"])
+        parquet.write_table(table, path, filesystem=filesystem)
     except OSError as error:
         raise OSError(error.errno, os.strerror(error.errno), str(place)) if error.errno else error from error

@@ -95,9 +95,9 @@ def find_parts(folder: Location) -> list[Part]:
 
 
 def _part(path: Location) -> Part | None:
-    where = arrow_path(path)
+    where, filesystem = arrow_path(path)
     try:
-        metadata = parquet.read_metadata(where["path"], filesystem=where["filesystem"])
+        metadata = parquet.read_metadata(where, filesystem=filesystem)
     except (pyarrow.ArrowInvalid, OSError):
         if isinstance(path, Path):
             return None
